@@ -1,0 +1,134 @@
+"""Jacobians of a residual, each way of taking them in one function.
+
+All return the residual and the *transposed* Jacobian, of shape `(params, residuals)`: forward
+mode makes its rows one after the other, and the product JᵀJ of a tall Jacobian is 1.5 times
+faster from this layout (500 × 41, CPU). Parameters are one flat vector here.
+"""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, PyTree
+
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.pytree import ravel, ravel_leaves
+from jaxopt_study.types import JacobianMode
+
+ResidualAndJacobian = tuple[Float[Array, " residuals"], Float[Array, "params residuals"]]
+
+
+def residual_and_jacobian(
+    objective: LeastSquares, params: PyTree, args: tuple, mode: JacobianMode = "auto"
+) -> ResidualAndJacobian:
+    """The residuals at `params` and their transposed Jacobian.
+
+    Args:
+      objective: the residuals.
+      params: pytree of real float arrays.
+      args: what `objective.residual_fn` takes besides.
+      mode: `"forward"` (one pass a parameter), `"reverse"` (one pass a residual), `"pointwise"`
+        (one backward pass a row of `args`), or `"auto"`: pointwise if the objective promises it,
+        else forward if there are at least as many residuals as parameters, else reverse.
+
+    Returns:
+      `(r, Jᵀ)`, of shapes `(residuals,)` and `(params, residuals)`, with `Jᵀ[j, i] = ∂rᵢ/∂θⱼ`.
+
+    Raises:
+      ValueError: if `mode` is unknown, or `"pointwise"` with `args` that have no common rows.
+    """
+    flat, unravel = ravel(params)
+    if mode == "auto":
+        mode = "pointwise" if objective.pointwise else _by_shape(objective, params, args)
+    if mode == "pointwise":
+        return _pointwise(objective, params, args)
+    if mode == "forward":
+        return _forward(lambda theta: objective.residual(unravel(theta), *args), flat)
+    if mode == "reverse":
+        return _reverse(lambda theta: objective.residual(unravel(theta), *args), flat)
+    raise ValueError(f"jacobian: expected one of {get_args(JacobianMode)}, got {mode!r}")
+
+
+def _by_shape(objective: LeastSquares, params: PyTree, args: tuple) -> JacobianMode:
+    residuals = jax.eval_shape(objective.residual, params, *args).size
+    return "forward" if residuals >= sum(np.size(leaf) for leaf in jax.tree.leaves(params)) else "reverse"
+
+
+def _forward(fn: Callable[[Array], Array], theta: Array) -> ResidualAndJacobian:
+    basis = jnp.eye(theta.size, dtype=theta.dtype)
+    return jax.vmap(lambda tangent: jax.jvp(fn, (theta,), (tangent,)), out_axes=(None, 0))(basis)
+
+
+def _reverse(fn: Callable[[Array], Array], theta: Array) -> ResidualAndJacobian:
+    residual, pullback = jax.vjp(fn, theta)
+    (jacobian_t,) = jax.vmap(pullback, out_axes=1)(jnp.eye(residual.size, dtype=residual.dtype))
+    return residual, jacobian_t
+
+
+def _pointwise(objective: LeastSquares, params: PyTree, args: tuple) -> ResidualAndJacobian:
+    points = number_of_rows(args)
+
+    def row(params: PyTree, row_args: tuple) -> tuple[Array, PyTree]:
+        out = objective.residual_fn(params, *jax.tree.map(lambda a: a[None], row_args))
+        return ravel_leaves(out), out
+
+    def row_jacobian(row_args: tuple) -> tuple[PyTree, Array]:
+        flat, pullback, out = jax.vjp(lambda p: row(p, row_args), params, has_aux=True)
+        (rows,) = jax.vmap(pullback)(jnp.eye(flat.size, dtype=flat.dtype))
+        return out, jnp.concatenate([leaf.reshape(flat.size, -1) for leaf in jax.tree.leaves(rows)], axis=1)
+
+    out, rows = jax.vmap(row_jacobian, out_axes=(0, 2))(args)  # rows: (outputs of a row, params, points)
+    # A row may give several residuals, in several leaves: put them in the order of `residual`,
+    # leaf by leaf, so that r here and r at a trial point can be subtracted.
+    per_leaf = [leaf.size // points for leaf in jax.tree.leaves(out)]
+    blocks = jnp.split(rows, np.cumsum(per_leaf)[:-1], axis=0) if len(per_leaf) > 1 else [rows]
+    jacobian_t = [jnp.transpose(block, (1, 2, 0)).reshape(rows.shape[1], -1) for block in blocks]
+    return ravel_leaves(out), jnp.concatenate(jacobian_t, axis=1)
+
+
+def number_of_rows(args: tuple) -> int:
+    """The common length of axis 0 of all arrays in `args`.
+
+    Raises:
+      ValueError: if an array has no axis, or another length than the first.
+    """
+    points = None
+    for path, leaf in jax.tree_util.tree_leaves_with_path(args):
+        shape = np.shape(leaf)
+        where = "args" + jax.tree_util.keystr(path)
+        if not shape:
+            raise ValueError(f"pointwise: {where} is a scalar; every array in args needs one row a residual")
+        if points is None:
+            points = shape[0]
+        if shape[0] != points:
+            raise ValueError(f"pointwise: {where} has {shape[0]} rows where the first array has {points}")
+    if not points:
+        raise ValueError("pointwise: args holds no rows; the promise is about rows of args")
+    return points
+
+
+def check_pointwise(objective: LeastSquares, params: PyTree, args: tuple[Any, ...], rows: int = 4) -> None:
+    """Check on the first rows that residual i uses only row i of `args`.
+
+    The Jacobian of a joint call on a few rows, by forward mode, is compared with the pointwise one.
+
+    Raises:
+      ValueError: if they differ, or `args` has no common rows.
+    """
+    few = jax.tree.map(lambda a: jnp.asarray(a)[: min(rows, number_of_rows(args))], args)
+    joint = jax.jit(lambda p, a: residual_and_jacobian(objective, p, a, "forward"))(params, few)
+    apart = jax.jit(lambda p, a: residual_and_jacobian(objective, p, a, "pointwise"))(params, few)
+    for left, right in zip(joint, apart, strict=True):
+        same = left.shape == right.shape
+        tolerance = 1e3 * float(jnp.finfo(right.dtype).eps)
+        if same:
+            size = float(jnp.max(jnp.abs(left), initial=0.0, where=jnp.isfinite(left)))
+            same = np.allclose(left, right, rtol=tolerance, atol=tolerance * size, equal_nan=True)
+        if not same:
+            raise ValueError(
+                "pointwise=True: a residual uses more than its own row of args "
+                "(its value or derivative changes when the rows are given one at a time)"
+            )

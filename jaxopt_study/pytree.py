@@ -1,0 +1,82 @@
+"""Pytrees as the rest of the package sees them: functions as pytrees, parameters as one vector.
+
+The floor below the first: nothing here knows what an objective or an optimizer is.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+from jaxtyping import Float, PyTree, Shaped
+
+
+def traceable(tree: Any) -> Any:
+    """Turn every plain function in a pytree into a `jax.tree_util.Partial` of no arguments.
+
+    A `Partial` is a pytree without leaves whose function is static, so that the tree may be an
+    argument of a jitted function, which then compiles once per function *object*. Functions that
+    are pytrees already (a `Partial`, an Equinox module) are left as they are and are traced.
+
+    >>> jax.tree.leaves(traceable({"rate": 0.1, "schedule": jnp.sin}))
+    [0.1]
+    """
+    return jax.tree.map(lambda leaf: Partial(leaf) if callable(leaf) else leaf, tree)
+
+
+def ravel(tree: PyTree) -> tuple[Shaped[Array, " n"], Callable[[Array], PyTree]]:
+    """All leaves in one vector, and the function that undoes it (casting to each leaf's dtype)."""
+    return ravel_pytree(tree)
+
+
+def ravel_leaves(tree: PyTree) -> Shaped[Array, " n"]:
+    """All leaves in one vector, one way: cheaper to trace than `ravel`."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)
+
+
+def size(tree: PyTree) -> int:
+    """The number of elements of all leaves together."""
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def add(params: PyTree, updates: PyTree) -> PyTree:
+    """`params + updates` in the dtypes of `params`, as `optax.apply_updates` does."""
+    return jax.tree.map(lambda p, u: jnp.asarray(p + u).astype(jnp.asarray(p).dtype), params, updates)
+
+
+def norm(tree: PyTree) -> Float[Array, ""]:
+    """Euclidean norm of all leaves together; does not overflow where the leaves do not.
+
+    >>> float(norm({"a": jnp.array([3e30], "float32"), "b": jnp.array([4e30], "float32")}))
+    5.0000000...e+30
+    """
+    flat = ravel_leaves(tree)
+    largest = jnp.max(jnp.abs(flat), initial=0.0)
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+    return unit * jnp.linalg.norm(flat / unit)
+
+
+def check_real(name: str, tree: PyTree) -> PyTree:
+    """Return `tree` with its leaves as arrays of a real float dtype.
+
+    Raises:
+      TypeError: for a leaf of another kind, named by its path.
+      ValueError: for a tree without leaves.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    if not leaves:
+        raise ValueError(f"{name}: the pytree has no leaves; there is nothing to optimize")
+    for path, leaf in leaves:
+        where = name + jax.tree_util.keystr(path)
+        try:
+            dtype = jnp.result_type(leaf)
+        except TypeError as error:
+            raise TypeError(f"{where}: expected a real float array, got {type(leaf).__name__}") from error
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"{where}: expected a real float array, got dtype {dtype}")
+    return jax.tree.map(jnp.asarray, tree)
