@@ -1,0 +1,73 @@
+"""The last rule of every first-order optimizer: `updates ← -η(t) updates`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Int, PyTree
+
+from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.pytree import traceable
+
+ScalarOrSchedule = float | Array | Callable[[Any], Any]
+
+
+class ScheduleState(NamedTuple):
+    """State of `scale_by_learning_rate` with a schedule: the number of updates made."""
+
+    count: Int[Array, ""]
+
+
+def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Multiply updates with `-learning_rate`, so that adding them descends.
+
+    Args:
+      learning_rate: a number (a leaf of the optimizer), or a schedule: a function from the number
+        of updates made so far to a number. A schedule that is a pytree is traced; a plain
+        function is static.
+
+    Returns:
+      An optax transformation.
+
+    Example:
+      >>> rule = scale_by_learning_rate(lambda count: 1.0 / (count + 1))
+      >>> state = rule.init(jnp.zeros(2))
+      >>> for _ in range(2):
+      ...     updates, state = rule.update(jnp.ones(2), state)
+      >>> print(updates)
+      [-0.5 -0.5]
+    """
+    if callable(learning_rate):
+        return transformation(_schedule_init, _schedule_update, traceable(learning_rate))
+    return transformation(_constant_init, _constant_update, learning_rate)
+
+
+def _constant_init(learning_rate: Any, params: PyTree) -> optax.EmptyState:
+    del learning_rate, params
+    return optax.EmptyState()
+
+
+def _constant_update(
+    learning_rate: Any, updates: PyTree, state: optax.EmptyState, params: PyTree = None, **extra: Any
+) -> tuple[PyTree, optax.EmptyState]:
+    del params, extra
+    return _descend(learning_rate, updates), state
+
+
+def _schedule_init(schedule: Any, params: PyTree) -> ScheduleState:
+    del schedule, params
+    return ScheduleState(jnp.zeros((), jnp.int32))
+
+
+def _schedule_update(
+    schedule: Any, updates: PyTree, state: ScheduleState, params: PyTree = None, **extra: Any
+) -> tuple[PyTree, ScheduleState]:
+    del params, extra
+    return _descend(schedule(state.count), updates), ScheduleState(optax.safe_increment(state.count))
+
+
+def _descend(learning_rate: Any, updates: PyTree) -> PyTree:
+    return jax.tree.map(lambda u: jnp.asarray(-learning_rate, u.dtype) * u, updates)

@@ -1,0 +1,143 @@
+"""Levenberg-Marquardt: Gauss-Newton steps shortened by a damping that follows their success."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Float, PyTree
+
+from jaxopt_study import damping as damping_rule
+from jaxopt_study.linear_solve import check_solver, damped_solver
+from jaxopt_study.linearize import linearize
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.optimizers.transform import StepInfo, linearized_info, params_dtype, transformation, unmeasured
+from jaxopt_study.optimizers.trial import Trial, damped_trials, try_residual
+from jaxopt_study.pytree import ravel, size
+from jaxopt_study.types import JacobianMode, LinearSolver
+
+
+class LevenbergMarquardtState(NamedTuple):
+    """State of `levenberg_marquardt`.
+
+    Attributes:
+      damping: λ and its growth, for the next update.
+      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`.
+      info: what the last update did.
+    """
+
+    damping: damping_rule.Damping
+    scale: Float[Array, " params"]
+    info: StepInfo
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    solver: LinearSolver
+    jacobian: JacobianMode
+
+
+def levenberg_marquardt(
+    damping: float = 1e-3,
+    *,
+    solver: LinearSolver = "auto",
+    jacobian: JacobianMode = "auto",
+    max_trials: int = 20,
+) -> optax.GradientTransformationExtraArgs:
+    """The method of Levenberg and Marquardt for sums of squares, in the scaled norm of Moré.
+
+    One update linearizes the residuals at `params`, `r(θ + d) ≈ r + J d`, solves
+
+        (JᵀJ + λ D²) d = -Jᵀr
+
+    and tries `θ + d`; until the sum of squares falls, λ grows and d shortens and turns towards the
+    negative gradient. D holds the norms of J's columns, each the largest seen, so that the path
+    does not depend on the units of the parameters. λ follows the gain ratio by Nielsen's rule.
+    A trial that is not finite counts as rejected.
+
+    Args:
+      damping: λ at the start, relative to D² (dimensionless): small trusts the start, as with 1e-3;
+        1 or more is for starts that are far off. A leaf: sweeping it recompiles nothing.
+      solver: `"cholesky"` of the scaled normal equations; `"qr"` of `[J; √λ D]`, slower and
+        accurate for ill-conditioned J; `"auto"`: Cholesky, and QR where that fails.
+      jacobian: `"forward"`, `"reverse"`, `"pointwise"` or `"auto"`, see
+        `derivatives.residual_and_jacobian`.
+      max_trials: how many dampings one update tries before it gives up.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` whose update takes the keyword `residual_fn` (a
+      function or a `LeastSquares`), and `args`. `grads` is not used and may be None. The update is
+      a descent step, to be added; it is zero when no trial was accepted. See `StepInfo` for
+      `state.info`.
+
+    Raises:
+      ValueError: if `solver` or `jacobian` is unknown.
+
+    Source:
+      J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory, 1978;
+      H. B. Nielsen, Damping parameter in Marquardt's method, 1999.
+
+    Example:
+      >>> residual_fn = lambda p: jnp.stack([p["x"] - 1.0, 10 * (p["y"] - p["x"] ** 2)])
+      >>> params = {"x": jnp.array(-1.2), "y": jnp.array(1.0)}
+      >>> optimizer = levenberg_marquardt()
+      >>> state = optimizer.init(params)
+      >>> for _ in range(15):
+      ...     updates, state = optimizer.update(None, state, params, residual_fn=residual_fn)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(f"{params['x']:.3f} {params['y']:.3f}")
+      1.000 1.000
+    """
+    check_solver(solver)
+    return transformation(_init, _update, damping, max_trials, _Options(solver, jacobian))
+
+
+def _init(damping: Any, max_trials: Any, options: _Options, params: PyTree) -> LevenbergMarquardtState:
+    del max_trials, options
+    dtype = params_dtype(params)
+    return LevenbergMarquardtState(
+        damping=damping_rule.start(jnp.asarray(damping, dtype)),
+        scale=jnp.zeros(size(params), dtype),
+        info=unmeasured(dtype),
+    )
+
+
+def _update(
+    damping: Any,
+    max_trials: Any,
+    options: _Options,
+    updates: PyTree,
+    state: LevenbergMarquardtState,
+    params: PyTree,
+    *,
+    residual_fn: Any,
+    args: tuple = (),
+    measure_only: Any = False,
+    **extra: Any,
+) -> tuple[PyTree, LevenbergMarquardtState]:
+    del damping, updates, extra
+    objective = residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+    gram = options.solver != "qr"
+    here = linearize(objective, params, args, state.scale, jacobian=options.jacobian, gram=gram)
+    solve = damped_solver(here, options.solver)
+    theta, unravel = ravel(params)
+
+    def attempt(damping: Float[Array, ""]) -> Trial:
+        direction = solve(damping)
+        e = direction.step
+        step = unravel(e / here.scale)
+        value, actual = try_residual(objective, params, args, here, step)
+        # ½‖Ĵe‖² + λ‖e‖², with Ĵᵀ(Ĵe + r) = -λe put in: a sum of two terms that are positive.
+        predicted = 0.5 * (damping * jnp.vdot(e, e) - jnp.vdot(e, here.gradient))
+        return Trial(
+            step, value, actual, predicted, jnp.linalg.norm(e), direction.rank_deficient, direction.orthogonal
+        )
+
+    info = linearized_info(here, theta)
+    taken, next_damping, info = damped_trials(
+        attempt, state.damping, params, info, max_trials=max_trials, measure_only=measure_only
+    )
+    return taken, LevenbergMarquardtState(next_damping, here.scale, info)

@@ -1,0 +1,157 @@
+"""Newton's method for a minimum: full steps while they lower the value, damped ones when not."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Float, PyTree
+
+from jaxopt_study import damping as damping_rule
+from jaxopt_study.optimizers.transform import (
+    StepInfo,
+    params_dtype,
+    relative_gradient,
+    transformation,
+    unmeasured,
+)
+from jaxopt_study.optimizers.trial import Trial, damped_trials, full_step
+from jaxopt_study.pytree import add, ravel
+
+FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
+
+
+class NewtonState(NamedTuple):
+    """State of `newton`.
+
+    Attributes:
+      damping: λ and its growth, for the next update.
+      info: what the last update did.
+    """
+
+    damping: damping_rule.Damping
+    info: StepInfo
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    plain: bool
+
+
+def newton(damping: float | None = 0.0, *, max_trials: int = 20) -> optax.GradientTransformationExtraArgs:
+    """Newton's method with the exact Hessian, for up to a few hundred parameters.
+
+    With the eigenvalues and -vectors of the Hessian, `H = Q diag(w) Qᵀ`, an update is
+
+        d = -Q diag(1 / (|w| + λ max|w|)) Qᵀ g
+
+    and λ grows from 0 until the value falls. While H is positive definite and full steps succeed
+    this is Newton's step `-H⁻¹g`. Taking |w| instead of w makes every step one of descent, also
+    where H is indefinite, so that saddles repel. Directions without curvature are left alone
+    (the minimum-norm step), and `info.rank_deficient` says so.
+
+    Args:
+      damping: λ at the start, relative to the largest |w| (dimensionless); a leaf. None for the
+        plain method: `d = -H⁻¹g` whatever it does to the value. It finds stationary points, of
+        any kind.
+      max_trials: how many dampings one update tries before it gives up.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` whose update takes the keyword `value_fn`, the
+      objective as a function of the parameters alone. `grads` may be None: then the gradient of
+      `value_fn` is used, which comes with the Hessian at no cost; otherwise `grads` is. The update
+      is a step to be added; it is zero when no trial was accepted. See `StepInfo` for
+      `state.info`.
+
+    Raises:
+      ValueError: if `damping` is negative.
+
+    Source: Nocedal and Wright 2006, sections 3.3 and 3.4; |w| as in Dauphin et al. 2014.
+
+    Example:
+      >>> value_fn = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
+      >>> params = {"x": jnp.array(-1.2), "y": jnp.array(1.0)}
+      >>> optimizer = newton()
+      >>> state = optimizer.init(params)
+      >>> for _ in range(25):
+      ...     updates, state = optimizer.update(None, state, params, value_fn=value_fn)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(f"{params['x']:.3f} {params['y']:.3f}")
+      1.000 1.000
+    """
+    if isinstance(damping, int | float) and damping < 0:
+        raise ValueError(f"damping: expected a number >= 0 or None, got {damping}")
+    plain = damping is None
+    return transformation(_init, _update, 0.0 if plain else damping, max_trials, _Options(plain))
+
+
+def _init(damping: Any, max_trials: Any, options: _Options, params: PyTree) -> NewtonState:
+    del max_trials, options
+    dtype = params_dtype(params)
+    return NewtonState(damping_rule.start(jnp.asarray(damping, dtype)), unmeasured(dtype))
+
+
+def _update(
+    damping: Any,
+    max_trials: Any,
+    options: _Options,
+    updates: PyTree,
+    state: NewtonState,
+    params: PyTree,
+    *,
+    value_fn: Callable[[PyTree], Array],
+    measure_only: Any = False,
+    **extra: Any,
+) -> tuple[PyTree, NewtonState]:
+    del damping, extra
+    theta, unravel = ravel(params)
+    value, gradient, hessian = _value_gradient_hessian(lambda t: value_fn(unravel(t)), theta)
+    if updates is not None:
+        gradient = ravel(updates)[0].astype(theta.dtype)
+    curvature, basis = jnp.linalg.eigh(hessian)
+    slope = basis.T @ gradient
+    steepest = jnp.max(jnp.abs(curvature), initial=0.0)
+    flat = jnp.abs(curvature) <= theta.size * jnp.finfo(theta.dtype).eps * steepest
+
+    def attempt(damping: Float[Array, ""]) -> Trial:
+        divisor = curvature if options.plain else jnp.abs(curvature) + damping * steepest
+        left_out = flat & (divisor <= theta.size * jnp.finfo(theta.dtype).eps * steepest)
+        along = jnp.where(left_out, 0.0, -slope / jnp.where(left_out, 1.0, divisor))
+        step = unravel(basis @ along)
+        there = value_fn(add(params, step))
+        predicted = -jnp.sum(along * (slope + 0.5 * curvature * along))
+        return Trial(
+            step, there, value - there, predicted, jnp.linalg.norm(along), jnp.any(flat), jnp.ones((), bool)
+        )
+
+    info = unmeasured(theta.dtype)._replace(
+        value=value,
+        grad_norm=jnp.linalg.norm(gradient),
+        gradient_test=relative_gradient(theta, gradient, value),
+        params_norm=jnp.linalg.norm(theta),
+        damping=state.damping.value,
+        num_evals=jnp.ones((), jnp.int32),
+    )
+    if options.plain:
+        taken, info = full_step(attempt(state.damping.value), params, info, measure_only)
+        return taken, NewtonState(state.damping, info)
+    taken, next_damping, info = damped_trials(
+        attempt,
+        state.damping,
+        params,
+        info,
+        max_trials=max_trials,
+        measure_only=measure_only,
+        raise_to=FIRST_DAMPING,
+    )
+    return taken, NewtonState(next_damping, info)
+
+
+def _value_gradient_hessian(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array, Array]:
+    (value, gradient), push = jax.linearize(jax.value_and_grad(fn), theta)
+    _, hessian = jax.vmap(push)(jnp.eye(theta.size, dtype=theta.dtype))
+    return value, gradient, 0.5 * (hessian + hessian.T)

@@ -1,0 +1,108 @@
+"""What every optimizer here is made with: a transformation that is a pytree, and its report.
+
+No method is in this file; combinators are in `combine`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import Partial
+from jaxtyping import Bool, Float, Int, PyTree
+
+from jaxopt_study.linearize import Linearization
+from jaxopt_study.pytree import ravel_leaves
+
+
+def transformation(
+    init: Callable[..., Any], update: Callable[..., Any], *bound: Any
+) -> optax.GradientTransformationExtraArgs:
+    """An optimizer whose numeric hyperparameters are leaves.
+
+    `init` and `update` are module-level functions, `init(*bound, params)` and
+    `update(*bound, updates, state, params=None, **extra)`. Numbers in `bound` are leaves of the
+    optimizer, so that two optimizers that differ in numbers alone share one compilation; options
+    go there as instances of a class registered with `jax.tree_util.register_static`.
+
+    They are bound by position: a keyword would be overridden by an extra of the same name.
+    """
+    return optax.GradientTransformationExtraArgs(Partial(init, *bound), Partial(update, *bound))
+
+
+class StepInfo(NamedTuple):
+    """What an optimizer that accepts or refuses its own steps reports, in `state.info`.
+
+    Attributes:
+      value: the objective at `params + update`.
+      grad_norm: norm of the gradient at `params`, before the update.
+      gradient_test: what `gtol` is compared with, at `params`: the largest cosine between the
+        residuals and a column of the Jacobian, or `relative_gradient` for a scalar objective.
+      actual: by how much the update lowers the value.
+      predicted: by how much the model said it would.
+      gain_ratio: actual over predicted; -1 if that is not a number.
+      step_norm: length of the update, in the metric of the method's trust region.
+      params_norm: length of `params` in that metric.
+      damping: the damping of the last trial.
+      trials: how many points were tried.
+      accepted: whether one was taken; if not, the update is zero.
+      rank_deficient: whether the curvature was singular to working precision.
+      orthogonal: whether the step came from an orthogonal factorization, not from Cholesky.
+      num_evals: evaluations of the objective, `trials` and the linearization.
+    """
+
+    value: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    gradient_test: Float[Array, ""]
+    actual: Float[Array, ""]
+    predicted: Float[Array, ""]
+    gain_ratio: Float[Array, ""]
+    step_norm: Float[Array, ""]
+    params_norm: Float[Array, ""]
+    damping: Float[Array, ""]
+    trials: Int[Array, ""]
+    accepted: Bool[Array, ""]
+    rank_deficient: Bool[Array, ""]
+    orthogonal: Bool[Array, ""]
+    num_evals: Int[Array, ""]
+
+
+def unmeasured(dtype: Any) -> StepInfo:
+    """The report before anything was measured: no number is known, nothing was accepted."""
+    unknown = jnp.full((), jnp.nan, dtype)
+    return StepInfo(
+        *[unknown] * 9,
+        trials=jnp.zeros((), jnp.int32),
+        accepted=jnp.zeros((), bool),
+        rank_deficient=jnp.zeros((), bool),
+        orthogonal=jnp.zeros((), bool),
+        num_evals=jnp.zeros((), jnp.int32),
+    )
+
+
+def linearized_info(here: Linearization, theta: Float[Array, " params"]) -> StepInfo:
+    """The report after a linearization at `theta`, before any trial."""
+    return unmeasured(theta.dtype)._replace(
+        value=here.value,
+        grad_norm=here.grad_norm,
+        gradient_test=here.gradient_test,
+        params_norm=jnp.linalg.norm(here.scale * theta),
+        num_evals=jnp.ones((), jnp.int32),
+    )
+
+
+def params_dtype(params: PyTree) -> Any:
+    """The dtype in which all leaves of `params` can be one vector."""
+    return jnp.result_type(*jax.tree.leaves(params))
+
+
+def relative_gradient(params: PyTree, grads: PyTree, value: Float[Array, ""]) -> Float[Array, ""]:
+    """`max |gᵢ| max(|θᵢ|, 1) / max(|f|, 1)`: how much, relatively, f changes with θ.
+
+    Source: Dennis and Schnabel, Numerical Methods for Unconstrained Optimization, 1983, eq. 7.2.5.
+    """
+    theta, gradient = ravel_leaves(params), ravel_leaves(grads)
+    change = jnp.abs(gradient) * jnp.maximum(jnp.abs(theta), 1)
+    return jnp.max(change, initial=0.0) / jnp.maximum(jnp.abs(value), 1)

@@ -1,0 +1,125 @@
+"""From a proposed step to an update: try it, accept or refuse it, and report.
+
+Shared by the methods that judge their own steps. How a step is proposed is theirs.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int, PyTree
+
+from jaxopt_study import damping as rule
+from jaxopt_study.damping import Damping
+from jaxopt_study.linearize import Linearization
+from jaxopt_study.objectives import LeastSquares, half_square_norm
+from jaxopt_study.optimizers.transform import StepInfo
+from jaxopt_study.pytree import add
+
+
+class Trial(NamedTuple):
+    """A step and what came of it.
+
+    Attributes:
+      step: the update tried, a pytree like the parameters.
+      value: the objective at `params + step`.
+      actual: by how much it is lower there.
+      predicted: by how much the model said it would be.
+      step_norm: length of the step in the method's metric.
+      rank_deficient, orthogonal: see `StepInfo`.
+    """
+
+    step: PyTree
+    value: Float[Array, ""]
+    actual: Float[Array, ""]
+    predicted: Float[Array, ""]
+    step_norm: Float[Array, ""]
+    rank_deficient: Bool[Array, ""]
+    orthogonal: Bool[Array, ""]
+
+
+def try_residual(
+    objective: LeastSquares, params: PyTree, args: tuple, here: Linearization, step: PyTree
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The value at `params + step`, and by how much it is lower than at `params`.
+
+    The difference of two sums of squares is taken as `½ (r - r₊)·(r + r₊)`, in which nothing
+    cancels when the two are close.
+    """
+    residual = objective.residual(add(params, step), *args)
+    actual = 0.5 * jnp.vdot(here.residual - residual, here.residual + residual)
+    return half_square_norm(residual), actual
+
+
+def no_update(params: PyTree) -> PyTree:
+    """The update that changes no bit: -0.0, because `-0.0 + 0.0` would be `0.0`."""
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), params)
+
+
+def take(trial: Trial, accepted: Bool[Array, ""], params: PyTree, info: StepInfo) -> tuple[PyTree, StepInfo]:
+    """The update and the report after a trial, given the report before it."""
+    updates = jax.tree.map(lambda step, zero: jnp.where(accepted, step, zero), trial.step, no_update(params))
+    return updates, info._replace(
+        value=jnp.where(accepted, trial.value, info.value),
+        actual=trial.actual,
+        predicted=trial.predicted,
+        gain_ratio=rule.gain_ratio(trial.actual, trial.predicted),
+        step_norm=trial.step_norm,
+        trials=info.trials + 1,
+        accepted=accepted,
+        rank_deficient=trial.rank_deficient,
+        orthogonal=trial.orthogonal,
+        num_evals=info.num_evals + 1,
+    )
+
+
+def full_step(
+    trial: Trial, params: PyTree, info: StepInfo, measure_only: Bool[Array, ""] | bool
+) -> tuple[PyTree, StepInfo]:
+    """Take the step wherever it leads, unless that is nowhere finite."""
+    accepted = jnp.isfinite(trial.value) & ~jnp.asarray(measure_only)
+    return take(trial, accepted, params, info)
+
+
+def damped_trials(
+    attempt: Callable[[Float[Array, ""]], Trial],
+    damping: Damping,
+    params: PyTree,
+    info: StepInfo,
+    *,
+    max_trials: Int[Array, ""] | int,
+    measure_only: Bool[Array, ""] | bool,
+    raise_to: float = 0.0,
+) -> tuple[PyTree, Damping, StepInfo]:
+    """Try one damping after the other until the value falls, at most `max_trials` times.
+
+    Args:
+      attempt: from a damping λ to a trial.
+      damping: where to start.
+      params: where the steps start.
+      info: the report so far; `info.value` is the objective at `params`.
+      max_trials: give up after so many.
+      measure_only: try nothing.
+      raise_to: the least damping after a rejection.
+
+    Returns:
+      The update (zero if no trial was accepted), the damping for the next update, the report.
+    """
+
+    def again(carry: tuple[PyTree, Damping, StepInfo]) -> tuple[PyTree, Damping, StepInfo]:
+        _, damping, info = carry
+        trial = attempt(damping.value)
+        accepted = rule.is_decrease(trial.actual, trial.predicted, info.value)
+        updates, after = take(trial, accepted, params, info._replace(damping=damping.value))
+        lower, higher = rule.accept(damping, after.gain_ratio), rule.reject(damping, raise_to)
+        chosen: Any = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), lower, higher)
+        return updates, chosen, after
+
+    limit = jnp.where(measure_only, 0, max_trials)
+    return jax.lax.while_loop(
+        lambda carry: ~carry[2].accepted & (carry[2].trials < limit),
+        again,
+        (no_update(params), damping, info),
+    )
