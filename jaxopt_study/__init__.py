@@ -1,0 +1,52 @@
+"""Differentiate, fit and optimise in JAX.
+
+| to                                   | use                                                      |
+|--------------------------------------|----------------------------------------------------------|
+| minimize a function or a sum of squares | `minimize`, or `start`, `advance`, `finish` apart     |
+| fit residuals                        | `least_squares`, on a `LeastSquares` or a function       |
+| choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
+|                                      | `gauss_newton`, `levenberg_marquardt`                    |
+| combine optimizers                   | `chain`, `masked` (optax's combinators work as well)     |
+| read how it ended                    | `Result`, `Status`                                       |
+
+Rules without a learning rate (`scale_by_*`) and states are in `jaxopt_study.optimizers`; models
+and test problems in `jaxopt_study.models` and `jaxopt_study.problems`; studies that run from a
+file in `jaxopt_study.study`.
+"""
+
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.optimizers.adagrad import adagrad
+from jaxopt_study.optimizers.adam import adam
+from jaxopt_study.optimizers.combine import chain, masked
+from jaxopt_study.optimizers.gauss_newton import gauss_newton
+from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
+from jaxopt_study.optimizers.newton import newton
+from jaxopt_study.optimizers.rmsprop import rmsprop
+from jaxopt_study.optimizers.sgd import sgd
+from jaxopt_study.result import Result, Status
+from jaxopt_study.solvers.least_squares import least_squares
+from jaxopt_study.solvers.minimize import advance, finish, minimize, start
+from jaxopt_study.solvers.step import Carry
+from jaxopt_study.version import __version__
+
+__all__ = [
+    "Carry",
+    "LeastSquares",
+    "Result",
+    "Status",
+    "__version__",
+    "adagrad",
+    "adam",
+    "advance",
+    "chain",
+    "finish",
+    "gauss_newton",
+    "least_squares",
+    "levenberg_marquardt",
+    "masked",
+    "minimize",
+    "newton",
+    "rmsprop",
+    "sgd",
+    "start",
+]

@@ -1,0 +1,1 @@
+"""Drivers: from an objective, a start and an optimizer to a `Result`."""

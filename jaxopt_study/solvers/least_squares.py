@@ -1,0 +1,65 @@
+"""`least_squares`: the driver for sums of squares, by Levenberg-Marquardt unless told otherwise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optax
+from jaxtyping import PyTree
+
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
+from jaxopt_study.result import Result
+from jaxopt_study.solvers.minimize import minimize
+
+
+def least_squares(
+    residual_fn: LeastSquares | Callable[..., PyTree],
+    params: PyTree,
+    args: tuple = (),
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    max_steps: int = 1000,
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = None,
+    target: float | None = None,
+    trace: bool | Callable[[PyTree], PyTree] = False,
+) -> Result:
+    """Minimize `½ Σ r(params, *args)²`.
+
+    Args:
+      residual_fn: a function of `(params, *args)` that returns a pytree of residuals, or a
+        `LeastSquares`.
+      params: where to start, a pytree of real float arrays.
+      args: a tuple of further arguments, traced: data goes here.
+      optimizer: `levenberg_marquardt()` if not given; any other that `minimize` takes.
+      max_steps, ftol, xtol, gtol, target, trace: see `minimize`.
+
+    Returns:
+      A `Result`; `value` is half the sum of squares.
+
+    Raises:
+      TypeError, ValueError: see `minimize`.
+
+    Example:
+      >>> import jaxopt_study as jos
+      >>> decay = lambda p, t, y: p["a"] * jnp.exp(-p["k"] * t) - y
+      >>> t = jnp.linspace(0.0, 4.0, 20)
+      >>> start = {"a": jnp.array(1.0), "k": jnp.array(1.0)}
+      >>> result = jos.least_squares(decay, start, (t, 3.0 * jnp.exp(-0.5 * t)))
+      >>> print(f"{result.params['a']:.3f} {result.params['k']:.3f}", bool(result.converged))
+      3.000 0.500 True
+    """
+    objective: Any = residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+    return minimize(
+        objective,
+        params,
+        levenberg_marquardt() if optimizer is None else optimizer,
+        args,
+        max_steps=max_steps,
+        ftol=ftol,
+        xtol=xtol,
+        gtol=gtol,
+        target=target,
+        trace=trace,
+    )

@@ -1,0 +1,240 @@
+"""The one loop: any optimizer on any objective, whole or in parts.
+
+`minimize` is `start`, `advance` and `finish` in one jitted call. What one step does is in `step`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import PyTree
+
+from jaxopt_study.derivatives import check_pointwise
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.optimizers.transform import StepInfo, params_dtype
+from jaxopt_study.pytree import check_real, traceable
+from jaxopt_study.result import Result, Status, Trace
+from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, step
+from jaxopt_study.stopping import Tolerances, default_tolerances
+
+Objective = LeastSquares | Callable[..., Any]
+
+
+def minimize(
+    objective: Objective,
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    args: tuple = (),
+    *,
+    max_steps: int = 1000,
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = None,
+    target: float | None = None,
+    trace: bool | Callable[[PyTree], PyTree] = False,
+    batch_fn: Callable[[Array, Array], tuple] | None = None,
+    key: Array | None = None,
+    opt_state: Any = None,
+) -> Result:
+    """Minimize `objective(params, *args)` with an optimizer.
+
+    A function is compiled for once per function *object*: define objectives once, and pass data
+    that changes through `args`. Callables that are pytrees (a `jax.tree_util.Partial`, an Equinox
+    module) are traced, so their arrays may change. Changing tolerances, hyperparameters of this
+    package's optimizers, `params` or `args` recompiles nothing; nor does `max_steps` without a trace.
+
+    Args:
+      objective: a scalar function of `(params, *args)`, or a `LeastSquares`. Every optimizer runs
+        on a `LeastSquares`; Gauss-Newton and Levenberg-Marquardt run on nothing else.
+      params: where to start, a pytree of real float arrays.
+      optimizer: of this package, of optax, or made of both.
+      args: a tuple of further arguments of the objective, traced.
+      max_steps: end with `OUT_OF_STEPS` after so many steps.
+      ftol: end when a step lowers the value by less, relatively. For this and the next two, 0
+        switches the test off, and None is the default for the dtype if the optimizer accepts and
+        refuses its own steps (`newton`, `gauss_newton`, `levenberg_marquardt`), no test if not.
+      xtol: end when a step is shorter, relative to the parameters.
+      gtol: end when the gradient is smaller, see `stopping.gradient_test`.
+      target: end when the value is at or below this.
+      trace: True to record the value at every step, or a function of the parameters to record its
+        result besides. Its length is `max_steps + 1`, which is then static.
+      batch_fn: `batch_fn(step, key)` gives the `args` of a step, for minibatches.
+      key: the key that `batch_fn` gets, folded with the step; `jax.random.key(0)` if not given.
+      opt_state: a state of the optimizer to go on from, instead of a fresh one.
+
+    Returns:
+      A `Result`. `value` and `grad_norm` are those at `params`.
+
+    Raises:
+      TypeError: if an argument is of the wrong kind, or `params` has a leaf that is not a real
+        float array.
+      ValueError: if the objective is not scalar, or a tree has no leaves.
+
+    Example:
+      >>> import jaxopt_study as jos
+      >>> bowl = lambda p, center: jnp.sum((p - center) ** 2)
+      >>> result = jos.minimize(bowl, jnp.zeros(2), jos.adam(0.1), (jnp.array([1.0, 2.0]),), max_steps=500)
+      >>> print(jnp.round(result.params, 3), result.message)
+      [1. 2.] not converged: max_steps were taken
+      >>> print(jos.minimize(bowl, jnp.zeros(2), jos.newton(), (jnp.array([1.0, 2.0]),)).num_steps)
+      1
+    """
+    inputs = _inputs(
+        objective, params, optimizer, args, max_steps, Tolerances(ftol, xtol, gtol, target), trace, batch_fn, key,
+        opt_state,
+    )  # fmt: skip
+    return _minimize(*inputs)
+
+
+def start(
+    objective: Objective,
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    args: tuple = (),
+    *,
+    max_steps: int = 1000,
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = None,
+    target: float | None = None,
+    trace: bool | Callable[[PyTree], PyTree] = False,
+    batch_fn: Callable[[Array, Array], tuple] | None = None,
+    key: Array | None = None,
+    opt_state: Any = None,
+) -> Carry:
+    """The first part of `minimize`, with the same arguments: evaluate the start.
+
+    Returns:
+      A `Carry`, a pytree of arrays. `jax.vmap` over starts may leave `carry.setup` unbatched:
+      `out_axes=Carry(setup=None, state=0)`.
+
+    Example:
+      >>> import jaxopt_study as jos
+      >>> carry = jos.start(lambda x: x**2, jnp.array(1.0), jos.sgd(0.25), max_steps=10)
+      >>> carry = jos.advance(carry, 1)
+      >>> print(carry.state.params, carry.state.num_steps)
+      0.5 1
+      >>> print(jos.finish(jos.advance(carry, 100)).num_steps)
+      10
+    """
+    inputs = _inputs(
+        objective, params, optimizer, args, max_steps, Tolerances(ftol, xtol, gtol, target), trace, batch_fn, key,
+        opt_state,
+    )  # fmt: skip
+    return _start(*inputs)
+
+
+@jax.jit
+def advance(carry: Carry, n: Any) -> Carry:
+    """The second part of `minimize`: at most `n` more steps, fewer if the iteration ends.
+
+    `n` is traced: one program serves any number of steps, and the steps taken are the same to the
+    last bit however they are divided between calls.
+
+    Args:
+      carry: from `start` or `advance`.
+      n: a number of steps, int.
+    """
+    return Carry(carry.setup, _advance(carry.setup, carry.state, n))
+
+
+def finish(carry: Carry) -> Result:
+    """The last part of `minimize`: what has been reached, at any time; `RUNNING` if not ended."""
+    state = carry.state
+    return Result(
+        params=state.params,
+        value=state.value,
+        grad_norm=state.grad_norm,
+        status=state.status,
+        num_steps=state.num_steps,
+        num_evals=state.num_evals,
+        opt_state=state.opt_state,
+        trace=state.trace,
+    )
+
+
+def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
+    last = state.num_steps + n
+
+    def going(state: Progress) -> Array:
+        # A pending end is not a step: it is measured in the call in which it came up.
+        return is_running(state) & ((state.num_steps < last) | (state.pending != Status.RUNNING))
+
+    return jax.lax.while_loop(going, functools.partial(step, setup), state)
+
+
+def _inputs(
+    objective: Objective,
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    args: tuple,
+    max_steps: int,
+    tolerances: Tolerances,
+    trace: bool | Callable[[PyTree], PyTree],
+    batch_fn: Callable[[Array, Array], tuple] | None,
+    key: Array | None,
+    opt_state: Any,
+) -> tuple:
+    """Check the arguments that can be checked before tracing; make pytrees of the functions."""
+    if not callable(objective):
+        raise TypeError(f"objective: expected a function or a LeastSquares, got {type(objective).__name__}")
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(f"optimizer: expected an optax.GradientTransformation, got {type(optimizer).__name__}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
+    if isinstance(max_steps, int) and max_steps < 0:
+        raise ValueError(f"max_steps: expected a number >= 0, got {max_steps}")
+    params = check_real("params", params)
+    if isinstance(objective, LeastSquares) and objective.pointwise and batch_fn is None:
+        check_pointwise(objective, params, args)
+    length, observe = None, None
+    if trace is not False:
+        if not isinstance(max_steps, int):
+            raise TypeError("max_steps: has to be a Python int where a trace is wanted: it is its length")
+        length = max_steps + 1
+        observe = None if trace is True else trace
+    if batch_fn is not None and key is None:
+        key = jax.random.key(0)
+    return length, *traceable((objective, params, optimizer, args, max_steps, tolerances, observe, batch_fn, key)), opt_state  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(
+    length: int | None,
+    objective: Any,
+    params: PyTree,
+    optimizer: Any,
+    args: tuple,
+    max_steps: Any,
+    tolerances: Tolerances,
+    observe: Any,
+    batch_fn: Any,
+    key: Any,
+    opt_state: Any,
+) -> Carry:
+    if opt_state is None:
+        opt_state = optimizer.init(params)
+    reports = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, StepInfo))
+    if any(isinstance(node, StepInfo) for node in reports):
+        defaults = default_tolerances(params_dtype(params))
+        tolerances = Tolerances(*[d if t is None else t for d, t in zip(defaults, tolerances, strict=True)])
+    tolerances = jax.tree.map(jnp.asarray, tolerances)
+    setup = Setup(objective, optimizer, args, jnp.asarray(max_steps, jnp.int32), tolerances, observe, batch_fn, key)
+    record = None
+    if length is not None:
+        seen = None if observe is None else jax.eval_shape(observe, params)
+        record = jax.tree.map(
+            lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, jnp.result_type(leaf.dtype, float)),
+            Trace(jax.ShapeDtypeStruct((), params_dtype(params)), seen),
+        )
+    return Carry(setup, begin(setup, params, opt_state, record))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _minimize(length: int | None, *inputs: Any) -> Result:
+    carry = _start(length, *inputs)
+    return finish(Carry(carry.setup, _advance(carry.setup, carry.state, carry.setup.max_steps)))

@@ -1,0 +1,265 @@
+"""One step of the loop in `minimize`, and what is carried from one to the next.
+
+There are two kinds of optimizer. Those that accept and refuse their own steps evaluate the
+objective themselves and report in a `StepInfo`; the loop evaluates nothing again. For all others,
+and for chains, it evaluates value and gradient once a step.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int, PyTree
+
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.optimizers.combine import call_update
+from jaxopt_study.optimizers.transform import StepInfo, params_dtype, relative_gradient
+from jaxopt_study.pytree import add, norm
+from jaxopt_study.result import Status, Trace
+from jaxopt_study.stopping import Tolerances, gradient_test, step_test, value_test
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What stays the same from step to step: the problem, the optimizer, the tests."""
+
+    objective: Any
+    optimizer: Any
+    args: tuple
+    max_steps: Int[Array, ""]
+    tolerances: Tolerances
+    observe: Callable[[PyTree], PyTree] | None
+    batch_fn: Callable[[Array, Array], tuple] | None
+    key: Array | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What changes from step to step.
+
+    Attributes:
+      params, value, status, num_steps, num_evals, opt_state, trace: as in `Result`.
+      grads: gradient at `params`, where the loop evaluates it; else None.
+      grad_norm: its norm; NaN until it was measured at these `params`.
+      pending: how the iteration will end once `grad_norm` is measured at `params`; `RUNNING` if
+        it will not.
+    """
+
+    params: PyTree
+    opt_state: Any
+    value: Float[Array, ""]
+    grads: PyTree
+    grad_norm: Float[Array, ""]
+    status: Int[Array, ""]
+    pending: Int[Array, ""]
+    num_steps: Int[Array, ""]
+    num_evals: Int[Array, ""]
+    trace: Trace | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Carry:
+    """A minimization between two calls of `advance`: a pytree of arrays."""
+
+    setup: Setup
+    state: Progress
+
+
+def is_running(state: Progress) -> Bool[Array, ""]:
+    """Whether the iteration has not ended."""
+    return state.status == Status.RUNNING
+
+
+def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) -> Progress:
+    """Evaluate the objective at the start."""
+    dtype = params_dtype(params)
+    objective = _at_step(setup, jnp.zeros((), jnp.int32))
+    status = jnp.asarray(Status.RUNNING, jnp.int32)
+    if _own_report(opt_state) is None:
+        value, grads = jax.value_and_grad(objective.value)(params)
+        grad_norm = norm(grads)
+        status = jnp.where(jnp.isfinite(grad_norm), status, Status.NON_FINITE_START)
+    else:
+        value, grads, grad_norm = objective.value(params), None, jnp.full((), jnp.nan, dtype)
+    status = jnp.where(jnp.isfinite(value), status, Status.NON_FINITE_START)
+    state = Progress(
+        params=params,
+        opt_state=opt_state,
+        value=value,
+        grads=grads,
+        grad_norm=grad_norm,
+        status=status,
+        pending=jnp.asarray(Status.RUNNING, jnp.int32),
+        num_steps=jnp.zeros((), jnp.int32),
+        num_evals=jnp.ones((), jnp.int32),
+        trace=record,
+    )
+    ending = _end_by_value(setup, state, Status.RUNNING)
+    if grads is None:
+        state = dataclasses.replace(state, pending=ending)
+    else:
+        ending = _end_by_gradient(setup, relative_gradient(params, grads, value), ending)
+        state = dataclasses.replace(state, status=jnp.where(is_running(state), ending, state.status))
+    return _record(setup, state)
+
+
+def step(setup: Setup, state: Progress) -> Progress:
+    """Take one step, or end."""
+    if _own_report(state.opt_state) is None:
+        return _plain_step(setup, state)
+    return _reporting_step(setup, state)
+
+
+def _plain_step(setup: Setup, state: Progress) -> Progress:
+    here = _at_step(setup, state.num_steps)
+    extra = {**here.extras, "value": state.value, "grad": state.grads}
+    updates, opt_state = call_update(setup.optimizer, state.grads, state.opt_state, state.params, **extra)
+    params = add(state.params, updates)
+    value, grads = jax.value_and_grad(_at_step(setup, state.num_steps + 1).value)(params)
+    new = dataclasses.replace(
+        state,
+        params=params,
+        opt_state=opt_state,
+        value=value,
+        grads=grads,
+        grad_norm=norm(grads),
+        num_steps=state.num_steps + 1,
+        num_evals=state.num_evals + 1,
+    )
+    ending = jnp.asarray(Status.RUNNING, jnp.int32)
+    tolerances = setup.tolerances
+    if tolerances.xtol is not None:
+        short = step_test(norm(updates), norm(state.params), tolerances.xtol)
+        ending = jnp.where(short, Status.STEP_CONVERGED, ending)
+    if tolerances.ftol is not None:
+        fall = state.value - value
+        still = value_test(fall, fall, state.value, tolerances.ftol)
+        ending = jnp.where(still, Status.VALUE_CONVERGED, ending)
+    for report in _all_reports(opt_state):
+        ending = jnp.where(report.accepted, ending, _refused(report))
+    ending = _end_by_gradient(setup, relative_gradient(params, grads, value), ending)
+    ending = _end_by_value(setup, new, ending)
+    return _record(setup, dataclasses.replace(new, status=ending))
+
+
+def _reporting_step(setup: Setup, state: Progress) -> Progress:
+    """A step of an optimizer that measures itself.
+
+    It reports the gradient at `state.params` together with the step away from them. So an end
+    that comes with a step is pending until the next call, which only measures.
+    """
+    measure_only = state.pending != Status.RUNNING
+    here = _at_step(setup, state.num_steps)
+    updates, opt_state = call_update(
+        setup.optimizer, None, state.opt_state, state.params, **here.extras, measure_only=measure_only
+    )
+    report = _own_report(opt_state)
+    if report is None:
+        raise TypeError("optimizer: its state had an `info` before the update, and has none after it")
+    ending = jnp.where(measure_only, state.pending, Status.RUNNING)
+    ending = jnp.where(report.accepted | measure_only, ending, _refused(report))
+    better = ~measure_only | (ending == Status.OUT_OF_STEPS)
+    ending = jnp.where(better, _end_by_gradient(setup, report.gradient_test, ending), ending)
+    lost = jnp.where(state.num_steps == 0, Status.NON_FINITE_START, Status.NON_FINITE)
+    ending = jnp.where(jnp.isfinite(report.grad_norm), ending, lost)
+    ended = ending != Status.RUNNING
+
+    # Where the iteration ends here, the step is not taken.
+    def choose(old: PyTree, new: PyTree) -> Any:
+        return jax.tree.map(lambda o, n: jnp.where(ended, o, n), old, new)
+
+    state = dataclasses.replace(
+        state,
+        params=choose(state.params, add(state.params, updates)),
+        opt_state=opt_state,
+        value=choose(state.value, report.value),
+        grad_norm=report.grad_norm,
+        status=ending,
+        num_steps=state.num_steps + ~ended,
+        num_evals=state.num_evals + report.num_evals,
+    )
+    pending = jnp.asarray(Status.RUNNING, jnp.int32)
+    tolerances = setup.tolerances
+    if tolerances.xtol is not None:
+        short = step_test(report.step_norm, report.params_norm, tolerances.xtol)
+        pending = jnp.where(short, Status.STEP_CONVERGED, pending)
+    if tolerances.ftol is not None:
+        still = value_test(report.actual, report.predicted, state.value, tolerances.ftol)
+        pending = jnp.where(still, Status.VALUE_CONVERGED, pending)
+    pending = _end_by_value(setup, state, pending)
+    state = dataclasses.replace(state, pending=jnp.where(ended, Status.RUNNING, pending))
+    return _record(setup, state)
+
+
+def _end_by_value(setup: Setup, state: Progress, ending: Any) -> Int[Array, ""]:
+    """The end that the value, or the number of steps, brings; `ending` if none."""
+    stopped = (state.num_steps >= setup.max_steps) & (ending == Status.RUNNING)
+    ending = jnp.where(stopped, Status.OUT_OF_STEPS, ending)
+    if setup.tolerances.target is not None:
+        ending = jnp.where(state.value <= setup.tolerances.target, Status.TARGET_REACHED, ending)
+    return jnp.where(jnp.isfinite(state.value), ending, Status.NON_FINITE).astype(jnp.int32)
+
+
+def _end_by_gradient(setup: Setup, measure: Float[Array, ""], ending: Any) -> Int[Array, ""]:
+    if setup.tolerances.gtol is not None:
+        flat = gradient_test(measure, setup.tolerances.gtol)
+        ending = jnp.where(flat, Status.GRADIENT_CONVERGED, ending)
+    return jnp.asarray(ending, jnp.int32)
+
+
+def _refused(report: StepInfo) -> Int[Array, ""]:
+    """How an iteration ends in which no trial was accepted."""
+    return jnp.where(report.rank_deficient, Status.RANK_DEFICIENT, Status.STALLED)
+
+
+def _record(setup: Setup, state: Progress) -> Progress:
+    if state.trace is None:
+        return state
+    seen = None if setup.observe is None else setup.observe(state.params)
+    written = jax.tree.map(
+        lambda whole, now: whole.at[state.num_steps].set(now), state.trace, Trace(state.value, seen)
+    )
+    return dataclasses.replace(state, trace=written)
+
+
+def _own_report(opt_state: Any) -> StepInfo | None:
+    """The optimizer's report, if its update is the step it reports on (not so inside a chain)."""
+    info = getattr(opt_state, "info", None)
+    return info if isinstance(info, StepInfo) else None
+
+
+def _all_reports(opt_state: Any) -> list[StepInfo]:
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, StepInfo))
+    return [leaf for leaf in leaves if isinstance(leaf, StepInfo)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _AtStep:
+    """The objective with the data of one step."""
+
+    value: Callable[..., Float[Array, ""]]
+    extras: dict[str, Any]
+
+
+def _at_step(setup: Setup, num_steps: Int[Array, ""]) -> _AtStep:
+    args = setup.args
+    if setup.batch_fn is not None:
+        args = setup.batch_fn(num_steps, jax.random.fold_in(setup.key, num_steps))
+
+    # Line searches of optax hand the extras that they do not know to `value_fn`, and refuse those
+    # that it does not take: it has to take what Gauss-Newton and Levenberg-Marquardt are given.
+    def value_fn(params: PyTree, *, residual_fn: Any = None, args: Any = None) -> Float[Array, ""]:
+        del residual_fn
+        return setup.objective(params, *data)
+
+    data = args
+    extras: dict[str, Any] = {"value_fn": value_fn}
+    if isinstance(setup.objective, LeastSquares):
+        extras |= {"residual_fn": setup.objective, "args": data}
+    return _AtStep(value_fn, extras)
