@@ -28,7 +28,8 @@ class Direction(NamedTuple):
 
     Attributes:
       step: e, shape `(params,)`, in scaled variables.
-      rank_deficient: whether Ĵ is singular to working precision, as far as the solver saw.
+      rank_deficient: whether ĴᵀĴ is singular to working precision: the squared distance of a column
+        from the span of the others, or a squared singular value, is lost in rounding errors.
       orthogonal: whether an orthogonal factorization (QR or SVD) was used, not Cholesky.
     """
 
@@ -107,9 +108,12 @@ def _cholesky(
     # A pivot is the squared distance of a column from the span of those before it. The last
     # digits of 1 + λ are what it is computed in.
     pivots = jnp.diagonal(factor) ** 2 - damping
-    lost = 10 * size * jnp.finfo(gram.dtype).eps * (1 + damping)
-    rank_deficient = ~jnp.all(pivots > lost * jnp.diagonal(gram))
-    return Direction(step, rank_deficient, jnp.zeros((), bool))
+    return Direction(step, ~jnp.all(pivots > _lost(gram) * (1 + damping)), jnp.zeros((), bool))
+
+
+def _lost(matrix: Float[Array, "rows columns"]) -> float:
+    """What of a squared length of 1 is rounding error after a factorization."""
+    return 10 * matrix.shape[1] * float(jnp.finfo(matrix.dtype).eps)
 
 
 def _stacked_qr(linearization: Linearization, damping: Float[Array, ""]) -> Direction:
@@ -122,17 +126,17 @@ def _stacked_qr(linearization: Linearization, damping: Float[Array, ""]) -> Dire
     q, r = jnp.linalg.qr(stacked)
     step = jax.scipy.linalg.solve_triangular(r, q.T @ target)
     pivots = jnp.diagonal(r) ** 2 - damping
-    deficient = ~jnp.all(pivots > (size * jnp.finfo(dtype).eps) ** 2)
-    return Direction(step, deficient, jnp.ones((), bool))
+    return Direction(step, ~jnp.all(pivots > _lost(stacked) * (1 + damping)), jnp.ones((), bool))
 
 
 def _minimum_norm(linearization: Linearization) -> Direction:
     jacobian = linearization.scaled_jacobian
     q, r = jnp.linalg.qr(jacobian)
     u, singular, vt = jnp.linalg.svd(r, full_matrices=False)
-    cutoff = max(jacobian.shape) * jnp.finfo(r.dtype).eps * jnp.max(singular, initial=0.0)
-    keep = singular > cutoff
+    largest = jnp.max(singular, initial=0.0)
+    keep = singular > max(jacobian.shape) * jnp.finfo(r.dtype).eps * largest
     projected = u.T @ (q.T @ -linearization.residual)
     step = vt.T @ jnp.where(keep, projected / jnp.where(keep, singular, 1.0), 0.0)
-    deficient = ~jnp.all(keep) | (jacobian.shape[1] > jacobian.shape[0])
-    return Direction(step, deficient, jnp.ones((), bool))
+    determined = jnp.all(singular**2 > _lost(jacobian) * largest**2)
+    wide = jacobian.shape[1] > jacobian.shape[0]
+    return Direction(step, ~determined | wide, jnp.ones((), bool))

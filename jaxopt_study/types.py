@@ -4,3 +4,4 @@ from typing import Literal
 
 JacobianMode = Literal["auto", "forward", "reverse", "pointwise"]
 LinearSolver = Literal["auto", "cholesky", "qr"]
+DampingRule = Literal["nielsen", "delayed"]

@@ -11,7 +11,13 @@ from jaxtyping import PyTree
 from jaxopt_study.linear_solve import check_solver, undamped
 from jaxopt_study.linearize import linearize
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.optimizers.transform import StepInfo, linearized_info, params_dtype, transformation, unmeasured
+from jaxopt_study.optimizers.transform import (
+    StepInfo,
+    linearized_info,
+    params_dtype,
+    transformation,
+    unmeasured,
+)
 from jaxopt_study.optimizers.trial import Trial, full_step, try_residual
 from jaxopt_study.pytree import ravel
 from jaxopt_study.types import JacobianMode, LinearSolver
@@ -38,7 +44,8 @@ def gauss_newton(
     One update is the least-squares solution of `J d ≈ -r`: exact in one step where the residuals
     are linear in the parameters, quadratically convergent where they are small at the solution,
     and without any safeguard elsewhere: the value may rise. Where J is rank deficient it is the
-    solution of least `‖D d‖`, D the norms of J's columns, and `info.rank_deficient` says so.
+    solution of least `‖D d‖`, D the norms of J's columns, `info.rank_deficient` says so, and the
+    step is refused if the value rises.
     When in doubt use `levenberg_marquardt`; chain with an optax line search for a safeguard.
 
     Args:
@@ -102,5 +109,6 @@ def _update(
     trial = Trial(
         step, value, actual, predicted, jnp.linalg.norm(e), direction.rank_deficient, direction.orthogonal
     )
-    taken, info = full_step(trial, params, linearized_info(here, theta), measure_only)
+    undamped_info = linearized_info(here, theta)._replace(damping=jnp.zeros_like(value))
+    taken, info = full_step(trial, params, undamped_info, measure_only)
     return taken, GaussNewtonState(info)

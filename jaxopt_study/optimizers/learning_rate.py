@@ -18,7 +18,7 @@ ScalarOrSchedule = float | Array | Callable[[Any], Any]
 class ScheduleState(NamedTuple):
     """State of `scale_by_learning_rate` with a schedule: the number of updates made."""
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # hides tuple.count, as optax does
 
 
 def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:

@@ -9,14 +9,20 @@ import optax
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from jaxopt_study import damping as damping_rule
+from jaxopt_study import damping as rule
 from jaxopt_study.linear_solve import check_solver, damped_solver
 from jaxopt_study.linearize import linearize
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.optimizers.transform import StepInfo, linearized_info, params_dtype, transformation, unmeasured
+from jaxopt_study.optimizers.transform import (
+    StepInfo,
+    linearized_info,
+    params_dtype,
+    transformation,
+    unmeasured,
+)
 from jaxopt_study.optimizers.trial import Trial, damped_trials, try_residual
 from jaxopt_study.pytree import ravel, size
-from jaxopt_study.types import JacobianMode, LinearSolver
+from jaxopt_study.types import DampingRule, JacobianMode, LinearSolver
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -28,7 +34,7 @@ class LevenbergMarquardtState(NamedTuple):
       info: what the last update did.
     """
 
-    damping: damping_rule.Damping
+    damping: rule.Damping
     scale: Float[Array, " params"]
     info: StepInfo
 
@@ -38,6 +44,7 @@ class LevenbergMarquardtState(NamedTuple):
 class _Options:
     solver: LinearSolver
     jacobian: JacobianMode
+    damping_rule: DampingRule
 
 
 def levenberg_marquardt(
@@ -45,7 +52,8 @@ def levenberg_marquardt(
     *,
     solver: LinearSolver = "auto",
     jacobian: JacobianMode = "auto",
-    max_trials: int = 20,
+    damping_rule: DampingRule = "nielsen",
+    max_trials: int = 60,
 ) -> optax.GradientTransformationExtraArgs:
     """The method of Levenberg and Marquardt for sums of squares, in the scaled norm of Moré.
 
@@ -65,6 +73,9 @@ def levenberg_marquardt(
         accurate for ill-conditioned J; `"auto"`: Cholesky, and QR where that fails.
       jacobian: `"forward"`, `"reverse"`, `"pointwise"` or `"auto"`, see
         `derivatives.residual_and_jacobian`.
+      damping_rule: how λ follows the trials: `"nielsen"`, or `"delayed"` gratification, which takes
+        more trials and gets further in as many steps where parameters are badly determined, as in
+        networks; see `damping`.
       max_trials: how many dampings one update tries before it gives up.
 
     Returns:
@@ -78,7 +89,8 @@ def levenberg_marquardt(
 
     Source:
       J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory, 1978;
-      H. B. Nielsen, Damping parameter in Marquardt's method, 1999.
+      H. B. Nielsen, Damping parameter in Marquardt's method, 1999; M. K. Transtrum and
+      J. P. Sethna, Improvements to the Levenberg-Marquardt algorithm, 2012.
 
     Example:
       >>> residual_fn = lambda p: jnp.stack([p["x"] - 1.0, 10 * (p["y"] - p["x"] ** 2)])
@@ -92,14 +104,15 @@ def levenberg_marquardt(
       1.000 1.000
     """
     check_solver(solver)
-    return transformation(_init, _update, damping, max_trials, _Options(solver, jacobian))
+    rule.check_rule(damping_rule)
+    return transformation(_init, _update, damping, max_trials, _Options(solver, jacobian, damping_rule))
 
 
 def _init(damping: Any, max_trials: Any, options: _Options, params: PyTree) -> LevenbergMarquardtState:
     del max_trials, options
     dtype = params_dtype(params)
     return LevenbergMarquardtState(
-        damping=damping_rule.start(jnp.asarray(damping, dtype)),
+        damping=rule.start(jnp.asarray(damping, dtype)),
         scale=jnp.zeros(size(params), dtype),
         info=unmeasured(dtype),
     )
@@ -138,6 +151,12 @@ def _update(
 
     info = linearized_info(here, theta)
     taken, next_damping, info = damped_trials(
-        attempt, state.damping, params, info, max_trials=max_trials, measure_only=measure_only
+        attempt,
+        state.damping,
+        params,
+        info,
+        max_trials=max_trials,
+        measure_only=measure_only,
+        damping_rule=options.damping_rule,
     )
     return taken, LevenbergMarquardtState(next_damping, here.scale, info)

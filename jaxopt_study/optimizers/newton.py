@@ -42,7 +42,7 @@ class _Options:
     plain: bool
 
 
-def newton(damping: float | None = 0.0, *, max_trials: int = 20) -> optax.GradientTransformationExtraArgs:
+def newton(damping: float | None = 0.0, *, max_trials: int = 60) -> optax.GradientTransformationExtraArgs:
     """Newton's method with the exact Hessian, for up to a few hundred parameters.
 
     With the eigenvalues and -vectors of the Hessian, `H = Q diag(w) Qᵀ`, an update is

@@ -25,7 +25,7 @@ class RmspropState(NamedTuple):
       mean_square: decaying mean of squared gradients, like the parameters.
     """
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # hides tuple.count, as optax does
     mean: PyTree
     mean_square: PyTree
 

@@ -45,10 +45,10 @@ class StepInfo(NamedTuple):
       gain_ratio: actual over predicted; -1 if that is not a number.
       step_norm: length of the update, in the metric of the method's trust region.
       params_norm: length of `params` in that metric.
-      damping: the damping of the last trial.
+      damping: the damping of the last trial; 0 for methods without.
       trials: how many points were tried.
       accepted: whether one was taken; if not, the update is zero.
-      rank_deficient: whether the curvature was singular to working precision.
+      rank_deficient: whether the curvature, JᵀJ or the Hessian, was singular to working precision.
       orthogonal: whether the step came from an orthogonal factorization, not from Cholesky.
       num_evals: evaluations of the objective, `trials` and the linearization.
     """
@@ -72,13 +72,22 @@ class StepInfo(NamedTuple):
 def unmeasured(dtype: Any) -> StepInfo:
     """The report before anything was measured: no number is known, nothing was accepted."""
     unknown = jnp.full((), jnp.nan, dtype)
+    none, no = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
     return StepInfo(
-        *[unknown] * 9,
-        trials=jnp.zeros((), jnp.int32),
-        accepted=jnp.zeros((), bool),
-        rank_deficient=jnp.zeros((), bool),
-        orthogonal=jnp.zeros((), bool),
-        num_evals=jnp.zeros((), jnp.int32),
+        value=unknown,
+        grad_norm=unknown,
+        gradient_test=unknown,
+        actual=unknown,
+        predicted=unknown,
+        gain_ratio=unknown,
+        step_norm=unknown,
+        params_norm=unknown,
+        damping=unknown,
+        trials=none,
+        accepted=no,
+        rank_deficient=no,
+        orthogonal=no,
+        num_evals=none,
     )
 
 

@@ -17,6 +17,7 @@ from jaxopt_study.linearize import Linearization
 from jaxopt_study.objectives import LeastSquares, half_square_norm
 from jaxopt_study.optimizers.transform import StepInfo
 from jaxopt_study.pytree import add
+from jaxopt_study.types import DampingRule
 
 
 class Trial(NamedTuple):
@@ -78,8 +79,12 @@ def take(trial: Trial, accepted: Bool[Array, ""], params: PyTree, info: StepInfo
 def full_step(
     trial: Trial, params: PyTree, info: StepInfo, measure_only: Bool[Array, ""] | bool
 ) -> tuple[PyTree, StepInfo]:
-    """Take the step wherever it leads, unless that is nowhere finite."""
-    accepted = jnp.isfinite(trial.value) & ~jnp.asarray(measure_only)
+    """Take the step, up or down; refuse it where it leads nowhere finite.
+
+    A step up from singular curvature is refused too: its length is made of rounding errors.
+    """
+    up = trial.rank_deficient & ~rule.is_decrease(trial.actual, trial.predicted, info.value)
+    accepted = jnp.isfinite(trial.value) & ~up & ~jnp.asarray(measure_only)
     return take(trial, accepted, params, info)
 
 
@@ -91,9 +96,10 @@ def damped_trials(
     *,
     max_trials: Int[Array, ""] | int,
     measure_only: Bool[Array, ""] | bool,
+    damping_rule: DampingRule = "nielsen",
     raise_to: float = 0.0,
 ) -> tuple[PyTree, Damping, StepInfo]:
-    """Try one damping after the other until the value falls, at most `max_trials` times.
+    """Try one damping after the other until the value falls, or the step is lost in rounding.
 
     Args:
       attempt: from a damping λ to a trial.
@@ -102,6 +108,7 @@ def damped_trials(
       info: the report so far; `info.value` is the objective at `params`.
       max_trials: give up after so many.
       measure_only: try nothing.
+      damping_rule: see `damping`.
       raise_to: the least damping after a rejection.
 
     Returns:
@@ -113,13 +120,17 @@ def damped_trials(
         trial = attempt(damping.value)
         accepted = rule.is_decrease(trial.actual, trial.predicted, info.value)
         updates, after = take(trial, accepted, params, info._replace(damping=damping.value))
-        lower, higher = rule.accept(damping, after.gain_ratio), rule.reject(damping, raise_to)
+        lower = rule.accept(damping, after.gain_ratio, damping_rule)
+        higher = rule.reject(damping, damping_rule, raise_to)
         chosen: Any = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), lower, higher)
         return updates, chosen, after
 
     limit = jnp.where(measure_only, 0, max_trials)
-    return jax.lax.while_loop(
-        lambda carry: ~carry[2].accepted & (carry[2].trials < limit),
-        again,
-        (no_update(params), damping, info),
-    )
+    rounding = jnp.finfo(info.params_norm.dtype).eps * info.params_norm
+
+    def going(carry: tuple[PyTree, Damping, StepInfo]) -> Bool[Array, ""]:
+        _, _, info = carry
+        lost = info.step_norm < rounding  # no larger damping can change the parameters
+        return ~info.accepted & ~lost & (info.trials < limit)
+
+    return jax.lax.while_loop(going, again, (no_update(params), damping, info))

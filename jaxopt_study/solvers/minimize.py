@@ -83,10 +83,10 @@ def minimize(
       >>> print(jos.minimize(bowl, jnp.zeros(2), jos.newton(), (jnp.array([1.0, 2.0]),)).num_steps)
       1
     """
+    tolerances = Tolerances(ftol, xtol, gtol, target)
     inputs = _inputs(
-        objective, params, optimizer, args, max_steps, Tolerances(ftol, xtol, gtol, target), trace, batch_fn, key,
-        opt_state,
-    )  # fmt: skip
+        objective, params, optimizer, args, max_steps, tolerances, trace, batch_fn, key, opt_state
+    )
     return _minimize(*inputs)
 
 
@@ -121,10 +121,10 @@ def start(
       >>> print(jos.finish(jos.advance(carry, 100)).num_steps)
       10
     """
+    tolerances = Tolerances(ftol, xtol, gtol, target)
     inputs = _inputs(
-        objective, params, optimizer, args, max_steps, Tolerances(ftol, xtol, gtol, target), trace, batch_fn, key,
-        opt_state,
-    )  # fmt: skip
+        objective, params, optimizer, args, max_steps, tolerances, trace, batch_fn, key, opt_state
+    )
     return _start(*inputs)
 
 
@@ -183,7 +183,9 @@ def _inputs(
     if not callable(objective):
         raise TypeError(f"objective: expected a function or a LeastSquares, got {type(objective).__name__}")
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(f"optimizer: expected an optax.GradientTransformation, got {type(optimizer).__name__}")
+        raise TypeError(
+            f"optimizer: expected an optax.GradientTransformation, got {type(optimizer).__name__}"
+        )
     if not isinstance(args, tuple):
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
     if isinstance(max_steps, int) and max_steps < 0:
@@ -199,20 +201,21 @@ def _inputs(
         observe = None if trace is True else trace
     if batch_fn is not None and key is None:
         key = jax.random.key(0)
-    return length, *traceable((objective, params, optimizer, args, max_steps, tolerances, observe, batch_fn, key)), opt_state  # fmt: skip
+    functions = traceable((objective, optimizer, observe, batch_fn))
+    return length, *functions, params, args, max_steps, tolerances, key, opt_state
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(
     length: int | None,
     objective: Any,
-    params: PyTree,
     optimizer: Any,
+    observe: Any,
+    batch_fn: Any,
+    params: PyTree,
     args: tuple,
     max_steps: Any,
     tolerances: Tolerances,
-    observe: Any,
-    batch_fn: Any,
     key: Any,
     opt_state: Any,
 ) -> Carry:
@@ -223,13 +226,17 @@ def _start(
         defaults = default_tolerances(params_dtype(params))
         tolerances = Tolerances(*[d if t is None else t for d, t in zip(defaults, tolerances, strict=True)])
     tolerances = jax.tree.map(jnp.asarray, tolerances)
-    setup = Setup(objective, optimizer, args, jnp.asarray(max_steps, jnp.int32), tolerances, observe, batch_fn, key)
+    setup = Setup(
+        objective, optimizer, args, jnp.asarray(max_steps, jnp.int32), tolerances, observe, batch_fn, key
+    )
     record = None
     if length is not None:
-        seen = None if observe is None else jax.eval_shape(observe, params)
         record = jax.tree.map(
-            lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, jnp.result_type(leaf.dtype, float)),
-            Trace(jax.ShapeDtypeStruct((), params_dtype(params)), seen),
+            lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, jnp.result_type(leaf.dtype, jnp.float16)),
+            jax.eval_shape(
+                lambda p: Trace(jnp.zeros((), params_dtype(p)), None if observe is None else observe(p)),
+                params,
+            ),
         )
     return Carry(setup, begin(setup, params, opt_state, record))
 

@@ -170,14 +170,15 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     ending = jnp.where(jnp.isfinite(report.grad_norm), ending, lost)
     ended = ending != Status.RUNNING
 
-    # Where the iteration ends here, the step is not taken.
-    def choose(old: PyTree, new: PyTree) -> Any:
-        return jax.tree.map(lambda o, n: jnp.where(ended, o, n), old, new)
+    # Where the iteration ends here, the step is not taken, and the optimizer's state goes on
+    # telling of the last one that was, or of the one that was refused.
+    def choose(old: PyTree, new: PyTree, keep: Bool[Array, ""] = ended) -> Any:
+        return jax.tree.map(lambda o, n: jnp.where(keep, o, n), old, new)
 
     state = dataclasses.replace(
         state,
         params=choose(state.params, add(state.params, updates)),
-        opt_state=opt_state,
+        opt_state=choose(state.opt_state, opt_state, keep=ended & (measure_only | report.accepted)),
         value=choose(state.value, report.value),
         grad_norm=report.grad_norm,
         status=ending,
@@ -192,6 +193,10 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     if tolerances.ftol is not None:
         still = value_test(report.actual, report.predicted, state.value, tolerances.ftol)
         pending = jnp.where(still, Status.VALUE_CONVERGED, pending)
+    # An undamped step leaves out the directions that singular curvature does not determine: that
+    # it was short says nothing about them.
+    blind = report.rank_deficient & (report.damping == 0) & (pending != Status.RUNNING)
+    pending = jnp.where(blind, Status.RANK_DEFICIENT, pending)
     pending = _end_by_value(setup, state, pending)
     state = dataclasses.replace(state, pending=jnp.where(ended, Status.RUNNING, pending))
     return _record(setup, state)
@@ -249,7 +254,7 @@ class _AtStep:
 
 def _at_step(setup: Setup, num_steps: Int[Array, ""]) -> _AtStep:
     args = setup.args
-    if setup.batch_fn is not None:
+    if setup.batch_fn is not None and setup.key is not None:
         args = setup.batch_fn(num_steps, jax.random.fold_in(setup.key, num_steps))
 
     # Line searches of optax hand the extras that they do not know to `value_fn`, and refuse those

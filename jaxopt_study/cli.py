@@ -1,0 +1,140 @@
+"""The command `jaxopt-study`: `run` a study from its TOML, `list` what there is to run.
+
+Only words are parsed here; the work is in `jaxopt_study.study`, imported when it is needed, so
+that `--help` is quick and the mathematics needs none of the packages of a study.
+"""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxopt_study.version import __version__
+
+NEEDED = ("matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
+EXIT_CODES = """\
+exit codes:
+  0    the run ended and was recorded, whatever its status
+  1    a fault in the study or in jaxopt_study itself, with a traceback
+  2    bad input: one line says what and where, nothing was written
+  130  interrupted: what was computed is recorded, or nothing had been begun
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+      argv: the words after the program's name; those of the process by default.
+
+    Returns:
+      The exit code, as `jaxopt-study --help` documents it.
+    """
+    parser = _parser()
+    known, flags = parser.parse_known_args(argv)
+    if flags and known.command != "run":
+        parser.error(f"unrecognized arguments: {' '.join(flags)}")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        return _fail(f'{missing[0]} is not installed: pip install "jaxopt_study[study]"')
+    from jaxopt_study.study.protocol import StudyInputError
+
+    try:
+        return _run(known, flags) if known.command == "run" else _list(known.folder)
+    except StudyInputError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("jaxopt-study: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxopt-study",
+        description="Run studies from their configuration files, and record what came out.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxopt_study {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        usage="jaxopt-study run CONFIG [--out DIR] [--no-plots] [--quiet] [--FLAG VALUE ...]",
+        help="run a study and record it: jaxopt-study run CONFIG [--flag value ...]",
+        description="Run a study. Every field of its Config is a flag too, and wins over the file:\n"
+        "`jaxopt-study run CONFIG --help` lists them.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    run.add_argument("config", metavar="CONFIG", nargs="?", type=Path, help="the study's TOML")
+    run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
+    run.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    run.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+    run.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
+    run.set_defaults(parser=run)
+    show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
+    show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
+    return parser
+
+
+def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
+    from jaxopt_study.study.config_file import load_configs, read_config_file
+    from jaxopt_study.study.flags import apply_flags, flags_help
+
+    if known.config is None and not known.help:
+        return _fail("run: which CONFIG? `jaxopt-study list` shows what there is")
+    if known.config is None:
+        known.parser.print_help()
+        return 0
+    study, configs = load_configs(read_config_file(known.config))
+    if known.help:
+        label, config = next(iter(configs.items()))
+        known.parser.print_help()
+        print(f"\n{study.title}\nflags of this study, with the values of {known.config} ({label}):\n")
+        print(flags_help(config))
+        return 0
+    configs = apply_flags(configs, flags)
+    from jaxopt_study.study.run import run_study
+
+    report = run_study(study, configs, known.out, quiet=known.quiet, plots=known.plots)
+    if known.quiet:
+        print(report.folder)
+    return 130 if report.interrupted else 0
+
+
+def _list(folder: Path) -> int:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxopt_study.study.config_file import read_config_file
+    from jaxopt_study.study.protocol import StudyInputError
+
+    if not folder.is_dir():
+        return _fail(f"{folder}: no such folder")
+    table = Table("config", "study", "variants", box=box.SIMPLE_HEAD, pad_edge=False)
+    broken = []
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            file = read_config_file(path)
+            table.add_row(str(path), file.title, ", ".join(file.variants))
+        except StudyInputError as error:
+            broken.append(str(error))
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # rich's 80 would wrap a line that goes into a file
+    console.print(table)
+    return max([_fail(message) for message in broken], default=0)
+
+
+def _fail(message: str) -> int:
+    print(f"jaxopt-study: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
