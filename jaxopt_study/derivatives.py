@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.pytree import ravel, ravel_leaves, traceable
+from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, traceable
 from jaxopt_study.types import JacobianMode
 
 # Residual functions that `check_pointwise` has passed: a memo, like the cache of `jax.jit`.
@@ -90,7 +90,8 @@ def _pointwise(objective: LeastSquares, params: PyTree, args: tuple) -> Residual
     per_leaf = [leaf.size // points for leaf in jax.tree.leaves(out)]
     blocks = jnp.split(rows, np.cumsum(per_leaf)[:-1], axis=0) if len(per_leaf) > 1 else [rows]
     jacobian_t = [jnp.transpose(block, (1, 2, 0)).reshape(rows.shape[1], -1) for block in blocks]
-    return ravel_leaves(out), jnp.concatenate(jacobian_t, axis=1)
+    residual = ravel_leaves(out).astype(params_dtype(params))
+    return residual, jnp.concatenate(jacobian_t, axis=1).astype(residual.dtype)
 
 
 def number_of_rows(args: tuple) -> int:

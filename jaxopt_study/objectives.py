@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from jaxopt_study.pytree import ravel_leaves
+from jaxopt_study.pytree import params_dtype, ravel_leaves
 
 
 def half_square_norm(residual: Float[Array, " residuals"]) -> Float[Array, ""]:
@@ -48,9 +48,48 @@ class LeastSquares:
     pointwise: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def residual(self, params: PyTree, *args: Any) -> Float[Array, " residuals"]:
-        """All residuals in one vector: the leaves of `residual_fn`'s value, raveled in order."""
-        return ravel_leaves(self.residual_fn(params, *args))
+        """All residuals in one vector: the leaves of `residual_fn`'s value, raveled in order.
+
+        In the dtype of the parameters, whatever that of the data.
+        """
+        return ravel_leaves(self.residual_fn(params, *args)).astype(params_dtype(params))
 
     def __call__(self, params: PyTree, *args: Any) -> Float[Array, ""]:
         """The value ½ Σ r²."""
         return half_square_norm(self.residual(params, *args))
+
+
+def as_least_squares(residual_fn: Any, method: str) -> LeastSquares:
+    """What a method for sums of squares was given, as a `LeastSquares`.
+
+    Raises:
+      TypeError: it was given nothing, because the objective is a scalar function.
+    """
+    if residual_fn is None:
+        raise TypeError(
+            f"residual_fn: {method} needs the residuals of a sum of squares; minimize a "
+            "jaxopt_study.LeastSquares, or choose an optimizer for scalar functions"
+        )
+    return residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+
+
+def check_objective(objective: Any, params: PyTree, args: tuple) -> None:
+    """Check, without computing it, that an objective is one real number, or real residuals.
+
+    Raises:
+      ValueError: if not.
+    """
+    if isinstance(objective, LeastSquares):
+        leaves = jax.tree.leaves(jax.eval_shape(objective.residual_fn, params, *args))
+        if not any(leaf.size for leaf in leaves):
+            raise ValueError("objective: residual_fn returns no residuals")
+        complex_ = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.complexfloating)]
+        if complex_:
+            raise ValueError(f"objective: expected real residuals, got dtype {complex_[0]}")
+        return
+    out = jax.eval_shape(objective, params, *args)
+    if not isinstance(out, jax.ShapeDtypeStruct):
+        raise ValueError(f"objective: expected a real float scalar, got a {type(out).__name__}")
+    if out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        got = f"shape {out.shape} and dtype {out.dtype}"
+        raise ValueError(f"objective: expected a real float scalar, got {got} (residuals? use LeastSquares)")

@@ -49,6 +49,11 @@ def add(params: PyTree, updates: PyTree) -> PyTree:
     return jax.tree.map(lambda p, u: jnp.asarray(p + u).astype(jnp.asarray(p).dtype), params, updates)
 
 
+def params_dtype(params: PyTree) -> Any:
+    """The dtype in which all leaves of `params` can be one vector, and in which they are optimized."""
+    return jnp.result_type(*jax.tree.leaves(params))
+
+
 def norm(tree: PyTree) -> Float[Array, ""]:
     """Euclidean norm of all leaves together; does not overflow where the leaves do not.
 
@@ -62,7 +67,7 @@ def norm(tree: PyTree) -> Float[Array, ""]:
 
 
 def check_real(name: str, tree: PyTree) -> PyTree:
-    """Return `tree` with its leaves as arrays of a real float dtype.
+    """Return `tree` with its leaves as arrays of a real float dtype, none of them weakly typed.
 
     Raises:
       TypeError: for a leaf of another kind, named by its path.
@@ -79,4 +84,5 @@ def check_real(name: str, tree: PyTree) -> PyTree:
             raise TypeError(f"{where}: expected a real float array, got {type(leaf).__name__}") from error
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"{where}: expected a real float array, got dtype {dtype}")
-    return jax.tree.map(jnp.asarray, tree)
+    # A weak type would be lost in the first step, and a second program compiled for the second.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), tree)

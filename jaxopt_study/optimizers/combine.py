@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
 from jaxopt_study.optimizers.transform import StepInfo, transformation
-from jaxopt_study.optimizers.trial import no_update
+from jaxopt_study.optimizers.trial import NOTHING
 from jaxopt_study.pytree import traceable
 
 
@@ -165,4 +166,6 @@ def _masked_update(
     inner_params = None if params is None else _kept(trains, params)
     inner_updates = None if updates is None else _kept(trains, updates)
     new, inner_state = call_update(optimizer, inner_updates, state.inner_state, inner_params, **inner)
-    return merge(new, no_update(whole)), MaskedState(inner_state)
+    return merge(new, jax.tree.map(lambda leaf: jnp.full_like(leaf, NOTHING), whole)), MaskedState(
+        inner_state
+    )

@@ -10,16 +10,15 @@ from jaxtyping import PyTree
 
 from jaxopt_study.linear_solve import check_solver, undamped
 from jaxopt_study.linearize import linearize
-from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.objectives import as_least_squares
 from jaxopt_study.optimizers.transform import (
     StepInfo,
     linearized_info,
-    params_dtype,
     transformation,
     unmeasured,
 )
 from jaxopt_study.optimizers.trial import Trial, full_step, try_residual
-from jaxopt_study.pytree import ravel
+from jaxopt_study.pytree import params_dtype, ravel
 from jaxopt_study.types import JacobianMode, LinearSolver
 
 
@@ -89,26 +88,26 @@ def _update(
     state: GaussNewtonState,
     params: PyTree,
     *,
-    residual_fn: Any,
+    residual_fn: Any = None,
     args: tuple = (),
     measure_only: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, GaussNewtonState]:
     del updates, state, extra
-    objective = residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+    objective = as_least_squares(residual_fn, "gauss_newton")
     theta, unravel = ravel(params)
     here = linearize(
         objective, params, args, jnp.zeros_like(theta), jacobian=options.jacobian, gram=options.solver != "qr"
     )
     direction = undamped(here, options.solver)
     e = direction.step
-    step = unravel(e / here.scale)
-    value, actual = try_residual(objective, params, args, here, step)
+    step = e / here.scale
+    value, actual = try_residual(objective, params, args, here, unravel(step))
     # ½‖r‖² - ½‖r + Ĵe‖² = -½ eᵀĝ, because Ĵᵀ(Ĵe + r) = 0.
     predicted = -0.5 * jnp.vdot(e, here.gradient)
     trial = Trial(
         step, value, actual, predicted, jnp.linalg.norm(e), direction.rank_deficient, direction.orthogonal
     )
     undamped_info = linearized_info(here, theta)._replace(damping=jnp.zeros_like(value))
-    taken, info = full_step(trial, params, undamped_info, measure_only)
-    return taken, GaussNewtonState(info)
+    step, info = full_step(trial, undamped_info, measure_only)
+    return unravel(step), GaussNewtonState(info)

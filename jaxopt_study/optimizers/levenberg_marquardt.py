@@ -12,16 +12,15 @@ from jaxtyping import Float, PyTree
 from jaxopt_study import damping as rule
 from jaxopt_study.linear_solve import check_solver, damped_solver
 from jaxopt_study.linearize import linearize
-from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.objectives import as_least_squares
 from jaxopt_study.optimizers.transform import (
     StepInfo,
     linearized_info,
-    params_dtype,
     transformation,
     unmeasured,
 )
-from jaxopt_study.optimizers.trial import Trial, damped_trials, try_residual
-from jaxopt_study.pytree import ravel, size
+from jaxopt_study.optimizers.trial import Trial, damped_trials, half_sums, try_residual
+from jaxopt_study.pytree import params_dtype, ravel, size
 from jaxopt_study.types import DampingRule, JacobianMode, LinearSolver
 
 
@@ -126,13 +125,13 @@ def _update(
     state: LevenbergMarquardtState,
     params: PyTree,
     *,
-    residual_fn: Any,
+    residual_fn: Any = None,
     args: tuple = (),
     measure_only: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, LevenbergMarquardtState]:
     del damping, updates, extra
-    objective = residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+    objective = as_least_squares(residual_fn, "levenberg_marquardt")
     gram = options.solver != "qr"
     here = linearize(objective, params, args, state.scale, jacobian=options.jacobian, gram=gram)
     solve = damped_solver(here, options.solver)
@@ -141,22 +140,22 @@ def _update(
     def attempt(damping: Float[Array, ""]) -> Trial:
         direction = solve(damping)
         e = direction.step
-        step = unravel(e / here.scale)
-        value, actual = try_residual(objective, params, args, here, step)
+        step = e / here.scale
+        value, actual = try_residual(objective, params, args, here, unravel(step))
+        half_square, half_slope = half_sums(e**2, e * here.gradient)
         # ½‖Ĵe‖² + λ‖e‖², with Ĵᵀ(Ĵe + r) = -λe put in: a sum of two terms that are positive.
-        predicted = 0.5 * (damping * jnp.vdot(e, e) - jnp.vdot(e, here.gradient))
-        return Trial(
-            step, value, actual, predicted, jnp.linalg.norm(e), direction.rank_deficient, direction.orthogonal
-        )
+        predicted = damping * half_square - half_slope
+        length = jnp.sqrt(2 * half_square)
+        return Trial(step, value, actual, predicted, length, direction.rank_deficient, direction.orthogonal)
 
     info = linearized_info(here, theta)
-    taken, next_damping, info = damped_trials(
+    step, next_damping, info = damped_trials(
         attempt,
         state.damping,
-        params,
+        theta,
         info,
         max_trials=max_trials,
         measure_only=measure_only,
         damping_rule=options.damping_rule,
     )
-    return taken, LevenbergMarquardtState(next_damping, here.scale, info)
+    return unravel(step), LevenbergMarquardtState(next_damping, here.scale, info)

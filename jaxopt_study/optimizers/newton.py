@@ -13,13 +13,12 @@ from jaxtyping import Float, PyTree
 from jaxopt_study import damping as damping_rule
 from jaxopt_study.optimizers.transform import (
     StepInfo,
-    params_dtype,
     relative_gradient,
     transformation,
     unmeasured,
 )
 from jaxopt_study.optimizers.trial import Trial, damped_trials, full_step
-from jaxopt_study.pytree import add, ravel
+from jaxopt_study.pytree import add, params_dtype, ravel
 
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
 
@@ -109,7 +108,9 @@ def _update(
 ) -> tuple[PyTree, NewtonState]:
     del damping, extra
     theta, unravel = ravel(params)
-    value, gradient, hessian = _value_gradient_hessian(lambda t: value_fn(unravel(t)), theta)
+    value, gradient, hessian = _value_gradient_hessian(
+        lambda t: value_fn(unravel(t)).astype(theta.dtype), theta
+    )
     if updates is not None:
         gradient = ravel(updates)[0].astype(theta.dtype)
     curvature, basis = jnp.linalg.eigh(hessian)
@@ -121,8 +122,8 @@ def _update(
         divisor = curvature if options.plain else jnp.abs(curvature) + damping * steepest
         left_out = flat & (divisor <= theta.size * jnp.finfo(theta.dtype).eps * steepest)
         along = jnp.where(left_out, 0.0, -slope / jnp.where(left_out, 1.0, divisor))
-        step = unravel(basis @ along)
-        there = value_fn(add(params, step))
+        step = basis @ along
+        there = value_fn(add(params, unravel(step))).astype(theta.dtype)
         predicted = -jnp.sum(along * (slope + 0.5 * curvature * along))
         return Trial(
             step, there, value - there, predicted, jnp.linalg.norm(along), jnp.any(flat), jnp.ones((), bool)
@@ -137,18 +138,18 @@ def _update(
         num_evals=jnp.ones((), jnp.int32),
     )
     if options.plain:
-        taken, info = full_step(attempt(state.damping.value), params, info, measure_only)
-        return taken, NewtonState(state.damping, info)
-    taken, next_damping, info = damped_trials(
+        step, info = full_step(attempt(state.damping.value), info, measure_only)
+        return unravel(step), NewtonState(state.damping, info)
+    step, next_damping, info = damped_trials(
         attempt,
         state.damping,
-        params,
+        theta,
         info,
         max_trials=max_trials,
         measure_only=measure_only,
         raise_to=FIRST_DAMPING,
     )
-    return taken, NewtonState(next_damping, info)
+    return unravel(step), NewtonState(next_damping, info)
 
 
 def _value_gradient_hessian(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array, Array]:

@@ -6,7 +6,6 @@ No method is in this file; combinators are in `combine`.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -100,11 +99,6 @@ def linearized_info(here: Linearization, theta: Float[Array, " params"]) -> Step
         params_norm=jnp.linalg.norm(here.scale * theta),
         num_evals=jnp.ones((), jnp.int32),
     )
-
-
-def params_dtype(params: PyTree) -> Any:
-    """The dtype in which all leaves of `params` can be one vector."""
-    return jnp.result_type(*jax.tree.leaves(params))
 
 
 def relative_gradient(params: PyTree, grads: PyTree, value: Float[Array, ""]) -> Float[Array, ""]:

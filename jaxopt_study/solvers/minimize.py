@@ -9,14 +9,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jaxtyping import PyTree
 
 from jaxopt_study.derivatives import check_pointwise
-from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.optimizers.transform import StepInfo, params_dtype
-from jaxopt_study.pytree import check_real, traceable
+from jaxopt_study.objectives import LeastSquares, check_objective
+from jaxopt_study.optimizers.transform import StepInfo
+from jaxopt_study.pytree import check_real, params_dtype, traceable
 from jaxopt_study.result import Result, Status, Trace
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
@@ -72,7 +73,8 @@ def minimize(
     Raises:
       TypeError: if an argument is of the wrong kind, or `params` has a leaf that is not a real
         float array.
-      ValueError: if the objective is not scalar, or a tree has no leaves.
+      ValueError: if the objective is not a real scalar, `params` has no leaves, or a residual breaks
+        the promise of `pointwise`.
 
     Example:
       >>> import jaxopt_study as jos
@@ -188,16 +190,16 @@ def _inputs(
         )
     if not isinstance(args, tuple):
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
-    if isinstance(max_steps, int) and max_steps < 0:
+    if isinstance(max_steps, int | np.integer) and max_steps < 0:
         raise ValueError(f"max_steps: expected a number >= 0, got {max_steps}")
     params = check_real("params", params)
     if isinstance(objective, LeastSquares) and objective.pointwise and batch_fn is None:
         check_pointwise(objective, params, args)
     length, observe = None, None
     if trace is not False:
-        if not isinstance(max_steps, int):
+        if not isinstance(max_steps, int | np.integer):
             raise TypeError("max_steps: has to be a Python int where a trace is wanted: it is its length")
-        length = max_steps + 1
+        length = int(max_steps) + 1
         observe = None if trace is True else trace
     if batch_fn is not None and key is None:
         key = jax.random.key(0)
@@ -219,6 +221,8 @@ def _start(
     key: Any,
     opt_state: Any,
 ) -> Carry:
+    if batch_fn is None:
+        check_objective(objective, params, args)
     if opt_state is None:
         opt_state = optimizer.init(params)
     reports = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, StepInfo))

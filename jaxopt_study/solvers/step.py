@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int, PyTree
 
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update
-from jaxopt_study.optimizers.transform import StepInfo, params_dtype, relative_gradient
-from jaxopt_study.pytree import add, norm
+from jaxopt_study.optimizers.transform import StepInfo, relative_gradient
+from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace
 from jaxopt_study.stopping import Tolerances, gradient_test, step_test, value_test
 
@@ -261,7 +261,7 @@ def _at_step(setup: Setup, num_steps: Int[Array, ""]) -> _AtStep:
     # that it does not take: it has to take what Gauss-Newton and Levenberg-Marquardt are given.
     def value_fn(params: PyTree, *, residual_fn: Any = None, args: Any = None) -> Float[Array, ""]:
         del residual_fn
-        return setup.objective(params, *data)
+        return setup.objective(params, *data).astype(params_dtype(params))
 
     data = args
     extras: dict[str, Any] = {"value_fn": value_fn}
