@@ -1,0 +1,34 @@
+"""Every config runs from the command line to a whole record with its pictures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxopt_study import cli
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "rosenbrock_fit": (["--max-steps", "30"], {"paths.png", "loss.png"}),
+    "rosenbrock_network": (["--max-steps", "8", "--starts", "2", "--points", "50"], {"loss.png"}),
+    "rosenbrock_network_gauss_newton": (["--starts", "2", "--points", "50"], {"loss.png"}),
+    "enzyme_kinetics": ([], {"curves.png"}),
+    "line_gradient": ([], {"line.png"}),
+    "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "pictures"), [(name, *rest) for name, rest in SMALL.items()], ids=SMALL
+)
+def test_a_config_runs_to_a_whole_record(name, flags, pictures, tmp_path):
+    config = ROOT / "configs" / f"{name}.toml"
+    assert cli.main(["run", str(config), "--quiet", "--out", str(tmp_path), *flags]) == 0
+    (folder,) = tmp_path.iterdir()
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"config.toml", "result.json", "trace.parquet"} | pictures
+    assert json.loads((folder / "result.json").read_text())["variants"]
+
+
+def test_every_config_is_tested():
+    assert {path.stem for path in (ROOT / "configs").glob("*.toml")} == set(SMALL)
