@@ -119,34 +119,43 @@ def check_pointwise(objective: LeastSquares, params: PyTree, args: tuple[Any, ..
     """Check on the first rows that residual i uses only row i of `args`.
 
     A call on a few rows together is compared with calls on one row each: the residuals, and their
-    derivative in a random direction. A function that has passed is not checked again; inside a
-    trace there are no numbers to check.
+    derivative in a random direction. A function that has passed is not checked again. Inside a
+    trace, where there are no numbers, random ones take their place while tracing; a function
+    that closes over traced values cannot be checked there.
 
     Raises:
       ValueError: if they differ, or `args` has no common rows.
     """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((objective, params, args)))
-    if traced or objective.residual_fn in _kept_promises:
+    if objective.residual_fn in _kept_promises:
         return
     few = jax.tree.map(lambda a: jnp.asarray(a)[: min(rows, number_of_rows(args))], args)
-    together, apart = _together_and_apart(traceable(objective), params, few)
-    same = True
+    inputs = (traceable(objective), params, few)
+    with jax.ensure_compile_time_eval():
+        together, apart = _together_and_apart(*jax.tree.map(_stand_in, inputs))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((together, apart))):
+        return  # of what it closes over
     for left, right in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
         # What a row gives has a leading axis of 1 that is an axis of rows when they come together.
-        same = same and left.size == right.size
-        if same:
-            finite = left[jnp.isfinite(left)]
-            tolerance = 1e3 * float(jnp.finfo(left.dtype).eps)
-            largest = float(jnp.max(jnp.abs(finite), initial=0.0))
-            same = np.allclose(
-                left.ravel(), right.ravel(), rtol=tolerance, atol=tolerance * largest, equal_nan=True
+        left, right = np.ravel(left), np.ravel(right)
+        tolerance = 1e3 * float(jnp.finfo(left.dtype).eps)
+        largest = np.max(np.abs(left), initial=0.0, where=np.isfinite(left))
+        if left.size != right.size or not np.allclose(
+            left, right, rtol=tolerance, atol=tolerance * largest, equal_nan=True
+        ):
+            raise ValueError(
+                "pointwise=True: a residual uses more than its own row of args "
+                "(its value or derivative changes when the rows are given one at a time)"
             )
-    if not same:
-        raise ValueError(
-            "pointwise=True: a residual uses more than its own row of args "
-            "(its value or derivative changes when the rows are given one at a time)"
-        )
     _kept_promises.add(objective.residual_fn)
+
+
+def _stand_in(leaf: Any) -> Any:
+    """Numbers in place of a traced leaf; a leaf that is not traced stays as it is."""
+    if not isinstance(leaf, jax.core.Tracer):
+        return leaf
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.zeros(leaf.shape, leaf.dtype)
+    return np.random.default_rng(leaf.size).uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype)
 
 
 @jax.jit

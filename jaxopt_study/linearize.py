@@ -101,6 +101,6 @@ def linearize(
         to_scaled=to_scaled,
         scale=scale,
         gradient=gradient,
-        gram=None if product is None else product * to_scaled * to_scaled[:, None],
+        gram=None if product is None else product * jnp.outer(to_scaled, to_scaled),
         gradient_test=jnp.max(cosines, initial=0.0),
     )

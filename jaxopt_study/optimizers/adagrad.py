@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxopt_study.optimizers.combine import chain
@@ -19,7 +20,7 @@ class AdagradState(NamedTuple):
 
 
 def scale_by_adagrad(
-    initial_accumulator_value: float = 0.1, eps: float = 1e-7
+    initial_accumulator_value: ArrayLike = 0.1, eps: ArrayLike = 1e-7
 ) -> optax.GradientTransformationExtraArgs:
     """`s ← s + g²`; the update is `g / √(s + eps)`, 0 where s is 0.
 
@@ -60,7 +61,7 @@ def _update(
 
 
 def adagrad(
-    learning_rate: ScalarOrSchedule, initial_accumulator_value: float = 0.1, eps: float = 1e-7
+    learning_rate: ScalarOrSchedule, initial_accumulator_value: ArrayLike = 0.1, eps: ArrayLike = 1e-7
 ) -> optax.GradientTransformationExtraArgs:
     """AdaGrad: `θ ← θ - η g / √(Σ g² + eps)`, elementwise.
 

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Int, PyTree
 
 from jaxopt_study.optimizers.transform import transformation
 from jaxopt_study.pytree import traceable
 
-ScalarOrSchedule = float | Array | Callable[[Any], Any]
+ScalarOrSchedule = ArrayLike | Callable[[Any], Any]
 
 
 class ScheduleState(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
 from jaxopt_study import damping as rule
@@ -47,12 +48,12 @@ class _Options:
 
 
 def levenberg_marquardt(
-    damping: float = 1e-3,
+    damping: ArrayLike = 1e-3,
     *,
     solver: LinearSolver = "auto",
     jacobian: JacobianMode = "auto",
     damping_rule: DampingRule = "nielsen",
-    max_trials: int = 60,
+    max_trials: ArrayLike = 60,
 ) -> optax.GradientTransformationExtraArgs:
     """The method of Levenberg and Marquardt for sums of squares, in the scaled norm of Moré.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
 from jaxopt_study import damping as damping_rule
@@ -41,7 +42,9 @@ class _Options:
     plain: bool
 
 
-def newton(damping: float | None = 0.0, *, max_trials: int = 60) -> optax.GradientTransformationExtraArgs:
+def newton(
+    damping: ArrayLike | None = 0.0, *, max_trials: ArrayLike = 60
+) -> optax.GradientTransformationExtraArgs:
     """Newton's method with the exact Hessian, for up to a few hundred parameters.
 
     With the eigenvalues and -vectors of the Hessian, `H = Q diag(w) Qᵀ`, an update is

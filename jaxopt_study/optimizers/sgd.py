@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxopt_study.optimizers.combine import chain
@@ -25,7 +26,7 @@ class _Options:
     nesterov: bool
 
 
-def scale_by_momentum(decay: float, nesterov: bool = False) -> optax.GradientTransformationExtraArgs:
+def scale_by_momentum(decay: ArrayLike, nesterov: bool = False) -> optax.GradientTransformationExtraArgs:
     """`m ← g + decay m`; the update is m, or with Nesterov's correction `g + decay m`.
 
     Args:
@@ -72,7 +73,7 @@ def _update(
 
 
 def sgd(
-    learning_rate: ScalarOrSchedule, momentum: float | None = None, nesterov: bool = False
+    learning_rate: ScalarOrSchedule, momentum: ArrayLike | None = None, nesterov: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent: `θ ← θ - η g`, or `θ ← θ - η m` with momentum.
 

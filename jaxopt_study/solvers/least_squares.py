@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxopt_study.objectives import LeastSquares
@@ -18,11 +19,11 @@ def least_squares(
     args: tuple = (),
     *,
     optimizer: optax.GradientTransformation | None = None,
-    max_steps: int = 1000,
-    ftol: float | None = None,
-    xtol: float | None = None,
-    gtol: float | None = None,
-    target: float | None = None,
+    max_steps: ArrayLike = 1000,
+    ftol: ArrayLike | None = None,
+    xtol: ArrayLike | None = None,
+    gtol: ArrayLike | None = None,
+    target: ArrayLike | None = None,
     trace: bool | Callable[[PyTree], PyTree] = False,
 ) -> Result:
     """Minimize `½ Σ r(params, *args)²`.

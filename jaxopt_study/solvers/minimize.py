@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxopt_study.derivatives import check_pointwise
@@ -31,11 +32,11 @@ def minimize(
     optimizer: optax.GradientTransformation,
     args: tuple = (),
     *,
-    max_steps: int = 1000,
-    ftol: float | None = None,
-    xtol: float | None = None,
-    gtol: float | None = None,
-    target: float | None = None,
+    max_steps: ArrayLike = 1000,
+    ftol: ArrayLike | None = None,
+    xtol: ArrayLike | None = None,
+    gtol: ArrayLike | None = None,
+    target: ArrayLike | None = None,
     trace: bool | Callable[[PyTree], PyTree] = False,
     batch_fn: Callable[[Array, Array], tuple] | None = None,
     key: Array | None = None,
@@ -98,11 +99,11 @@ def start(
     optimizer: optax.GradientTransformation,
     args: tuple = (),
     *,
-    max_steps: int = 1000,
-    ftol: float | None = None,
-    xtol: float | None = None,
-    gtol: float | None = None,
-    target: float | None = None,
+    max_steps: ArrayLike = 1000,
+    ftol: ArrayLike | None = None,
+    xtol: ArrayLike | None = None,
+    gtol: ArrayLike | None = None,
+    target: ArrayLike | None = None,
     trace: bool | Callable[[PyTree], PyTree] = False,
     batch_fn: Callable[[Array, Array], tuple] | None = None,
     key: Array | None = None,
@@ -174,7 +175,7 @@ def _inputs(
     params: PyTree,
     optimizer: optax.GradientTransformation,
     args: tuple,
-    max_steps: int,
+    max_steps: ArrayLike,
     tolerances: Tolerances,
     trace: bool | Callable[[PyTree], PyTree],
     batch_fn: Callable[[Array, Array], tuple] | None,

@@ -6,7 +6,6 @@ and for chains, it evaluates value and gradient once a step.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +18,10 @@ from jaxopt_study.optimizers.combine import call_update
 from jaxopt_study.optimizers.transform import StepInfo, relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace
-from jaxopt_study.stopping import Tolerances, gradient_test, step_test, value_test
+from jaxopt_study.stopping import gradient_test, step_test, value_test
+
+# The fields of a pytree are not typed by shape: `vmap`, `tree.map` and an `out_axes` make the same
+# class hold batches, abstract values and axes.
 
 
 @jax.tree_util.register_dataclass
@@ -29,12 +31,12 @@ class Setup:
 
     objective: Any
     optimizer: Any
-    args: tuple
-    max_steps: Int[Array, ""]
-    tolerances: Tolerances
-    observe: Callable[[PyTree], PyTree] | None
-    batch_fn: Callable[[Array, Array], tuple] | None
-    key: Array | None
+    args: Any
+    max_steps: Any
+    tolerances: Any
+    observe: Any
+    batch_fn: Any
+    key: Any
 
 
 @jax.tree_util.register_dataclass
@@ -50,16 +52,16 @@ class Progress:
         it will not.
     """
 
-    params: PyTree
+    params: Any
     opt_state: Any
-    value: Float[Array, ""]
-    grads: PyTree
-    grad_norm: Float[Array, ""]
-    status: Int[Array, ""]
-    pending: Int[Array, ""]
-    num_steps: Int[Array, ""]
-    num_evals: Int[Array, ""]
-    trace: Trace | None
+    value: Any
+    grads: Any
+    grad_norm: Any
+    status: Any
+    pending: Any
+    num_steps: Any
+    num_evals: Any
+    trace: Any
 
 
 @jax.tree_util.register_dataclass
@@ -67,8 +69,8 @@ class Progress:
 class Carry:
     """A minimization between two calls of `advance`: a pytree of arrays."""
 
-    setup: Setup
-    state: Progress
+    setup: Any
+    state: Any
 
 
 def is_running(state: Progress) -> Bool[Array, ""]:
@@ -248,7 +250,7 @@ def _all_reports(opt_state: Any) -> list[StepInfo]:
 class _AtStep:
     """The objective with the data of one step."""
 
-    value: Callable[..., Float[Array, ""]]
+    value: Any
     extras: dict[str, Any]
 
 
