@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell $(BIN)/python -c 'import os; n = getattr(os, "sched_getaffinity", None); \
 	print(min(16, max(2, len(n(0)) if n else os.cpu_count())))')
 # Every module by its name: given the package alone, pdoc stops at what __all__ lists. (Where there is no
-# __all__ it finds a module twice, and says so.)
+# __all__ it finds a module twice, and says so.) With jaxtyping imported first, annotations show shapes.
 MODULES = $(shell find jaxopt_study -name '*.py' ! -name '__main__.py' | LC_ALL=C sort | \
 	sed -e 's/\.py$$//' -e 's:/__init__$$::' -e 's:/:.:g')
 
@@ -48,7 +48,8 @@ bench: $(VENV)/.installed-study,peers ## measure least squares against SciPy and
 
 docs: $(VENV)/.installed-study,docs ## write the reference pages into site/
 	@PYTHONWARNINGS='ignore:The module specification' \
-		$(BIN)/pdoc --math --output-directory site $(MODULES)
+		$(BIN)/python -c 'import jaxtyping; from pdoc.__main__ import cli; cli()' \
+		--math --output-directory site $(MODULES)
 
 clean: ## remove all that make has made, .venv too; runs/ stays
 	rm -rf $(VENV) site build dist *.egg-info

@@ -19,9 +19,8 @@ from typing import NamedTuple, get_args
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float
 
-from jaxopt_study.types import DampingRule
+from jaxopt_study.types import Bool, DampingRule, Float
 
 
 class Damping(NamedTuple):

@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, PyTree
 
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, traceable
-from jaxopt_study.types import JacobianMode
+from jaxopt_study.types import Float, JacobianMode, PyTree
 
 # Residual functions that `check_pointwise` has passed: a memo, like the cache of `jax.jit`.
 _kept_promises: weakref.WeakSet[Callable] = weakref.WeakSet()

@@ -11,10 +11,9 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float
 
 from jaxopt_study.linearize import Linearization
-from jaxopt_study.types import LinearSolver
+from jaxopt_study.types import Bool, Float, LinearSolver
 
 
 def check_solver(solver: str) -> None:

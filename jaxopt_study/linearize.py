@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, PyTree
 
 from jaxopt_study.derivatives import residual_and_jacobian
 from jaxopt_study.objectives import LeastSquares, half_square_norm
-from jaxopt_study.types import JacobianMode
+from jaxopt_study.types import Float, JacobianMode, PyTree
 
 
 class Linearization(NamedTuple):

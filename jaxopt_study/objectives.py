@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, PyTree
 
 from jaxopt_study.pytree import params_dtype, ravel_leaves
+from jaxopt_study.types import Float, PyTree
 
 
 def half_square_norm(residual: Float[Array, " residuals"]) -> Float[Array, ""]:

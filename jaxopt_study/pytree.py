@@ -12,7 +12,8 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
-from jaxtyping import Float, PyTree, Shaped
+
+from jaxopt_study.types import Float, PyTree, Shaped
 
 
 def traceable(tree: Any) -> Any:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float
+
+from jaxopt_study.types import Bool, Float
 
 
 class Status(enum.IntEnum):

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float
+
+from jaxopt_study.types import Bool, Float
 
 
 class Tolerances(NamedTuple):

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from jaxopt_study.pytree import ravel
+from jaxopt_study.types import PyTree
 
 
 class Peer(NamedTuple):

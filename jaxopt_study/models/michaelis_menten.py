@@ -5,7 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+
+from jaxopt_study.types import Float
 
 Params = dict[str, Array]
 

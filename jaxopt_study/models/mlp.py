@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Key
+
+from jaxopt_study.types import Float, Key
 
 Layer = dict[str, Array]
 Activation = str | Callable[[Array], Array]

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Key
+
+from jaxopt_study.types import Float, Key
 
 
 def init(key: Key[Array, ""], degree: int, scale: float = 1.0) -> Float[Array, " coefficients"]:

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import PyTree
 
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
 from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.types import PyTree
 
 
 class AdagradState(NamedTuple):

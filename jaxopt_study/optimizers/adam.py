@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Int, PyTree
 
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
 from jaxopt_study.optimizers.moments import bias_correction, moving_average
 from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.types import Int, PyTree
 
 
 class AdamState(NamedTuple):

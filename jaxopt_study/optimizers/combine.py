@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
 
 from jaxopt_study.optimizers.transform import StepInfo, transformation
 from jaxopt_study.optimizers.trial import NOTHING
 from jaxopt_study.pytree import traceable
+from jaxopt_study.types import PyTree
 
 
 def chain(*optimizers: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
 
 from jaxopt_study.linear_solve import check_solver, undamped
 from jaxopt_study.linearize import linearize
@@ -19,7 +18,7 @@ from jaxopt_study.optimizers.transform import (
 )
 from jaxopt_study.optimizers.trial import Trial, full_step, try_residual
 from jaxopt_study.pytree import params_dtype, ravel
-from jaxopt_study.types import JacobianMode, LinearSolver
+from jaxopt_study.types import JacobianMode, LinearSolver, PyTree
 
 
 class GaussNewtonState(NamedTuple):

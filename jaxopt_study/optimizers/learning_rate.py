@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Int, PyTree
 
 from jaxopt_study.optimizers.transform import transformation
 from jaxopt_study.pytree import traceable
+from jaxopt_study.types import Int, PyTree
 
 ScalarOrSchedule = ArrayLike | Callable[[Any], Any]
 

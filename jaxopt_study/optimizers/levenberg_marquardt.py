@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, PyTree
 
 from jaxopt_study import damping as rule
 from jaxopt_study.linear_solve import check_solver, damped_solver
@@ -22,7 +21,7 @@ from jaxopt_study.optimizers.transform import (
 )
 from jaxopt_study.optimizers.trial import Trial, damped_trials, half_sums, try_residual
 from jaxopt_study.pytree import params_dtype, ravel, size
-from jaxopt_study.types import DampingRule, JacobianMode, LinearSolver
+from jaxopt_study.types import DampingRule, Float, JacobianMode, LinearSolver, PyTree
 
 
 class LevenbergMarquardtState(NamedTuple):

@@ -4,7 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+
+from jaxopt_study.types import PyTree
 
 
 def moving_average(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, PyTree
 
 from jaxopt_study import damping as damping_rule
 from jaxopt_study.optimizers.transform import (
@@ -20,6 +19,7 @@ from jaxopt_study.optimizers.transform import (
 )
 from jaxopt_study.optimizers.trial import Trial, damped_trials, full_step
 from jaxopt_study.pytree import add, params_dtype, ravel
+from jaxopt_study.types import Float, PyTree
 
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Int, PyTree
 
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
 from jaxopt_study.optimizers.moments import bias_correction, moving_average
 from jaxopt_study.optimizers.sgd import scale_by_momentum
 from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.types import Int, PyTree
 
 
 class RmspropState(NamedTuple):

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.tree_util import Partial
-from jaxtyping import Bool, Float, Int, PyTree
 
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.pytree import ravel_leaves
+from jaxopt_study.types import Bool, Float, Int, PyTree
 
 
 def transformation(

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float, Int, PyTree
 
 from jaxopt_study import damping as rule
 from jaxopt_study.damping import Damping
@@ -17,7 +16,7 @@ from jaxopt_study.linearize import Linearization
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.transform import StepInfo
 from jaxopt_study.pytree import add
-from jaxopt_study.types import DampingRule
+from jaxopt_study.types import Bool, DampingRule, Float, Int, PyTree
 
 NOTHING = -0.0  # the update that changes no bit: -0.0 + 0.0 would be 0.0
 

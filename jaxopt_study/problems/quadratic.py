@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
 
 from jaxopt_study.problems.problem import Problem
+from jaxopt_study.types import Float
 
 
 def bowl(dimension: int = 2, condition_number: float | Array = 10.0) -> Problem:

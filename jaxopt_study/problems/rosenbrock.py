@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
 
 from jaxopt_study.models import rosenbrock as model
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.problems.problem import Problem
+from jaxopt_study.types import Float
 
 
 def scalar() -> Problem:

@@ -5,12 +5,12 @@ from typing import Any
 
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import PyTree
 
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.result import Result
 from jaxopt_study.solvers.minimize import minimize
+from jaxopt_study.types import PyTree
 
 
 def least_squares(

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import PyTree
 
 from jaxopt_study.derivatives import check_pointwise
 from jaxopt_study.objectives import LeastSquares, check_objective
@@ -22,6 +21,7 @@ from jaxopt_study.pytree import check_real, params_dtype, traceable
 from jaxopt_study.result import Result, Status, Trace
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
+from jaxopt_study.types import PyTree
 
 Objective = LeastSquares | Callable[..., Any]
 

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float, Int, PyTree
 
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update
@@ -19,6 +18,7 @@ from jaxopt_study.optimizers.transform import StepInfo, relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace
 from jaxopt_study.stopping import gradient_test, step_test, value_test
+from jaxopt_study.types import Bool, Float, Int, PyTree
 
 # The fields of a pytree are not typed by shape: `vmap`, `tree.map` and an `out_axes` make the same
 # class hold batches, abstract values and axes.

@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 from jax import Array
-from jaxtyping import PyTree
 
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
 from jaxopt_study.bench.timer import Timed, machine, ratio, take_turns
 from jaxopt_study.models import mlp
+from jaxopt_study.types import PyTree
 
 POINTS = 500
 STEPS = 100
