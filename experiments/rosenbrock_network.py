@@ -40,8 +40,6 @@ class Config:
     """How to train."""
     damping_rule: Literal["nielsen", "delayed"] = study.static("delayed")
     """How Levenberg-Marquardt changes its damping; see jaxopt_study.damping."""
-    damping_rule: Literal["nielsen", "delayed"] = study.static("delayed")
-    """How the damping follows the trials; a network's parameters are badly determined: "delayed"."""
     max_steps: Annotated[int, msgspec.Meta(ge=1)] = study.static(100)
     """Steps to take; of Levenberg-Marquardt, those that were accepted."""
     starts: Annotated[int, msgspec.Meta(ge=1)] = study.static(20)

@@ -6,7 +6,7 @@
 | fit residuals                        | `least_squares`, on a `LeastSquares` or a function       |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `gauss_newton`, `levenberg_marquardt`                    |
-| combine optimizers                   | `chain`, `masked` (optax's combinators work as well)     |
+| combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
 | read how it ended                    | `Result`, `Status`                                       |
 
 Rules without a learning rate (`scale_by_*`) and states are in `jaxopt_study.optimizers`; models

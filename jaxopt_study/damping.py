@@ -80,13 +80,21 @@ def gain_ratio(actual: Float[Array, ""], predicted: Float[Array, ""]) -> Float[A
 
 
 def is_decrease(
-    actual: Float[Array, ""], predicted: Float[Array, ""], value: Float[Array, ""]
+    actual: Float[Array, ""], at_rounding: Bool[Array, ""], rounding: Float[Array, ""]
 ) -> Bool[Array, ""]:
     """Whether a trial is good enough to take.
 
-    The value has to fall; but where even the predicted reduction is lost in the value's rounding
-    error the sign of the actual one means nothing, and not rising by more than that is enough:
+    The value has to fall. But where the model promises less than the value's rounding errors the
+    sign of the actual reduction means nothing, and not rising by more than they are is enough:
     this is how the last step before convergence is accepted.
+
+    Args:
+      actual: by how much the value fell; infinite or not a number is no decrease.
+      at_rounding: whether already the first trial promised less than rounding errors. (A later one
+        promises as little as one likes, being shorter.)
+      rounding: the size of the value's rounding errors.
+
+    >>> bool(is_decrease(jnp.float32(-1e-9), jnp.array(True), jnp.float32(1e-8)))
+    True
     """
-    noise = 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)
-    return jnp.where(predicted <= noise, jnp.abs(actual) <= noise, actual > 0)
+    return jnp.isfinite(actual) & ((actual > 0) | (at_rounding & (actual >= -rounding)))

@@ -7,6 +7,7 @@ faster from this layout (500 × 41, CPU). Parameters are one flat vector here.
 
 import weakref
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, get_args
 
 import jax
@@ -18,8 +19,8 @@ from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, traceable
 from jaxopt_study.types import Float, JacobianMode, PyTree
 
-# Residual functions that `check_pointwise` has passed: a memo, like the cache of `jax.jit`.
-_kept_promises: weakref.WeakSet[Callable] = weakref.WeakSet()
+# Plain functions that `check_pointwise` has passed: a memo, like the cache of `jax.jit`.
+_kept_promises: weakref.WeakSet[FunctionType] = weakref.WeakSet()
 
 ResidualAndJacobian = tuple[Float[Array, " residuals"], Float[Array, "params residuals"]]
 
@@ -41,18 +42,31 @@ def residual_and_jacobian(
       `(r, Jᵀ)`, of shapes `(residuals,)` and `(params, residuals)`, with `Jᵀ[j, i] = ∂rᵢ/∂θⱼ`.
 
     Raises:
-      ValueError: if `mode` is unknown, or `"pointwise"` with `args` that have no common rows.
+      ValueError: if `mode` is unknown, or `"pointwise"` for an objective that does not promise to be
+        so, or whose `args` have no common rows.
     """
     flat, unravel = ravel(params)
     if mode == "auto":
         mode = "pointwise" if objective.pointwise else _by_shape(objective, params, args)
     if mode == "pointwise":
+        if not objective.pointwise:
+            raise ValueError("jacobian: 'pointwise' needs the promise LeastSquares(..., pointwise=True)")
         return _pointwise(objective, params, args)
     if mode == "forward":
         return _forward(lambda theta: objective.residual(unravel(theta), *args), flat)
     if mode == "reverse":
         return _reverse(lambda theta: objective.residual(unravel(theta), *args), flat)
-    raise ValueError(f"jacobian: expected one of {get_args(JacobianMode)}, got {mode!r}")
+    raise ValueError(_unknown(mode))
+
+
+def check_mode(mode: str) -> None:
+    """Raise a `ValueError` unless `mode` is a way of taking Jacobians that this file knows."""
+    if mode not in get_args(JacobianMode):
+        raise ValueError(_unknown(mode))
+
+
+def _unknown(mode: str) -> str:
+    return f"jacobian: expected one of {get_args(JacobianMode)}, got {mode!r}"
 
 
 def _by_shape(objective: LeastSquares, params: PyTree, args: tuple) -> JacobianMode:
@@ -125,7 +139,8 @@ def check_pointwise(objective: LeastSquares, params: PyTree, args: tuple[Any, ..
     Raises:
       ValueError: if they differ, or `args` has no common rows.
     """
-    if objective.residual_fn in _kept_promises:
+    function = objective.residual_fn
+    if isinstance(function, FunctionType) and function in _kept_promises:
         return
     few = jax.tree.map(lambda a: jnp.asarray(a)[: min(rows, number_of_rows(args))], args)
     inputs = (traceable(objective), params, few)
@@ -145,7 +160,8 @@ def check_pointwise(objective: LeastSquares, params: PyTree, args: tuple[Any, ..
                 "pointwise=True: a residual uses more than its own row of args "
                 "(its value or derivative changes when the rows are given one at a time)"
             )
-    _kept_promises.add(objective.residual_fn)
+    if isinstance(function, FunctionType):
+        _kept_promises.add(function)
 
 
 def _stand_in(leaf: Any) -> Any:

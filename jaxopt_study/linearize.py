@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.derivatives import residual_and_jacobian
-from jaxopt_study.objectives import LeastSquares, half_square_norm
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.pytree import norm, norms, ravel_leaves
 from jaxopt_study.types import Float, JacobianMode, PyTree
 
 
@@ -30,6 +31,11 @@ class Linearization(NamedTuple):
       gram: `ĴᵀĴ`, shape `(params, params)`, or None if it was not asked for.
       gradient_test: `max |cos(Jⱼ, r)|` over the columns, what `gtol` is compared with. It does not
         change with the units of parameters or residuals (MINPACK's `gnorm`).
+      grad_norm: norm of the gradient with respect to the parameters themselves, `‖Jᵀr‖`.
+      params_norm: `‖D θ‖`, the length of the parameters in the metric of the trust region.
+      rounding: by how much the value may be off because of rounding errors of size ε in the terms
+        `Jⱼ θⱼ` that a residual is made of: residuals that are small beside the data carry larger
+        relative errors than ε.
     """
 
     value: Float[Array, ""]
@@ -40,16 +46,14 @@ class Linearization(NamedTuple):
     gradient: Float[Array, " params"]
     gram: Float[Array, "params params"] | None
     gradient_test: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    params_norm: Float[Array, ""]
+    rounding: Float[Array, ""]
 
     @property
     def scaled_jacobian(self) -> Float[Array, "residuals params"]:
         """Ĵ itself."""
         return (self.jacobian_t * self.to_scaled[:, None]).T
-
-    @property
-    def grad_norm(self) -> Float[Array, ""]:
-        """Norm of the gradient with respect to the parameters themselves, `‖Jᵀr‖`."""
-        return jnp.linalg.norm(self.scale * self.gradient)
 
 
 def linearize(
@@ -85,13 +89,18 @@ def linearize(
         jacobian_t = jacobian_t / unit[:, None]
     product = jacobian_t @ jacobian_t.T if gram else None
     squares = jnp.sum(jacobian_t**2, axis=1) if product is None else jnp.diagonal(product)
-    norms = unit * jnp.sqrt(squares)
-    scale = jnp.maximum(norms, largest_norms)
+    columns = unit * jnp.sqrt(squares)
+    scale = jnp.maximum(columns, largest_norms)
     scale = jnp.where(scale > 0, scale, 1.0)
     to_scaled = unit / scale
     gradient = to_scaled * (jacobian_t @ residual)
-    value = half_square_norm(residual)
-    lengths = norms / scale * jnp.sqrt(2 * value)
+    length = norm(residual)
+    value = 0.5 * length**2
+    theta = ravel_leaves(params)
+    vectors = jnp.stack([scale * gradient, scale * theta, columns * theta])
+    grad_norm, params_norm, terms = norms(vectors)
+    error = jnp.finfo(scale.dtype).eps * terms
+    lengths = columns / scale * length
     cosines = jnp.where(lengths > 0, jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0), 0.0)
     return Linearization(
         value=value,
@@ -102,4 +111,7 @@ def linearize(
         gradient=gradient,
         gram=None if product is None else product * jnp.outer(to_scaled, to_scaled),
         gradient_test=jnp.max(cosines, initial=0.0),
+        grad_norm=grad_norm,
+        params_norm=params_norm,
+        rounding=error * (length + error) + 4 * jnp.finfo(scale.dtype).eps * value,
     )

@@ -23,15 +23,16 @@ class Status(enum.IntEnum):
     | `RUNNING`            | no        | not ended: more steps may be taken                                |
     | `GRADIENT_CONVERGED` | yes       | the gradient test `gtol` holds at `params`                        |
     | `VALUE_CONVERGED`    | yes       | the last accepted step lowered the value by less than `ftol` asks |
+    |                      |           | or promised to lower it by less than its rounding errors          |
     | `STEP_CONVERGED`     | yes       | the last accepted step was shorter than `xtol` asks               |
     | `TARGET_REACHED`     | yes       | the value is at or below `target`                                 |
     | `OUT_OF_STEPS`       | no        | `max_steps` were taken                                            |
     | `STALLED`            | no        | no trial step lowered the value, and no test of convergence holds |
     | `RANK_DEFICIENT`     | no        | stopped short while the curvature was singular: the parameters    |
     |                      |           | are not determined by the data, or not by this start              |
-    | `NON_FINITE_START`   | no        | the value at the start is infinite or not a number                |
-    | `NON_FINITE`         | no        | a step led to a value that is infinite or not a number; `params`  |
-    |                      |           | is where it led                                                   |
+    | `NON_FINITE_START`   | no        | the value or gradient at the start is infinite or not a number    |
+    | `NON_FINITE`         | no        | a step led to a value or gradient that is infinite or not a       |
+    |                      |           | number; `params` is where it led                                  |
     """
 
     RUNNING = 0
@@ -55,8 +56,8 @@ MESSAGES = {
     Status.OUT_OF_STEPS: "not converged: max_steps were taken",
     Status.STALLED: "not converged: no trial step lowered the value",
     Status.RANK_DEFICIENT: "not converged: stopped short at rank-deficient curvature",
-    Status.NON_FINITE_START: "failed: the value at the start is not finite",
-    Status.NON_FINITE: "failed: a step led to a value that is not finite",
+    Status.NON_FINITE_START: "failed: the value or its gradient at the start is not finite",
+    Status.NON_FINITE: "failed: a step led to a value or a gradient that is not finite",
 }
 
 
@@ -91,11 +92,13 @@ class Result:
     Attributes:
       params: the parameters at the end, a pytree like the one given.
       value: the objective at `params`, scalar.
-      grad_norm: Euclidean norm of the objective's gradient at `params`, scalar.
+      grad_norm: Euclidean norm of the objective's gradient at `params`, scalar; NaN from `finish`
+        of a run that has not ended, for methods that learn it with the next step.
       status: a `Status`, as an int32 scalar.
       num_steps: steps taken (for methods that can refuse a step: steps accepted), int32.
       num_evals: evaluations of the objective or its residual, at trial points too, int32.
-        An evaluation with its derivatives counts once.
+        An evaluation with its derivatives counts once; those that a line search of optax makes by
+        itself are not seen.
       opt_state: the optimizer's state at the end.
       trace: a `Trace`, or None if none was asked for.
     """

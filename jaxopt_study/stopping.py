@@ -1,4 +1,4 @@
-"""When to end: one test a tolerance, with SciPy's and MINPACK's names and meaning.
+"""When to end: one test a tolerance, with SciPy's and MINPACK's names.
 
 Each test takes numbers that were measured elsewhere and returns a bool; how an iteration uses
 them is in `solvers`. A tolerance of None is absent from the compiled program; 0 switches a test
@@ -61,7 +61,7 @@ def value_test(
 def step_test(step_norm: Float[Array, ""], params_norm: Float[Array, ""], xtol: Any) -> Bool[Array, ""]:
     """Whether the step is not longer than `xtol ‖params‖`, in the norm of the method.
 
-    Source: Moré, Garbow and Hillstrom 1980, test 2 of LMDER.
+    Source: Moré, Garbow and Hillstrom 1980, test 2 of LMDER; there of the trust region's radius.
     """
     return (xtol > 0) & (step_norm <= xtol * params_norm)
 
@@ -69,8 +69,9 @@ def step_test(step_norm: Float[Array, ""], params_norm: Float[Array, ""], xtol: 
 def gradient_test(measure: Float[Array, ""], gtol: Any) -> Bool[Array, ""]:
     """Whether the gradient is zero to `gtol`.
 
-    `measure` does not change with the units of the objective: for sums of squares it is the
-    largest cosine between the residuals and a column of the Jacobian (MINPACK's test 4), for
-    other objectives Dennis and Schnabel's relative gradient.
+    `measure` is, for Gauss-Newton and Levenberg-Marquardt, the largest cosine between the residuals
+    and a column of the Jacobian (MINPACK's test 4); for Newton its like, see `newton`; these do not
+    change with the units of the objective. For all others it is Dennis and Schnabel's relative
+    gradient, `max |gᵢ| max(|θᵢ|, 1) / max(|f|, 1)`, which takes an objective of size 1 for granted.
     """
     return (gtol > 0) & (measure <= gtol)

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
-from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.optimizers.transform import number, transformation
 from jaxopt_study.types import PyTree
 
 
@@ -39,18 +39,19 @@ def scale_by_adagrad(
       >>> print(updates)
       [1. 1.]
     """
-    return transformation(_init, _update, initial_accumulator_value, eps)
+    return transformation(_init, _update, number(initial_accumulator_value), number(eps))
 
 
-def _init(initial: Any, eps: Any, params: PyTree) -> AdagradState:
-    del eps
+def _init(bound: Any, /, params: PyTree) -> AdagradState:
+    initial, _ = bound
     return AdagradState(jax.tree.map(lambda leaf: jnp.full_like(leaf, initial), params))
 
 
 def _update(
-    initial: Any, eps: Any, updates: PyTree, state: AdagradState, params: PyTree = None, **extra: Any
+    bound: Any, /, updates: PyTree, state: AdagradState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, AdagradState]:
-    del initial, params, extra
+    del params, extra
+    _, eps = bound
     squares = jax.tree.map(lambda g, s: g * g + s, updates, state.sum_of_squares)
 
     def rescale(g: Any, s: Any) -> Any:

@@ -9,10 +9,10 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxopt_study.optimizers import moments
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
-from jaxopt_study.optimizers.moments import bias_correction, moving_average
-from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.optimizers.transform import number, transformation
 from jaxopt_study.types import Int, PyTree
 
 
@@ -70,11 +70,12 @@ def scale_by_adam(
       [ 1. -1.]
     """
     dtype = None if mu_dtype is None else jnp.dtype(mu_dtype)
-    return transformation(_init, _update, b1, b2, eps, eps_root, _Options(dtype, nesterov))
+    numbers = (moments.decay(b1), moments.decay(b2), number(eps), number(eps_root))
+    return transformation(_init, _update, *numbers, _Options(dtype, nesterov))
 
 
-def _init(b1: Any, b2: Any, eps: Any, eps_root: Any, options: _Options, params: PyTree) -> AdamState:
-    del b1, b2, eps, eps_root
+def _init(bound: Any, /, params: PyTree) -> AdamState:
+    *_, options = bound
     return AdamState(
         count=jnp.zeros((), jnp.int32),
         mean=jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=options.mu_dtype), params),
@@ -83,29 +84,24 @@ def _init(b1: Any, b2: Any, eps: Any, eps_root: Any, options: _Options, params: 
 
 
 def _update(
-    b1: Any,
-    b2: Any,
-    eps: Any,
-    eps_root: Any,
-    options: _Options,
-    updates: PyTree,
-    state: AdamState,
-    params: PyTree = None,
-    **extra: Any,
+    bound: Any, /, updates: PyTree, state: AdamState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, AdamState]:
     del params, extra
+    b1, b2, eps, eps_root, options = bound
     count = optax.safe_increment(state.count)
-    mean = moving_average(updates, state.mean, b1, 1)
-    mean_square = moving_average(updates, state.mean_square, b2, 2)
-    unbiased_square = bias_correction(mean_square, b2, count)
+    mean = moments.moving_average(updates, state.mean, b1, 1)
+    mean_square = moments.moving_average(updates, state.mean_square, b2, 2)
+    unbiased_square = moments.bias_correction(mean_square, b2, count)
     if options.nesterov:
-        ahead = bias_correction(mean, b1, optax.safe_increment(count))
-        now = bias_correction(updates, b1, count)
+        ahead = moments.bias_correction(mean, b1, optax.safe_increment(count))
+        now = moments.bias_correction(updates, b1, count)
         unbiased = jax.tree.map(
-            lambda m, g: jnp.asarray(b1, m.dtype) * m + (1 - jnp.asarray(b1, g.dtype)) * g, ahead, now
+            lambda m, g: jnp.asarray(b1.rate, m.dtype) * m + jnp.asarray(b1.complement, g.dtype) * g,
+            ahead,
+            now,
         )
     else:
-        unbiased = bias_correction(mean, b1, count)
+        unbiased = moments.bias_correction(mean, b1, count)
 
     def rescale(m: Any, v: Any) -> Any:
         return m / (jnp.sqrt(v + jnp.asarray(eps_root, v.dtype)) + jnp.asarray(eps, v.dtype))

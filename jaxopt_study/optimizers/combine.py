@@ -1,14 +1,18 @@
 """Optimizers made of optimizers: `chain` and `masked`, which keep them pytrees.
 
-`optax.chain` and `optax.masked` work too; they make closures, which compile once per object.
+`optax.chain` works too, but makes a closure, which compiles once per object. `optax.masked` and
+`optax.multi_transform` hide leaves from an optimizer without filling them in again where it
+evaluates the objective: second-order methods refuse that, and take `masked` instead.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxopt_study.optimizers.transform import StepInfo, transformation
@@ -37,13 +41,15 @@ def chain(*optimizers: optax.GradientTransformation) -> optax.GradientTransforma
     return transformation(_chain_init, _chain_update, traceable(optimizers))
 
 
-def _chain_init(optimizers: tuple, params: PyTree) -> tuple:
+def _chain_init(bound: Any, /, params: PyTree) -> tuple:
+    (optimizers,) = bound
     return tuple(optimizer.init(params) for optimizer in optimizers)
 
 
 def _chain_update(
-    optimizers: tuple, updates: PyTree, state: tuple, params: PyTree = None, **extra: Any
+    bound: Any, /, updates: PyTree, state: tuple, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, tuple]:
+    (optimizers,) = bound
     if len(state) != len(optimizers):
         raise ValueError(f"state: expected one for each of {len(optimizers)} optimizers, got {len(state)}")
     states = []
@@ -62,6 +68,10 @@ def call_update(
     return optimizer.update(updates, state, params)
 
 
+class Frozen(NamedTuple):
+    """What an optimizer inside `masked` sees in the place of a frozen leaf: a pytree of nothing."""
+
+
 class MaskedState(NamedTuple):
     """State of `masked`: that of the optimizer inside, for the leaves it sees."""
 
@@ -69,7 +79,7 @@ class MaskedState(NamedTuple):
 
     @property
     def info(self) -> StepInfo | None:
-        """The inner optimizer's report; it is true of all parameters, the frozen ones included."""
+        """The inner optimizer's report, if it makes one: gradients are those of the trained leaves."""
         return getattr(self.inner_state, "info", None)
 
 
@@ -106,6 +116,7 @@ def masked(
 
     Raises:
       TypeError: if a leaf of `mask` is not a bool.
+      ValueError: from `init`, if every leaf is frozen.
 
     Example:
       >>> params = {"slope": jnp.array(1.0), "intercept": jnp.array(0.0)}
@@ -114,33 +125,42 @@ def masked(
       >>> print(updates["slope"], updates["intercept"])
       -0.1 -0.0
     """
-    if callable(mask):
+    flags, structure = jax.tree.flatten(mask)
+    if all(isinstance(flag, bool | np.bool_) for flag in flags):
+        static = _Mask(tuple(bool(flag) for flag in flags), structure)
+    elif callable(mask):
         static = _Mask((), None, mask)
     else:
-        flags, structure = jax.tree.flatten(mask)
-        for flag in flags:
-            if not isinstance(flag, bool):
-                raise TypeError(f"mask: expected bools, got {type(flag).__name__}")
-        static = _Mask(tuple(flags), structure)
+        kinds = sorted({type(flag).__name__ for flag in flags})
+        raise TypeError(f"mask: expected a function of params or a pytree of bools, got {', '.join(kinds)}")
     return transformation(_masked_init, _masked_update, traceable(optimizer), static)
 
 
 def _kept(trains: PyTree, tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda train, leaf: leaf if train else optax.MaskedNode(), trains, tree)
+    return jax.tree.map(lambda train, leaf: leaf if train else Frozen(), trains, tree)
 
 
-def _masked_init(optimizer: optax.GradientTransformation, mask: _Mask, params: PyTree) -> MaskedState:
-    return MaskedState(optimizer.init(_kept(mask.trains(params), params)))
+def _masked_init(bound: Any, /, params: PyTree) -> MaskedState:
+    optimizer, mask = bound
+    trains = mask.trains(params)
+    if not any(jax.tree.leaves(trains)):
+        raise ValueError("mask: freezes every leaf of params; there is nothing to optimize")
+    return MaskedState(optimizer.init(_kept(trains, params)))
+
+
+def trained_part(optimizer: optax.GradientTransformation, tree: PyTree) -> PyTree:
+    """The leaves that an optimizer trains: all of them, unless it is `masked`."""
+    update = optimizer.update
+    if getattr(update, "func", None) is not _masked_update:
+        return tree
+    _, mask = update.args[0]
+    return _kept(mask.trains(tree), tree)
 
 
 def _masked_update(
-    optimizer: optax.GradientTransformation,
-    mask: _Mask,
-    updates: PyTree,
-    state: MaskedState,
-    params: PyTree = None,
-    **extra: Any,
+    bound: Any, /, updates: PyTree, state: MaskedState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, MaskedState]:
+    optimizer, mask = bound
     whole = updates if params is None else params
     trains = mask.trains(whole)
 
@@ -151,7 +171,8 @@ def _masked_update(
         return jax.tree.map(choose, trains, kept, frozen)
 
     def of_kept(fn: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda kept, *args, **kwargs: fn(merge(kept, params), *args, **kwargs)
+        # An optax line search looks at the signature of `value_fn`: it has to see that of `fn`.
+        return functools.wraps(fn)(lambda kept, *args, **kwargs: fn(merge(kept, params), *args, **kwargs))
 
     inner = {}
     for name, value in extra.items():

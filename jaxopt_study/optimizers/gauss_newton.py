@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxopt_study.derivatives import check_mode
 from jaxopt_study.linear_solve import check_solver, undamped
 from jaxopt_study.linearize import linearize
 from jaxopt_study.objectives import as_least_squares
 from jaxopt_study.optimizers.transform import (
     StepInfo,
+    check_solvable,
     linearized_info,
     transformation,
     unmeasured,
@@ -59,6 +61,8 @@ def gauss_newton(
 
     Raises:
       ValueError: if `solver` or `jacobian` is unknown.
+      TypeError: from `init`, if the parameters are in half precision or hidden by `optax.masked`;
+        from `update`, if there is no `residual_fn`.
 
     Source: C. F. Gauss, Theoria motus, 1809, art. 179; Nocedal and Wright 2006, section 10.3.
 
@@ -73,16 +77,19 @@ def gauss_newton(
       1.000 2.000
     """
     check_solver(solver)
+    check_mode(jacobian)
     return transformation(_init, _update, _Options(solver, jacobian))
 
 
-def _init(options: _Options, params: PyTree) -> GaussNewtonState:
-    del options
+def _init(bound: Any, /, params: PyTree) -> GaussNewtonState:
+    del bound
+    check_solvable(params, "gauss_newton")
     return GaussNewtonState(unmeasured(params_dtype(params)))
 
 
 def _update(
-    options: _Options,
+    bound: Any,
+    /,
     updates: PyTree,
     state: GaussNewtonState,
     params: PyTree,
@@ -93,6 +100,7 @@ def _update(
     **extra: Any,
 ) -> tuple[PyTree, GaussNewtonState]:
     del updates, state, extra
+    (options,) = bound
     objective = as_least_squares(residual_fn, "gauss_newton")
     theta, unravel = ravel(params)
     here = linearize(
@@ -107,6 +115,6 @@ def _update(
     trial = Trial(
         step, value, actual, predicted, jnp.linalg.norm(e), direction.rank_deficient, direction.orthogonal
     )
-    undamped_info = linearized_info(here, theta)._replace(damping=jnp.zeros_like(value))
+    undamped_info = linearized_info(here)._replace(damping=jnp.zeros_like(value))
     step, info = full_step(trial, undamped_info, measure_only)
     return unravel(step), GaussNewtonState(info)

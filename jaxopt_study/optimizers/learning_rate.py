@@ -9,7 +9,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.optimizers.transform import number, transformation
 from jaxopt_study.pytree import traceable
 from jaxopt_study.types import Int, PyTree
 
@@ -43,30 +43,32 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
     """
     if callable(learning_rate):
         return transformation(_schedule_init, _schedule_update, traceable(learning_rate))
-    return transformation(_constant_init, _constant_update, learning_rate)
+    return transformation(_constant_init, _constant_update, number(learning_rate))
 
 
-def _constant_init(learning_rate: Any, params: PyTree) -> optax.EmptyState:
-    del learning_rate, params
+def _constant_init(bound: Any, /, params: PyTree) -> optax.EmptyState:
+    del bound, params
     return optax.EmptyState()
 
 
 def _constant_update(
-    learning_rate: Any, updates: PyTree, state: optax.EmptyState, params: PyTree = None, **extra: Any
+    bound: Any, /, updates: PyTree, state: optax.EmptyState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, optax.EmptyState]:
     del params, extra
+    (learning_rate,) = bound
     return _descend(learning_rate, updates), state
 
 
-def _schedule_init(schedule: Any, params: PyTree) -> ScheduleState:
-    del schedule, params
+def _schedule_init(bound: Any, /, params: PyTree) -> ScheduleState:
+    del bound, params
     return ScheduleState(jnp.zeros((), jnp.int32))
 
 
 def _schedule_update(
-    schedule: Any, updates: PyTree, state: ScheduleState, params: PyTree = None, **extra: Any
+    bound: Any, /, updates: PyTree, state: ScheduleState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, ScheduleState]:
     del params, extra
+    (schedule,) = bound
     return _descend(schedule(state.count), updates), ScheduleState(optax.safe_increment(state.count))
 
 

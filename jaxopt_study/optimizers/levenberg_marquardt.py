@@ -10,12 +10,15 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study import damping as rule
+from jaxopt_study.derivatives import check_mode
 from jaxopt_study.linear_solve import check_solver, damped_solver
 from jaxopt_study.linearize import linearize
 from jaxopt_study.objectives import as_least_squares
 from jaxopt_study.optimizers.transform import (
     StepInfo,
+    check_solvable,
     linearized_info,
+    number,
     transformation,
     unmeasured,
 )
@@ -84,7 +87,9 @@ def levenberg_marquardt(
       `state.info`.
 
     Raises:
-      ValueError: if `solver` or `jacobian` is unknown.
+      ValueError: if `damping` is not positive, or `solver`, `jacobian` or `damping_rule` is unknown.
+      TypeError: from `init`, if the parameters are in half precision or hidden by `optax.masked`;
+        from `update`, if there is no `residual_fn`.
 
     Source:
       J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory, 1978;
@@ -102,25 +107,30 @@ def levenberg_marquardt(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
+    if isinstance(damping, int | float) and damping <= 0:
+        raise ValueError(f"damping: expected a number > 0, got {damping}")
     check_solver(solver)
+    check_mode(jacobian)
     rule.check_rule(damping_rule)
-    return transformation(_init, _update, damping, max_trials, _Options(solver, jacobian, damping_rule))
+    return transformation(
+        _init, _update, number(damping), max_trials, _Options(solver, jacobian, damping_rule)
+    )
 
 
-def _init(damping: Any, max_trials: Any, options: _Options, params: PyTree) -> LevenbergMarquardtState:
-    del max_trials, options
+def _init(bound: Any, /, params: PyTree) -> LevenbergMarquardtState:
+    damping, *_ = bound
+    check_solvable(params, "levenberg_marquardt")
     dtype = params_dtype(params)
     return LevenbergMarquardtState(
-        damping=rule.start(jnp.asarray(damping, dtype)),
+        damping=rule.start(jnp.maximum(jnp.asarray(damping, dtype), jnp.finfo(dtype).eps ** 2)),
         scale=jnp.zeros(size(params), dtype),
         info=unmeasured(dtype),
     )
 
 
 def _update(
-    damping: Any,
-    max_trials: Any,
-    options: _Options,
+    bound: Any,
+    /,
     updates: PyTree,
     state: LevenbergMarquardtState,
     params: PyTree,
@@ -130,7 +140,8 @@ def _update(
     measure_only: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, LevenbergMarquardtState]:
-    del damping, updates, extra
+    del updates, extra
+    _, max_trials, options = bound
     objective = as_least_squares(residual_fn, "levenberg_marquardt")
     gram = options.solver != "qr"
     here = linearize(objective, params, args, state.scale, jacobian=options.jacobian, gram=gram)
@@ -148,7 +159,7 @@ def _update(
         length = jnp.sqrt(2 * half_square)
         return Trial(step, value, actual, predicted, length, direction.rank_deficient, direction.orthogonal)
 
-    info = linearized_info(here, theta)
+    info = linearized_info(here)
     step, next_damping, info = damped_trials(
         attempt,
         state.damping,

@@ -13,12 +13,13 @@ from jax.typing import ArrayLike
 from jaxopt_study import damping as damping_rule
 from jaxopt_study.optimizers.transform import (
     StepInfo,
-    relative_gradient,
+    check_solvable,
+    number,
     transformation,
     unmeasured,
 )
 from jaxopt_study.optimizers.trial import Trial, damped_trials, full_step
-from jaxopt_study.pytree import add, params_dtype, ravel
+from jaxopt_study.pytree import add, norm, params_dtype, ravel
 from jaxopt_study.types import Float, PyTree
 
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
@@ -56,6 +57,10 @@ def newton(
     where H is indefinite, so that saddles repel. Directions without curvature are left alone
     (the minimum-norm step), and `info.rank_deficient` says so.
 
+    What `gtol` is compared with is `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`. It does not change with the units
+    of f or of the parameters; for a sum of squares with small residuals it is the largest cosine
+    between the residuals and a column of the Jacobian.
+
     Args:
       damping: λ at the start, relative to the largest |w| (dimensionless); a leaf. None for the
         plain method: `d = -H⁻¹g` whatever it does to the value. It finds stationary points, of
@@ -71,6 +76,7 @@ def newton(
 
     Raises:
       ValueError: if `damping` is negative.
+      TypeError: from `init`, if the parameters are in half precision or hidden by `optax.masked`.
 
     Source: Nocedal and Wright 2006, sections 3.3 and 3.4; |w| as in Dauphin et al. 2014.
 
@@ -87,20 +93,20 @@ def newton(
     """
     if isinstance(damping, int | float) and damping < 0:
         raise ValueError(f"damping: expected a number >= 0 or None, got {damping}")
-    plain = damping is None
-    return transformation(_init, _update, 0.0 if plain else damping, max_trials, _Options(plain))
+    start = 0.0 if damping is None else number(damping)
+    return transformation(_init, _update, start, max_trials, _Options(plain=damping is None))
 
 
-def _init(damping: Any, max_trials: Any, options: _Options, params: PyTree) -> NewtonState:
-    del max_trials, options
+def _init(bound: Any, /, params: PyTree) -> NewtonState:
+    damping, *_ = bound
+    check_solvable(params, "newton")
     dtype = params_dtype(params)
     return NewtonState(damping_rule.start(jnp.asarray(damping, dtype)), unmeasured(dtype))
 
 
 def _update(
-    damping: Any,
-    max_trials: Any,
-    options: _Options,
+    bound: Any,
+    /,
     updates: PyTree,
     state: NewtonState,
     params: PyTree,
@@ -109,7 +115,8 @@ def _update(
     measure_only: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, NewtonState]:
-    del damping, extra
+    del extra
+    _, max_trials, options = bound
     theta, unravel = ravel(params)
     value, gradient, hessian = _value_gradient_hessian(
         lambda t: value_fn(unravel(t)).astype(theta.dtype), theta
@@ -134,9 +141,10 @@ def _update(
 
     info = unmeasured(theta.dtype)._replace(
         value=value,
-        grad_norm=jnp.linalg.norm(gradient),
-        gradient_test=relative_gradient(theta, gradient, value),
-        params_norm=jnp.linalg.norm(theta),
+        grad_norm=norm(gradient),
+        gradient_test=_cosine(value, gradient, hessian),
+        rounding=_rounding(value, gradient, hessian, theta),
+        params_norm=norm(theta),
         damping=state.damping.value,
         num_evals=jnp.ones((), jnp.int32),
     )
@@ -159,3 +167,20 @@ def _value_gradient_hessian(fn: Callable[[Array], Array], theta: Array) -> tuple
     (value, gradient), push = jax.linearize(jax.value_and_grad(fn), theta)
     _, hessian = jax.vmap(push)(jnp.eye(theta.size, dtype=theta.dtype))
     return value, gradient, 0.5 * (hessian + hessian.T)
+
+
+def _cosine(value: Array, gradient: Array, hessian: Array) -> Array:
+    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(hessian))) * jnp.sqrt(2 * jnp.abs(value))
+    cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0)
+    # Without curvature there is no length to compare with: only a gradient of zero is small.
+    cosines = jnp.where(lengths > 0, cosines, jnp.where(gradient == 0, 0.0, jnp.inf))
+    return jnp.max(cosines, initial=0.0)
+
+
+def _rounding(value: Array, gradient: Array, hessian: Array, theta: Array) -> Array:
+    """How the value may change with errors ε|θ| in the parameters, and with its own."""
+    eps = jnp.finfo(theta.dtype).eps
+    error = eps * jnp.abs(theta)
+    by_params = jnp.abs(gradient) @ error + 0.5 * error @ jnp.abs(hessian) @ error
+    # A sum over data is rounded term by term, and the terms are not seen here.
+    return 50 * eps * jnp.abs(value) + by_params

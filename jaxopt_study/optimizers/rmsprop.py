@@ -9,11 +9,11 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_study.optimizers import moments
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
-from jaxopt_study.optimizers.moments import bias_correction, moving_average
 from jaxopt_study.optimizers.sgd import scale_by_momentum
-from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.optimizers.transform import number, transformation
 from jaxopt_study.types import Int, PyTree
 
 
@@ -69,34 +69,28 @@ def scale_by_rms(
       [ 1. -1.]
     """
     options = _Options(eps_in_sqrt, centered, bias_correction)
-    return transformation(_init, _update, decay, eps, initial_scale, options)
+    return transformation(_init, _update, moments.decay(decay), number(eps), number(initial_scale), options)
 
 
-def _init(decay: Any, eps: Any, initial_scale: Any, options: _Options, params: PyTree) -> RmspropState:
-    del decay, eps
+def _init(bound: Any, /, params: PyTree) -> RmspropState:
+    _, _, initial_scale, options = bound
     mean = jax.tree.map(jnp.zeros_like, params) if options.centered else None
     mean_square = jax.tree.map(lambda leaf: jnp.full_like(leaf, initial_scale), params)
     return RmspropState(jnp.zeros((), jnp.int32), mean, mean_square)
 
 
 def _update(
-    decay: Any,
-    eps: Any,
-    initial_scale: Any,
-    options: _Options,
-    updates: PyTree,
-    state: RmspropState,
-    params: PyTree = None,
-    **extra: Any,
+    bound: Any, /, updates: PyTree, state: RmspropState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, RmspropState]:
-    del initial_scale, params, extra
+    del params, extra
+    decay, eps, _, options = bound
     count = optax.safe_increment(state.count)
-    mean = moving_average(updates, state.mean, decay, 1) if options.centered else None
-    mean_square = moving_average(updates, state.mean_square, decay, 2)
+    mean = moments.moving_average(updates, state.mean, decay, 1) if options.centered else None
+    mean_square = moments.moving_average(updates, state.mean_square, decay, 2)
     m, v = mean, mean_square
     if options.bias_correction:
-        v = bias_correction(v, decay, count)
-        m = bias_correction(m, decay, count) if options.centered else None
+        v = moments.bias_correction(v, decay, count)
+        m = moments.bias_correction(m, decay, count) if options.centered else None
     if options.centered:
         v = jax.tree.map(lambda v, m: v - m * m, v, m)
 

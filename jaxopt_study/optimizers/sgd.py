@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
-from jaxopt_study.optimizers.transform import transformation
+from jaxopt_study.optimizers.transform import number, transformation
 from jaxopt_study.types import PyTree
 
 
@@ -46,23 +46,19 @@ def scale_by_momentum(decay: ArrayLike, nesterov: bool = False) -> optax.Gradien
       >>> print(updates)
       [1.75]
     """
-    return transformation(_init, _update, decay, _Options(nesterov))
+    return transformation(_init, _update, number(decay), _Options(nesterov))
 
 
-def _init(decay: Any, options: _Options, params: PyTree) -> MomentumState:
-    del decay, options
+def _init(bound: Any, /, params: PyTree) -> MomentumState:
+    del bound
     return MomentumState(jax.tree.map(jnp.zeros_like, params))
 
 
 def _update(
-    decay: Any,
-    options: _Options,
-    updates: PyTree,
-    state: MomentumState,
-    params: PyTree = None,
-    **extra: Any,
+    bound: Any, /, updates: PyTree, state: MomentumState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, MomentumState]:
     del params, extra
+    decay, options = bound
 
     def accumulate(g: Any, m: Any) -> Any:
         return g + jnp.asarray(decay, g.dtype) * m

@@ -18,6 +18,7 @@ from jaxopt_study.optimizers.transform import StepInfo
 from jaxopt_study.pytree import add
 from jaxopt_study.types import Bool, DampingRule, Float, Int, PyTree
 
+MARGIN = 8  # an estimate of rounding errors is good to a factor of a few
 NOTHING = -0.0  # the update that changes no bit: -0.0 + 0.0 would be 0.0
 
 
@@ -60,7 +61,9 @@ def half_sums(*terms: Float[Array, " n"]) -> tuple[Float[Array, ""], ...]:
     return tuple(0.5 * jnp.sum(jnp.stack(terms), axis=1))
 
 
-def take(trial: Trial, accepted: Bool[Array, ""], info: StepInfo) -> tuple[Float[Array, " params"], StepInfo]:
+def take(
+    trial: Trial, accepted: Bool[Array, ""], at_rounding: Bool[Array, ""], info: StepInfo
+) -> tuple[Float[Array, " params"], StepInfo]:
     """The update, in one vector, and the report after a trial, given the report before it."""
     return jnp.where(accepted, trial.step, NOTHING), info._replace(
         value=jnp.where(accepted, trial.value, info.value),
@@ -71,6 +74,7 @@ def take(trial: Trial, accepted: Bool[Array, ""], info: StepInfo) -> tuple[Float
         trials=info.trials + 1,
         accepted=accepted,
         rank_deficient=trial.rank_deficient,
+        at_rounding=at_rounding,
         orthogonal=trial.orthogonal,
         num_evals=info.num_evals + 1,
     )
@@ -83,9 +87,10 @@ def full_step(
 
     A step up from singular curvature is refused too: its length is made of rounding errors.
     """
-    up = trial.rank_deficient & ~rule.is_decrease(trial.actual, trial.predicted, info.value)
+    at_rounding = trial.predicted <= MARGIN * info.rounding
+    up = trial.rank_deficient & ~rule.is_decrease(trial.actual, at_rounding, MARGIN * info.rounding)
     accepted = jnp.isfinite(trial.value) & ~up & ~jnp.asarray(measure_only)
-    return take(trial, accepted, info)
+    return take(trial, accepted, at_rounding, info)
 
 
 def damped_trials(
@@ -105,7 +110,7 @@ def damped_trials(
       attempt: from a damping λ to a trial.
       damping: where to start.
       theta: the parameters in one vector.
-      info: the report so far; `info.value` is the objective where the steps start.
+      info: the report so far: `value`, `rounding` and `params_norm` where the steps start.
       max_trials: give up after so many.
       measure_only: try nothing.
       damping_rule: see `damping`.
@@ -119,19 +124,25 @@ def damped_trials(
     def again(carry: tuple[Array, Damping, StepInfo]) -> tuple[Array, Damping, StepInfo]:
         _, damping, info = carry
         trial = attempt(damping.value)
-        accepted = rule.is_decrease(trial.actual, trial.predicted, info.value)
-        step, after = take(trial, accepted, info._replace(damping=damping.value))
+        # What the first trial says of the point is right; later ones are short, and their systems
+        # hardly those of the curvature.
+        first = info.trials == 0
+        at_rounding = jnp.where(first, trial.predicted <= MARGIN * info.rounding, info.at_rounding)
+        singular = jnp.where(first, trial.rank_deficient, info.rank_deficient)
+        trial = trial._replace(rank_deficient=singular)
+        accepted = rule.is_decrease(trial.actual, at_rounding, MARGIN * info.rounding)
+        step, after = take(trial, accepted, at_rounding, info._replace(damping=damping.value))
         lower = rule.accept(damping, after.gain_ratio, damping_rule)
         higher = rule.reject(damping, damping_rule, raise_to)
         chosen: Any = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), lower, higher)
         return step, chosen, after
 
     limit = jnp.where(measure_only, 0, max_trials)
-    rounding = jnp.finfo(info.params_norm.dtype).eps * info.params_norm
+    shortest = jnp.finfo(info.params_norm.dtype).eps * info.params_norm
 
     def going(carry: tuple[Array, Damping, StepInfo]) -> Bool[Array, ""]:
         _, _, info = carry
-        lost = info.step_norm < rounding  # no larger damping can change the parameters
+        lost = info.step_norm < shortest  # no larger damping can change the parameters
         return ~info.accepted & ~lost & (info.trials < limit)
 
     return jax.lax.while_loop(going, again, (jnp.full_like(theta, NOTHING), damping, info))

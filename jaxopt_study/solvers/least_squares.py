@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.objectives import LeastSquares
@@ -25,6 +26,9 @@ def least_squares(
     gtol: ArrayLike | None = None,
     target: ArrayLike | None = None,
     trace: bool | Callable[[PyTree], PyTree] = False,
+    batch_fn: Callable[[Array, Array], tuple] | None = None,
+    key: Array | None = None,
+    opt_state: Any = None,
 ) -> Result:
     """Minimize `½ Σ r(params, *args)²`.
 
@@ -34,7 +38,7 @@ def least_squares(
       params: where to start, a pytree of real float arrays.
       args: a tuple of further arguments, traced: data goes here.
       optimizer: `levenberg_marquardt()` if not given; any other that `minimize` takes.
-      max_steps, ftol, xtol, gtol, target, trace: see `minimize`.
+      max_steps, ftol, xtol, gtol, target, trace, batch_fn, key, opt_state: see `minimize`.
 
     Returns:
       A `Result`; `value` is half the sum of squares.
@@ -63,4 +67,7 @@ def least_squares(
         gtol=gtol,
         target=target,
         trace=trace,
+        batch_fn=batch_fn,
+        key=key,
+        opt_state=opt_state,
     )

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.derivatives import check_pointwise
 from jaxopt_study.objectives import LeastSquares, check_objective
-from jaxopt_study.optimizers.transform import StepInfo
+from jaxopt_study.optimizers.transform import StepInfo, number
 from jaxopt_study.pytree import check_real, params_dtype, traceable
 from jaxopt_study.result import Result, Status, Trace
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, step
@@ -64,12 +64,14 @@ def minimize(
       target: end when the value is at or below this.
       trace: True to record the value at every step, or a function of the parameters to record its
         result besides. Its length is `max_steps + 1`, which is then static.
-      batch_fn: `batch_fn(step, key)` gives the `args` of a step, for minibatches.
+      batch_fn: `batch_fn(step, key)` gives the `args` of a step, counted from 0, for minibatches.
       key: the key that `batch_fn` gets, folded with the step; `jax.random.key(0)` if not given.
-      opt_state: a state of the optimizer to go on from, instead of a fresh one.
+      opt_state: a state of the optimizer to go on from, instead of a fresh one. (To go on with the
+        same minibatches use `start` and `advance`.)
 
     Returns:
-      A `Result`. `value` and `grad_norm` are those at `params`.
+      A `Result`. `value` and `grad_norm` are those at `params`; with `jos.masked` around the whole
+      optimizer, the gradient is that of the trained leaves.
 
     Raises:
       TypeError: if an argument is of the wrong kind, or `params` has a leaf that is not a real
@@ -141,12 +143,36 @@ def advance(carry: Carry, n: Any) -> Carry:
     Args:
       carry: from `start` or `advance`.
       n: a number of steps, int.
+
+    Returns:
+      The `Carry` after them.
+
+    Example:
+      >>> import jaxopt_study as jos
+      >>> carry = jos.start(lambda x: x**2, jnp.array(1.0), jos.sgd(0.25), max_steps=10)
+      >>> for _ in range(3):
+      ...     carry = jos.advance(carry, 2)
+      >>> print(carry.state.num_steps)
+      6
     """
     return Carry(carry.setup, _advance(carry.setup, carry.state, n))
 
 
 def finish(carry: Carry) -> Result:
-    """The last part of `minimize`: what has been reached, at any time; `RUNNING` if not ended."""
+    """The last part of `minimize`: what has been reached, at any time.
+
+    Args:
+      carry: from `start` or `advance`.
+
+    Returns:
+      A `Result`; its status is `RUNNING` if the iteration has not ended.
+
+    Example:
+      >>> import jaxopt_study as jos
+      >>> carry = jos.start(lambda x: x**2, jnp.array(1.0), jos.sgd(0.25), max_steps=10)
+      >>> jos.finish(carry).message
+      'still running: no test of convergence holds yet'
+    """
     state = carry.state
     return Result(
         params=state.params,
@@ -161,7 +187,7 @@ def finish(carry: Carry) -> Result:
 
 
 def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
-    last = state.num_steps + n
+    last = state.num_steps + jnp.minimum(n, setup.max_steps - state.num_steps)  # n may be 2³¹ - 1
 
     def going(state: Progress) -> Array:
         # A pending end is not a step: it is measured in the call in which it came up.
@@ -191,21 +217,35 @@ def _inputs(
         )
     if not isinstance(args, tuple):
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
-    if isinstance(max_steps, int | np.integer) and max_steps < 0:
-        raise ValueError(f"max_steps: expected a number >= 0, got {max_steps}")
+    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
+        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
+    max_steps = int(max_steps) if isinstance(max_steps, int | np.integer) else max_steps
+    if not isinstance(trace, bool) and not callable(trace):
+        raise TypeError(f"trace: expected a bool or a function of params, got {type(trace).__name__}")
+    if batch_fn is not None and not callable(batch_fn):
+        raise TypeError(f"batch_fn: expected a function of (step, key), got {type(batch_fn).__name__}")
     params = check_real("params", params)
-    if isinstance(objective, LeastSquares) and objective.pointwise and batch_fn is None:
-        check_pointwise(objective, params, args)
+    tolerances = Tolerances(*map(_real, tolerances))
     length, observe = None, None
     if trace is not False:
-        if not isinstance(max_steps, int | np.integer):
+        if not isinstance(max_steps, int):
             raise TypeError("max_steps: has to be a Python int where a trace is wanted: it is its length")
-        length = int(max_steps) + 1
+        length = max_steps + 1
         observe = None if trace is True else trace
-    if batch_fn is not None and key is None:
-        key = jax.random.key(0)
+    first_args = args
+    if batch_fn is not None:
+        key = jax.random.key(0) if key is None else key
+        first_args = batch_fn(jnp.zeros((), jnp.int32), key)
+    check_objective(objective, params, first_args)
+    if isinstance(objective, LeastSquares) and objective.pointwise:
+        check_pointwise(objective, params, first_args)
     functions = traceable((objective, optimizer, observe, batch_fn))
     return length, *functions, params, args, max_steps, tolerances, key, opt_state
+
+
+def _real(tolerance: Any) -> Any:
+    """0, 0.0 and `np.float64(0)` would each be compiled for anew."""
+    return tolerance if tolerance is None else number(tolerance)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -222,10 +262,10 @@ def _start(
     key: Any,
     opt_state: Any,
 ) -> Carry:
-    if batch_fn is None:
-        check_objective(objective, params, args)
     if opt_state is None:
         opt_state = optimizer.init(params)
+    else:
+        _check_state(opt_state, jax.eval_shape(optimizer.init, params))
     reports = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, StepInfo))
     if any(isinstance(node, StepInfo) for node in reports):
         defaults = default_tolerances(params_dtype(params))
@@ -237,13 +277,27 @@ def _start(
     record = None
     if length is not None:
         record = jax.tree.map(
-            lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, jnp.result_type(leaf.dtype, jnp.float16)),
+            lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, _inexact(leaf.dtype)),
             jax.eval_shape(
                 lambda p: Trace(jnp.zeros((), params_dtype(p)), None if observe is None else observe(p)),
                 params,
             ),
         )
     return Carry(setup, begin(setup, params, opt_state, record))
+
+
+def _inexact(dtype: Any) -> Any:
+    """A dtype that has NaN, for the entries of a trace after its end."""
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
+
+
+def _check_state(given: Any, made: Any) -> None:
+    """Raise a `TypeError` unless a state has the structure and shapes that the optimizer makes."""
+    got, expected = (str(jax.tree.map(jnp.shape, tree)) for tree in (given, made))
+    if got != expected:
+        raise TypeError(
+            f"opt_state: this optimizer makes another one for these params: {expected}, got {got}"
+        )
 
 
 @functools.partial(jax.jit, static_argnums=0)

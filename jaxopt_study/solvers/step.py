@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.optimizers.combine import call_update
+from jaxopt_study.optimizers.combine import call_update, trained_part
 from jaxopt_study.optimizers.transform import StepInfo, relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace
@@ -85,7 +85,7 @@ def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) ->
     status = jnp.asarray(Status.RUNNING, jnp.int32)
     if _own_report(opt_state) is None:
         value, grads = jax.value_and_grad(objective.value)(params)
-        grad_norm = norm(grads)
+        grad_norm = norm(trained_part(setup.optimizer, grads))
         status = jnp.where(jnp.isfinite(grad_norm), status, Status.NON_FINITE_START)
     else:
         value, grads, grad_norm = objective.value(params), None, jnp.full((), jnp.nan, dtype)
@@ -106,7 +106,7 @@ def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) ->
     if grads is None:
         state = dataclasses.replace(state, pending=ending)
     else:
-        ending = _end_by_gradient(setup, relative_gradient(params, grads, value), ending)
+        ending = _end_by_gradient(setup, _gradient_measure(setup, params, grads, value), ending)
         state = dataclasses.replace(state, status=jnp.where(is_running(state), ending, state.status))
     return _record(setup, state)
 
@@ -130,22 +130,26 @@ def _plain_step(setup: Setup, state: Progress) -> Progress:
         opt_state=opt_state,
         value=value,
         grads=grads,
-        grad_norm=norm(grads),
+        grad_norm=norm(trained_part(setup.optimizer, grads)),
         num_steps=state.num_steps + 1,
-        num_evals=state.num_evals + 1,
+        num_evals=state.num_evals + 1 + sum(report.num_evals for report in _all_reports(opt_state)),
     )
     ending = jnp.asarray(Status.RUNNING, jnp.int32)
     tolerances = setup.tolerances
+    length = norm(updates)
     if tolerances.xtol is not None:
-        short = step_test(norm(updates), norm(state.params), tolerances.xtol)
+        short = step_test(length, norm(state.params), tolerances.xtol)
         ending = jnp.where(short, Status.STEP_CONVERGED, ending)
     if tolerances.ftol is not None:
         fall = state.value - value
         still = value_test(fall, fall, state.value, tolerances.ftol)
         ending = jnp.where(still, Status.VALUE_CONVERGED, ending)
+    # An update of zero, of a warm-up or of gradients being gathered, says nothing.
+    ending = jnp.where(length > 0, ending, Status.RUNNING)
     for report in _all_reports(opt_state):
         ending = jnp.where(report.accepted, ending, _refused(report))
-    ending = _end_by_gradient(setup, relative_gradient(params, grads, value), ending)
+    ending = _end_by_gradient(setup, _gradient_measure(setup, params, grads, value), ending)
+    ending = jnp.where(jnp.isfinite(new.grad_norm), ending, Status.NON_FINITE)
     ending = _end_by_value(setup, new, ending)
     return _record(setup, dataclasses.replace(new, status=ending))
 
@@ -177,12 +181,15 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     def choose(old: PyTree, new: PyTree, keep: Bool[Array, ""] = ended) -> Any:
         return jax.tree.map(lambda o, n: jnp.where(keep, o, n), old, new)
 
+    value = choose(state.value, report.value)
+    if setup.batch_fn is not None:  # the value goes with the gradient: both are of this step's batch
+        value = jnp.where(measure_only, report.value, value)
     state = dataclasses.replace(
         state,
         params=choose(state.params, add(state.params, updates)),
         opt_state=choose(state.opt_state, opt_state, keep=ended & (measure_only | report.accepted)),
-        value=choose(state.value, report.value),
-        grad_norm=report.grad_norm,
+        value=value,
+        grad_norm=jnp.where(ended, report.grad_norm, jnp.nan),
         status=ending,
         num_steps=state.num_steps + ~ended,
         num_evals=state.num_evals + report.num_evals,
@@ -194,10 +201,12 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         pending = jnp.where(short, Status.STEP_CONVERGED, pending)
     if tolerances.ftol is not None:
         still = value_test(report.actual, report.predicted, state.value, tolerances.ftol)
+        still |= report.at_rounding & (tolerances.ftol > 0)
         pending = jnp.where(still, Status.VALUE_CONVERGED, pending)
     # An undamped step leaves out the directions that singular curvature does not determine: that
-    # it was short says nothing about them.
-    blind = report.rank_deficient & (report.damping == 0) & (pending != Status.RUNNING)
+    # it was short says nothing about them, unless the value is zero but for rounding errors.
+    blind = report.rank_deficient & (report.damping == 0) & (state.value > report.rounding)
+    blind &= pending != Status.RUNNING
     pending = jnp.where(blind, Status.RANK_DEFICIENT, pending)
     pending = _end_by_value(setup, state, pending)
     state = dataclasses.replace(state, pending=jnp.where(ended, Status.RUNNING, pending))
@@ -211,6 +220,11 @@ def _end_by_value(setup: Setup, state: Progress, ending: Any) -> Int[Array, ""]:
     if setup.tolerances.target is not None:
         ending = jnp.where(state.value <= setup.tolerances.target, Status.TARGET_REACHED, ending)
     return jnp.where(jnp.isfinite(state.value), ending, Status.NON_FINITE).astype(jnp.int32)
+
+
+def _gradient_measure(setup: Setup, params: PyTree, grads: PyTree, value: Float[Array, ""]) -> Any:
+    optimizer = setup.optimizer
+    return relative_gradient(trained_part(optimizer, params), trained_part(optimizer, grads), value)
 
 
 def _end_by_gradient(setup: Setup, measure: Float[Array, ""], ending: Any) -> Int[Array, ""]:

@@ -188,7 +188,7 @@ def _check_config(module: ModuleType, path: Path) -> None:
         raise StudyInputError(f"{path}: Config is not decorated with @study.config")
 
 
-def check_outcome(study: Study, outcome: Outcome) -> None:
+def check_outcome(study: Study, outcome: Any) -> None:
     """Check the shapes and dtypes of an `Outcome` against its contract, without computing it.
 
     Args:

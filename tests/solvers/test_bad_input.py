@@ -1,0 +1,110 @@
+"""Wrong input is an error before tracing, in one line that names the argument."""
+
+import inspect
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+import jaxopt_study as jos
+
+BOWL = lambda p: jnp.sum(p["a"] ** 2)  # noqa: E731
+PARAMS = {"a": jnp.ones(2)}
+
+
+def minimize(objective=BOWL, params=PARAMS, optimizer=None, args=(), **options):
+    """Without the checks of annotations that the tests put around it: a user has none."""
+    return inspect.unwrap(jos.minimize)(objective, params, optimizer or jos.adam(0.1), args, **options)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "said"),
+    [(jnp.arange(2), "int"), (1, "int"), (jnp.ones(2) * 1j, "complex"), ("text", "str"), (None, None)],
+)
+def test_a_leaf_that_is_no_real_float_array_is_named(leaf, said):
+    if said is None:
+        with pytest.raises(ValueError, match=r"params.*no leaves"):
+            minimize(params={"a": leaf})
+    else:
+        with pytest.raises(TypeError, match=rf"params\['a'\].*{said}"):
+            minimize(params={"a": leaf})
+
+
+@pytest.mark.parametrize("params", [{}, (), None])
+def test_no_parameters_are_refused(params):
+    with pytest.raises(ValueError, match="params"):
+        minimize(params=params)
+
+
+@pytest.mark.parametrize("args", [[1.0], jnp.ones(3), None, {"x": 1.0}])
+def test_args_that_are_no_tuple_are_refused(args):
+    with pytest.raises(TypeError, match=r"args.*tuple"):
+        minimize(args=args)
+
+
+@pytest.mark.parametrize("optimizer", [jos.adam, 0.1, "adam", optax.MultiSteps(optax.sgd(0.1), 2)])
+def test_what_is_no_optimizer_is_refused(optimizer):
+    with pytest.raises(TypeError, match="optimizer"):
+        minimize(optimizer=optimizer)
+
+
+@pytest.mark.parametrize("objective", [3.0, None, "f"])
+def test_what_is_no_objective_is_refused(objective):
+    with pytest.raises(TypeError, match="objective"):
+        minimize(objective=objective)
+
+
+@pytest.mark.parametrize("optimizer", [jos.adam(0.1), jos.newton()], ids=["adam", "newton"])
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_an_objective_that_is_not_scalar_is_refused(optimizer, keepdims):
+    vector = lambda p: jnp.sum(p["a"] ** 2, keepdims=True) if keepdims else p["a"] ** 2  # noqa: E731
+    with pytest.raises(ValueError, match="objective"):
+        minimize(objective=vector, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("name", ["gauss_newton", "levenberg_marquardt"])
+def test_methods_for_residuals_say_so_when_there_are_none(name):
+    with pytest.raises(TypeError, match=r"residual_fn|LeastSquares"):
+        minimize(optimizer=getattr(jos, name)())
+
+
+def test_a_negative_number_of_steps_is_refused():
+    with pytest.raises(ValueError, match="max_steps"):
+        minimize(max_steps=-1)
+
+
+def test_a_traced_number_of_steps_cannot_be_the_length_of_a_trace():
+    with pytest.raises(TypeError, match="max_steps"):
+        minimize(max_steps=jnp.int32(3), trace=True)
+
+
+@pytest.mark.parametrize("option", ["trace", "batch_fn"])
+def test_what_should_be_a_function_is_checked(option):
+    """BUG if it fails: "'DynamicJaxprTracer' object is not callable" names nothing."""
+    with pytest.raises(TypeError, match=option):
+        minimize(**{option: 7})
+
+
+def test_a_state_of_another_optimizer_is_refused():
+    """BUG if it fails: the error comes from inside the update, and does not name `opt_state`."""
+    with pytest.raises((TypeError, ValueError), match="opt_state"):
+        minimize(opt_state=jos.newton().init(PARAMS))
+
+
+@pytest.mark.parametrize("name", ["gauss_newton", "levenberg_marquardt"])
+@pytest.mark.parametrize("option", ["solver", "jacobian"])
+def test_unknown_words_for_options_are_refused_when_the_optimizer_is_made(name, option):
+    """BUG if it fails for `jacobian`: the docstring promises it, but it is seen at the first update."""
+    with pytest.raises(ValueError, match=rf"{option}.*'sideways'"):
+        inspect.unwrap(getattr(jos, name))(**{option: "sideways"})
+
+
+def test_an_unknown_damping_rule_is_refused():
+    with pytest.raises(ValueError, match=r"damping_rule.*'marquardt'"):
+        inspect.unwrap(jos.levenberg_marquardt)(damping_rule="marquardt")
+
+
+def test_a_pointwise_promise_about_a_scalar_argument_is_refused():
+    objective = jos.LeastSquares(lambda p, x, s: p["a"][0] * s * x, pointwise=True)
+    with pytest.raises(ValueError, match=r"args\[1\]"):
+        minimize(objective=objective, args=(jnp.ones(3), jnp.ones(())))
