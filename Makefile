@@ -25,8 +25,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
 		while IFS='|' read -r target what; do printf '  %-8s %s\n' "$$target" "$$what"; done
 
+# Ten of the config's twenty starts: half a minute is enough of a first look.
 run: $(VENV)/.installed-study ## run the main study; says where its record and pictures are
-	$(BIN)/jaxopt-study run configs/rosenbrock_network.toml $(ARGS)
+	$(BIN)/jaxopt-study run configs/rosenbrock_network.toml --starts 10 $(ARGS)
 
 # The workers fill the cores, so each has one BLAS thread.
 test: $(VENV)/.installed-study,test ## run all the tests, the slow ones too

@@ -19,7 +19,7 @@ from jaxopt_study.objectives import LeastSquares, check_objective
 from jaxopt_study.optimizers.transform import StepInfo, number
 from jaxopt_study.pytree import check_real, params_dtype, traceable
 from jaxopt_study.result import Result, Status, Trace
-from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, step
+from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, measure, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
 
@@ -193,7 +193,7 @@ def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
         # A pending end is not a step: it is measured in the call in which it came up.
         return is_running(state) & ((state.num_steps < last) | (state.pending != Status.RUNNING))
 
-    return jax.lax.while_loop(going, functools.partial(step, setup), state)
+    return measure(setup, jax.lax.while_loop(going, functools.partial(step, setup), state))
 
 
 def _inputs(

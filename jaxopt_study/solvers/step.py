@@ -47,7 +47,8 @@ class Progress:
     Attributes:
       params, value, status, num_steps, num_evals, opt_state, trace: as in `Result`.
       grads: gradient at `params`, where the loop evaluates it; else None.
-      grad_norm: its norm; NaN until it was measured at these `params`.
+      grad_norm: its norm, where the optimizer reports it and has done so at these `params`; else
+        the norm of `grads` when the last run of steps was over, see `measure`.
       pending: how the iteration will end once `grad_norm` is measured at `params`; `RUNNING` if
         it will not.
     """
@@ -111,6 +112,16 @@ def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) ->
     return _record(setup, state)
 
 
+def measure(setup: Setup, state: Progress) -> Progress:
+    """Take the norm of the gradient, which nothing needs before a run of steps is over."""
+    if state.grads is None:
+        return state
+    grad_norm = norm(trained_part(setup.optimizer, state.grads))
+    lost = (state.status == Status.OUT_OF_STEPS) & ~jnp.isfinite(grad_norm)
+    status = jnp.where(lost, Status.NON_FINITE, state.status)
+    return dataclasses.replace(state, grad_norm=grad_norm, status=status)
+
+
 def step(setup: Setup, state: Progress) -> Progress:
     """Take one step, or end."""
     if _own_report(state.opt_state) is None:
@@ -130,26 +141,24 @@ def _plain_step(setup: Setup, state: Progress) -> Progress:
         opt_state=opt_state,
         value=value,
         grads=grads,
-        grad_norm=norm(trained_part(setup.optimizer, grads)),
         num_steps=state.num_steps + 1,
         num_evals=state.num_evals + 1 + sum(report.num_evals for report in _all_reports(opt_state)),
     )
     ending = jnp.asarray(Status.RUNNING, jnp.int32)
     tolerances = setup.tolerances
-    length = norm(updates)
     if tolerances.xtol is not None:
-        short = step_test(length, norm(state.params), tolerances.xtol)
+        short = step_test(norm(updates), norm(state.params), tolerances.xtol)
         ending = jnp.where(short, Status.STEP_CONVERGED, ending)
     if tolerances.ftol is not None:
         fall = state.value - value
         still = value_test(fall, fall, state.value, tolerances.ftol)
         ending = jnp.where(still, Status.VALUE_CONVERGED, ending)
-    # An update of zero, of a warm-up or of gradients being gathered, says nothing.
-    ending = jnp.where(length > 0, ending, Status.RUNNING)
+    if tolerances.xtol is not None or tolerances.ftol is not None:
+        # An update of zero, of a warm-up or of gradients being gathered, says nothing.
+        ending = jnp.where(norm(updates) > 0, ending, Status.RUNNING)
     for report in _all_reports(opt_state):
         ending = jnp.where(report.accepted, ending, _refused(report))
     ending = _end_by_gradient(setup, _gradient_measure(setup, params, grads, value), ending)
-    ending = jnp.where(jnp.isfinite(new.grad_norm), ending, Status.NON_FINITE)
     ending = _end_by_value(setup, new, ending)
     return _record(setup, dataclasses.replace(new, status=ending))
 

@@ -24,7 +24,6 @@ class Program:
     config: Any
     carry: Any
     advance: Callable[[Any, Any], Any]  # carry, n -> carry; n an int32
-    look: Callable[[Any], tuple[Any, Any, Any]]  # status, num_steps, value
     outcome: Callable[[Any], Outcome]
     compile_seconds: float
     is_one_shot: bool = False
@@ -54,19 +53,17 @@ def compile_study(study: Study, configs: Mapping[str, Any]) -> Iterator[tuple[st
     jitted_init = jax.jit(lambda config, key: _strongly_typed(init(config, key)))
     jitted_advance = jax.jit(lambda config, carry, n: _strongly_typed(advance(config, carry, n)))
     jitted_outcome = jax.jit(outcome)
-    look = jax.jit(lambda config, carry: outcome(config, carry)[:3])  # XLA drops the rest
     for label, config in configs.items():
         began = time.perf_counter()
         with dtype_of(config):
             carry = jitted_init(config, jax.random.key(config.seed))
             check_outcome(study, jax.eval_shape(outcome, config, carry))
             carry = jitted_advance(config, carry, np.int32(0))  # compiles, and takes no step
-            jax.block_until_ready((carry, look(config, carry), jitted_outcome(config, carry)))
+            jax.block_until_ready((carry, jitted_outcome(config, carry)))
         program = Program(
             config,
             carry,
             advance=functools.partial(jitted_advance, config),
-            look=functools.partial(look, config),
             outcome=functools.partial(jitted_outcome, config),
             compile_seconds=time.perf_counter() - began,
         )
@@ -84,7 +81,6 @@ def _compile_one_shot(study: Study, config: Any) -> Program:
         config,
         carry=None,
         advance=lambda carry, n: run(config, key),
-        look=lambda carry: carry[:3],
         outcome=lambda carry: carry,
         compile_seconds=time.perf_counter() - began,
         is_one_shot=True,

@@ -165,14 +165,14 @@ def drive(
     status, steps, value = Status.RUNNING, 0, np.nan
     with dtype_of(program.config):
         if not program.is_one_shot:  # which has nothing to show before its end
-            status, steps, value = jax.device_get(program.look(carry))
+            status, steps, value = jax.device_get(program.outcome(carry)[:3])
         show(Seen(label, max_steps, status, steps, value, seconds, ended=False))
         while np.any(np.equal(status, Status.RUNNING)):
             began = time.perf_counter()
             carry = jax.block_until_ready(program.advance(carry, np.int32(n)))
             took = time.perf_counter() - began
             seconds += took
-            status, steps, value = jax.device_get(program.look(carry))
+            status, steps, value = jax.device_get(program.outcome(carry)[:3])
             if program.is_one_shot or interrupted():
                 break
             show(Seen(label, max_steps, status, steps, value, seconds, ended=False))
