@@ -142,7 +142,7 @@ def adam(
       >>> params, optimizer = jnp.array(4.0), adam(0.5)
       >>> grads = jax.grad(lambda x: x**2)(params)
       >>> updates, _ = optimizer.update(grads, optimizer.init(params), params)
-      >>> print(optax.apply_updates(params, updates))
+      >>> print(jnp.round(optax.apply_updates(params, updates), 4))
       3.5
     """
     return chain(

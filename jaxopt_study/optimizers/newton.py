@@ -54,8 +54,9 @@ def newton(
 
     and λ grows from 0 until the value falls. While H is positive definite and full steps succeed
     this is Newton's step `-H⁻¹g`. Taking |w| instead of w makes every step one of descent, also
-    where H is indefinite, so that saddles repel. Directions without curvature are left alone
-    (the minimum-norm step), and `info.rank_deficient` says so.
+    where H is indefinite, so that it leads away from saddles (but not from the very point, where
+    the gradient is zero). Directions without curvature are left alone (the minimum-norm step), and
+    `info.rank_deficient` says so.
 
     What `gtol` is compared with is `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`. It does not change with the units
     of f or of the parameters; for a sum of squares with small residuals it is the largest cosine

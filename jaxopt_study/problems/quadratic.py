@@ -28,8 +28,8 @@ def bowl(dimension: int = 2, condition_number: float | Array = 10.0) -> Problem:
       >>> import jaxopt_study as jos
       >>> problem = bowl(3, condition_number=100.0)
       >>> result = jos.minimize(problem.objective, problem.init, jos.newton(), problem.data)
-      >>> print([round(float(x), 3) for x in result.params], result.num_steps)
-      [1.0, 2.0, 3.0] 1
+      >>> print([round(float(x), 3) for x in result.params], bool(result.converged))
+      [1.0, 2.0, 3.0] True
     """
     if dimension < 1:
         raise ValueError(f"dimension: expected a number >= 1, got {dimension}")

@@ -78,7 +78,7 @@ def test_a_variant_is_described_per_lane():
     codes = [Status.TARGET_REACHED, Status.NON_FINITE_START]
     described = record.to_json(record.describe_variant(recorded(codes, [3, 0], [0.5, np.nan])))
     assert described["status"] == ["TARGET_REACHED", "NON_FINITE_START"]
-    assert described["message"][1] == "failed: the value at the start is not finite"
+    assert described["message"][1] == "failed: the value or its gradient at the start is not finite"
     assert (described["num_steps"], described["value"]) == ([3, 0], [0.5, "NaN"])
     assert described["timing"] == {"compile_seconds": 1.0, "run_seconds": 2.0}
 
