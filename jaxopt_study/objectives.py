@@ -1,6 +1,7 @@
 """What is minimized: a scalar function, or a sum of squares that second-order methods can see into.
 
-The one place where ½‖r‖² is written. Derivatives are in `derivatives` and `linearize`.
+What the value is, is said here; `linearize` and the trials of an optimizer compute it from
+residuals that they have. Derivatives are in `derivatives` and `linearize`.
 """
 
 import dataclasses
@@ -13,11 +14,6 @@ from jax import Array
 
 from jaxopt_study.pytree import params_dtype, ravel_leaves
 from jaxopt_study.types import Float, PyTree
-
-
-def half_square_norm(residual: Float[Array, " residuals"]) -> Float[Array, ""]:
-    """½‖r‖², the cost of a residual vector."""
-    return 0.5 * jnp.sum(residual * residual)
 
 
 @jax.tree_util.register_dataclass
@@ -56,7 +52,7 @@ class LeastSquares:
 
     def __call__(self, params: PyTree, *args: Any) -> Float[Array, ""]:
         """The value ½ Σ r²."""
-        return half_square_norm(self.residual(params, *args))
+        return 0.5 * jnp.sum(self.residual(params, *args) ** 2)
 
 
 def as_least_squares(residual_fn: Any, method: str) -> LeastSquares:
