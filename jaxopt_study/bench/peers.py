@@ -115,7 +115,9 @@ def optimistix_to_the_end(
 
     @equinox.filter_jit
     def solve(params: PyTree, args: tuple) -> Any:
-        return optimistix.least_squares(lambda p, a: residual_fn(p, *a), solver, params, args, throw=False)
+        return optimistix.least_squares(
+            lambda p, a: residual_fn(p, *a), solver, params, args, max_steps=max_steps, throw=False
+        )
 
     def run(params: PyTree) -> Ended:
         solution = solve(params, args)
@@ -136,9 +138,9 @@ def scipy_to_the_end(
 ) -> Callable[[Any], Ended]:
     """`scipy.optimize.least_squares` from a start to its own end, with the Jacobian given.
 
-    Variables are scaled by the Jacobian's columns (`x_scale="jac"`, which for `"lm"` is the
-    default), the way that its documentation recommends for variables of unlike size. Parameters
-    are one vector here.
+    Variables are scaled as is the method's own default from SciPy 1.16 on: by the Jacobian's columns
+    for `"lm"`, as MINPACK does, and not at all for `"trf"`, which scaled does worse on the problems
+    of `robustness`. Parameters are one vector here.
     """
     from scipy.optimize import least_squares
 
@@ -156,7 +158,7 @@ def scipy_to_the_end(
                     np.asarray(params),
                     jac=lambda theta: np.asarray(jacobian(theta)),
                     method=method,
-                    x_scale="jac",
+                    x_scale="jac" if method == "lm" else 1.0,
                     xtol=tolerance,
                     ftol=tolerance,
                     gtol=tolerance,

@@ -2,8 +2,8 @@
 
 Every problem is started from 1, 10 and 100 times its standard start, in float64. `jos.least_squares`
 has its defaults, which are at most 1000 steps; the others are given tolerances of 1e-10 (Optimistix)
-and 1e-12 (SciPy), the scaling that their documentation recommends, and 1000 steps too. Where a solver
-ended is judged in 50 digits, by nobody's tolerances:
+and 1e-12 (SciPy), and 1000 steps or evaluations. Where a solver ended is judged in 50 digits, by
+nobody's tolerances:
 
 | mark | verdict      | what it means                                                                 |
 |------|--------------|-------------------------------------------------------------------------------|
