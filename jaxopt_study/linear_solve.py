@@ -115,11 +115,10 @@ def damped_solver(here: Linearization, solver: LinearSolver) -> Solve:
         direction = kernel(system, damping, held)
         if solver != "auto":
             return direction
-        return jax.lax.cond(
-            jnp.all(jnp.isfinite(direction.step)) | ~jnp.all(jnp.isfinite(system.gradient)),
-            lambda: direction,
-            lambda: _stacked_qr(system, damping, held),
-        )
+        failed = ~jnp.all(jnp.isfinite(direction.step)) & jnp.all(jnp.isfinite(system.gradient))
+        # With pivots lost in rounding and too little damping to make up for them, the step is noise.
+        noise = direction.rank_deficient & (damping < _lost(here.scaled_jacobian_t.T))
+        return jax.lax.cond(failed | noise, lambda: _stacked_qr(system, damping, held), lambda: direction)
 
     return solve
 

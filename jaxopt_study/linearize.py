@@ -43,6 +43,8 @@ class Linearization(NamedTuple):
         with. It does not change with the units of parameters or residuals (MINPACK's `gnorm`).
       grad_norm: norm of the gradient with respect to the parameters themselves, `‖Jᵀr‖`, over those
         that no bound holds.
+      coordinate_norm: `‖ĝⱼ / ‖Ĵⱼ‖²‖`, the length of the step that every parameter would take if it were
+        the only one. However short damping makes a step, this one is not.
       params_norm: `‖D θ‖`, the length of the parameters in the metric of the trust region.
       rounding: by how much the value may be off because of rounding errors of size ε in the terms
         `Jⱼ θⱼ` that a residual is made of: residuals that are small beside the data carry larger
@@ -64,6 +66,7 @@ class Linearization(NamedTuple):
     held: Bool[Array, " params"] | None
     gradient_test: Float[Array, ""]
     grad_norm: Float[Array, ""]
+    coordinate_norm: Float[Array, ""]
     params_norm: Float[Array, ""]
     rounding: Float[Array, ""]
     vanished: Bool[Array, ""]
@@ -224,7 +227,11 @@ def _measured(
         gradient = jnp.where(at_bound, 0.0, gradient)
     length = norm(residual)
     value = 0.5 * length**2 if objective.loss == "linear" else 0.5 * jnp.sum(objective.costs(plain))
-    grad_norm, params_norm, terms = norms(scale * gradient, scale * theta, columns * theta)
+    squares = (columns / scale) ** 2
+    alone = jnp.where(squares > 0, gradient / jnp.where(squares > 0, squares, 1.0), 0.0)
+    grad_norm, coordinate_norm, params_norm, terms = norms(
+        scale * gradient, alone, scale * theta, columns * theta
+    )
     error = eps * terms
     if products is None:
         lengths = columns / scale * length
@@ -250,6 +257,7 @@ def _measured(
         held=at_bound,
         gradient_test=gradient_test,
         grad_norm=grad_norm,
+        coordinate_norm=coordinate_norm,
         params_norm=params_norm,
         rounding=error * (length + error) + 4 * eps * value,
         vanished=jnp.any(gone & (largest > 0)) | out_of_reach,

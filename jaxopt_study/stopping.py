@@ -58,12 +58,21 @@ def value_test(
     return (ftol > 0) & (jnp.abs(actual) <= small) & (jnp.abs(predicted) <= small)
 
 
-def step_test(step_norm: Float[Array, ""], params_norm: Float[Array, ""], xtol: Any) -> Bool[Array, ""]:
+def step_test(
+    step_norm: Float[Array, ""],
+    params_norm: Float[Array, ""],
+    xtol: Any,
+    alone: Float[Array, ""] | float = 0.0,
+) -> Bool[Array, ""]:
     """Whether the step is not longer than `xtol ‖params‖`, in the norm of the method.
+
+    A step that damping has made short says nothing: the one that every parameter would take `alone`,
+    undamped, must not be longer than 1000 times as much.
 
     Source: Moré, Garbow and Hillstrom 1980, test 2 of LMDER; there of the trust region's radius.
     """
-    return (xtol > 0) & (step_norm <= xtol * params_norm) & jnp.isfinite(params_norm)
+    short = (step_norm <= xtol * params_norm) & (alone <= 1e3 * xtol * params_norm)
+    return (xtol > 0) & short & jnp.isfinite(params_norm)
 
 
 def gradient_test(measure: Float[Array, ""], gtol: Any) -> Bool[Array, ""]:

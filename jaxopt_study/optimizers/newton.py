@@ -154,6 +154,7 @@ def _update(
         grad_norm=norm(free_gradient),
         gradient_test=_cosine(value, free_gradient, hessian),
         rounding=_rounding(value, gradient, hessian, theta),
+        coordinate_norm=norm(_alone(free_gradient, hessian)),
         params_norm=norm(theta),
     )
     if options.plain:
@@ -175,6 +176,11 @@ def _value_gradient_hessian(fn: Callable[[Array], Array], theta: Array) -> tuple
     (value, gradient), push = jax.linearize(jax.value_and_grad(fn), theta)
     _, hessian = jax.vmap(push)(jnp.eye(theta.size, dtype=theta.dtype))
     return value, gradient, 0.5 * (hessian + hessian.T)
+
+
+def _alone(gradient: Array, hessian: Array) -> Array:
+    own = jnp.abs(jnp.diagonal(hessian))
+    return jnp.where(own > 0, gradient / jnp.where(own > 0, own, 1.0), 0.0)
 
 
 def _cosine(value: Array, gradient: Array, hessian: Array) -> Array:

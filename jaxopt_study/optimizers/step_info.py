@@ -19,6 +19,7 @@ _NUMBERS = (
     "rounding",
     "gain_ratio",
     "step_norm",
+    "coordinate_norm",
     "params_norm",
     "damping",
 )
@@ -45,6 +46,7 @@ class StepInfo:
     | `rounding`       | by how much rounding errors may change the value                         |
     | `gain_ratio`     | actual over predicted; -1 if that is not a number                        |
     | `step_norm`      | length of the update, in the metric of the method's trust region         |
+    | `coordinate_norm`| length of the step that each parameter would take by itself, undamped    |
     | `params_norm`    | length of `params` in that metric                                        |
     | `damping`        | the damping of the last trial; 0 for methods without                     |
     | `trials`         | how many points were tried, int32                                        |
@@ -59,7 +61,7 @@ class StepInfo:
     | `vanished`       | whether a parameter that once counted no longer does, see `Linearization`|
 
     Attributes:
-      numbers: the floats, shape `(10,)`, NaN where nothing was measured.
+      numbers: the floats, shape `(11,)`, NaN where nothing was measured.
       counts: the integers and flags, shape `(7,)`, int32.
     """
 
@@ -74,6 +76,7 @@ class StepInfo:
     rounding = property(lambda self: self._number("rounding"))
     gain_ratio = property(lambda self: self._number("gain_ratio"))
     step_norm = property(lambda self: self._number("step_norm"))
+    coordinate_norm = property(lambda self: self._number("coordinate_norm"))
     params_norm = property(lambda self: self._number("params_norm"))
     damping = property(lambda self: self._number("damping"))
     trials = property(lambda self: self._count("trials"))

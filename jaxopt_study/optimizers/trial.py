@@ -50,6 +50,7 @@ class Point(NamedTuple):
     grad_norm: Float[Array, ""]
     gradient_test: Float[Array, ""]
     rounding: Float[Array, ""]
+    coordinate_norm: Float[Array, ""]
     params_norm: Float[Array, ""]
     vanished: Bool[Array, ""] | bool = False
 
@@ -76,7 +77,13 @@ def linearize_for(
 def linearized_point(here: Linearization) -> Point:
     """What a linearization knows."""
     return Point(
-        here.value, here.grad_norm, here.gradient_test, here.rounding, here.params_norm, here.vanished
+        value=here.value,
+        grad_norm=here.grad_norm,
+        gradient_test=here.gradient_test,
+        rounding=here.rounding,
+        coordinate_norm=here.coordinate_norm,
+        params_norm=here.params_norm,
+        vanished=here.vanished,
     )
 
 
@@ -151,6 +158,7 @@ def report(
         rounding=point.rounding,
         gain_ratio=jnp.where(tried, rule.gain_ratio(trial.actual, trial.predicted), jnp.nan),
         step_norm=trial.step_norm,
+        coordinate_norm=point.coordinate_norm,
         params_norm=point.params_norm,
         damping=damping,
         trials=trials,
