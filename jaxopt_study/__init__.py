@@ -5,7 +5,7 @@
 | minimize a function or a sum of squares | `minimize`, or `start`, `advance`, `finish` apart     |
 | fit residuals                        | `least_squares`, on a `LeastSquares` or a function       |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
-|                                      | `gauss_newton`, `levenberg_marquardt`                    |
+|                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
 | read how it ended                    | `Result`, `Status`                                       |
 
@@ -18,6 +18,7 @@ from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.adagrad import adagrad
 from jaxopt_study.optimizers.adam import adam
 from jaxopt_study.optimizers.combine import chain, masked
+from jaxopt_study.optimizers.dogleg import dogleg
 from jaxopt_study.optimizers.gauss_newton import gauss_newton
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.newton import newton
@@ -39,6 +40,7 @@ __all__ = [
     "adam",
     "advance",
     "chain",
+    "dogleg",
     "finish",
     "gauss_newton",
     "least_squares",

@@ -98,3 +98,22 @@ def is_decrease(
     True
     """
     return jnp.isfinite(actual) & ((actual > 0) | (at_rounding & (actual >= -rounding)))
+
+
+def next_radius(
+    radius: Float[Array, ""], gain_ratio: Float[Array, ""], step_norm: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The radius of a trust region after a trial.
+
+    It shrinks to a quarter of the step where the model was bad (ρ < ¼), and doubles where it was good
+    (ρ > ¾) and the step was as long as it might be.
+
+    Source: Nocedal and Wright, Numerical Optimization, 2006, algorithm 4.1.
+
+    >>> print(next_radius(jnp.float32(1.0), jnp.float32(0.9), jnp.float32(1.0)))
+    2.0
+    """
+    grown = jnp.where(step_norm >= 0.99 * radius, 2 * radius, radius)
+    return jnp.where(
+        gain_ratio < 0.25, 0.25 * jnp.minimum(step_norm, radius), jnp.where(gain_ratio > 0.75, grown, radius)
+    )

@@ -1,8 +1,18 @@
 """The linear systems of one update: `(ĴᵀĴ + λI) e = -Ĵᵀr`, damped or not, in scaled columns.
 
-Normal equations with Cholesky are 10 times cheaper than a QR and, in scaled columns, good enough
-unless the damping is near rounding; there the stacked system `[Ĵ; √λ I] e ≈ [-r; 0]` is solved by
-QR, and without damping the minimum-norm solution is taken by SVD. Which was used is reported.
+| solver       | factors                                  | for                                             |
+|--------------|------------------------------------------|-------------------------------------------------|
+| `"cholesky"` | `ĴᵀĴ + λI`, n × n                        | more residuals than parameters: 10 times        |
+|              |                                          | cheaper than QR, and good enough in scaled      |
+|              |                                          | columns unless λ is near rounding               |
+| `"qr"`       | `[Ĵ; √λ I]`, (m + n) × n                 | ill-conditioned Ĵ                               |
+| `"dual"`     | `ĴĴᵀ + λI`, m × m, `e = -Ĵᵀ(ĴĴᵀ + λI)⁻¹r`| fewer residuals than parameters                 |
+| `"cg"`       | nothing: conjugate gradients on products | Jacobians that do not fit in memory             |
+| `"auto"`     | see `choose_solver`                      | everything; Cholesky falls back on QR, and      |
+|              |                                          | without damping on the SVD's minimum norm       |
+
+Parameters that are *held* keep a step that is known (zero, or up to their bound), and the system is
+that of the others. Which factorization was used is reported.
 """
 
 from collections.abc import Callable
@@ -12,14 +22,38 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.bounds import Box
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.types import Bool, Float, LinearSolver
+
+CG_TOLERANCE = 1e-2  # relative residual at which conjugate gradients end: an inexact step is enough
+CG_STEPS = 100
+LARGEST_JACOBIAN = 2**27  # elements: 1 GiB in float64
+LARGEST_FACTOR = 8192  # rows of a matrix that is factored: seconds on a CPU
 
 
 def check_solver(solver: str) -> None:
     """Raise a `ValueError` unless `solver` is one that this file knows."""
     if solver not in get_args(LinearSolver):
         raise ValueError(f"solver: expected one of {get_args(LinearSolver)}, got {solver!r}")
+
+
+def choose_solver(solver: LinearSolver, residuals: int, params: int) -> LinearSolver:
+    """What `"auto"` means for so many residuals and parameters; others stay.
+
+    `"cg"` if the Jacobian has more than 2²⁷ elements (1 GiB in float64) or the matrix to factor more
+    than 8192 rows; `"dual"` if there are fewer residuals than parameters; else `"auto"`, Cholesky
+    with its fallback.
+
+    >>> choose_solver("auto", 500, 41), choose_solver("auto", 10, 41), choose_solver("auto", 1280, 10**6)
+    ('auto', 'dual', 'cg')
+    """
+    check_solver(solver)
+    if solver != "auto":
+        return solver
+    if residuals * params > LARGEST_JACOBIAN or min(residuals, params) > LARGEST_FACTOR:
+        return "cg"
+    return "dual" if residuals < params else "auto"
 
 
 class Direction(NamedTuple):
@@ -37,77 +71,163 @@ class Direction(NamedTuple):
     orthogonal: Bool[Array, ""]
 
 
-def damped_solver(
-    linearization: Linearization, solver: LinearSolver
-) -> Callable[[Float[Array, ""]], Direction]:
-    """Factor what is common to all dampings once; the function returned solves for one λ > 0.
+class Held(NamedTuple):
+    """Parameters whose step is known.
+
+    Attributes:
+      mask: which they are, shape `(params,)`.
+      step: what their steps are, zero for the others.
+    """
+
+    mask: Bool[Array, " params"]
+    step: Float[Array, " params"]
+
+
+Solve = Callable[..., Direction]
+
+
+def damped_solver(here: Linearization, solver: LinearSolver) -> Solve:
+    """Make what is common to all dampings once.
 
     Args:
-      linearization: in scaled columns.
-      solver: `"cholesky"`: of ĴᵀĴ + λI; when that fails the step is NaN (a rejected trial).
-        `"qr"`: of [Ĵ; √λ I]. `"auto"`: Cholesky, and QR where its pivots are lost in rounding.
+      here: in scaled columns.
+      solver: see the table above, `"auto"` as `choose_solver` left it. Where a factorization fails
+        the step is NaN, a rejected trial.
+
+    Returns:
+      `solve(damping, held=None, residual=None)`, which solves for one λ > 0: with the steps of some
+      parameters known, with another right-hand side than r.
 
     Raises:
       ValueError: if `solver` is unknown.
     """
     check_solver(solver)
-    if solver == "qr":
-        return lambda damping: _stacked_qr(linearization, damping)
-    gram = _gram(linearization)
+    kernel = {"qr": _stacked_qr, "dual": _dual, "cg": _conjugate_gradients}.get(solver, _cholesky)
 
-    def solve(damping: Float[Array, ""]) -> Direction:
-        direction = _cholesky(gram, linearization.gradient, damping)
-        if solver == "cholesky":
+    def solve(
+        damping: Float[Array, ""],
+        held: Held | None = None,
+        residual: Float[Array, " residuals"] | None = None,
+    ) -> Direction:
+        system = here
+        if residual is not None:
+            system = here._replace(residual=residual, gradient=here.pull(residual))
+        direction = kernel(system, damping, held)
+        if solver != "auto":
             return direction
         return jax.lax.cond(
-            jnp.all(jnp.isfinite(direction.step)) | ~jnp.all(jnp.isfinite(linearization.gradient)),
+            jnp.all(jnp.isfinite(direction.step)) | ~jnp.all(jnp.isfinite(system.gradient)),
             lambda: direction,
-            lambda: _stacked_qr(linearization, damping),
+            lambda: _stacked_qr(system, damping, held),
         )
 
     return solve
 
 
-def undamped(linearization: Linearization, solver: LinearSolver) -> Direction:
+def undamped(here: Linearization, solver: LinearSolver, held: Held | None = None) -> Direction:
     """The Gauss-Newton direction: the least-squares solution of `Ĵ e ≈ -r`, of minimum norm ‖e‖.
 
     Args:
-      linearization: in scaled columns.
-      solver: `"cholesky"`: never checks the rank beyond the pivots; `"qr"`: QR, then SVD of the
-        triangle; `"auto"`: Cholesky if its pivots say that Ĵ has full rank, else as `"qr"`.
+      here: in scaled columns.
+      solver: `"cholesky"` and `"dual"` never check the rank beyond the pivots; `"qr"`: QR, then SVD
+        of the triangle; `"auto"`: Cholesky if its pivots say that Ĵ has full rank, else as `"qr"`.
+      held: parameters whose step is known.
 
     Raises:
       ValueError: if `solver` is unknown.
     """
     check_solver(solver)
+    nothing = jnp.zeros((), here.gradient.dtype)
     if solver == "qr":
-        return _minimum_norm(linearization)
-    gram = _gram(linearization)
-    direction = _cholesky(gram, linearization.gradient, jnp.zeros((), gram.dtype))
+        return _minimum_norm(here, held)
+    if solver == "dual":
+        return _dual(here, nothing, held)
+    if solver == "cg":
+        return _conjugate_gradients(here, nothing, held)
+    direction = _cholesky(here, nothing, held)
     if solver == "cholesky":
         return direction
-    return jax.lax.cond(direction.rank_deficient, lambda: _minimum_norm(linearization), lambda: direction)
+    return jax.lax.cond(direction.rank_deficient, lambda: _minimum_norm(here, held), lambda: direction)
 
 
-def _gram(linearization: Linearization) -> Float[Array, "params params"]:
-    if linearization.gram is None:
-        raise ValueError("linearization: was made with gram=False, which only solver='qr' can use")
-    return linearization.gram
+def within_box(
+    solve: Callable[[Held], Direction], here: Linearization, box: Box, theta: Float[Array, " params"]
+) -> tuple[Direction, Held]:
+    """Solve, put what would leave the box on its bound, and solve for the rest, until nothing leaves.
+
+    Every round holds one parameter more at least, so there are at most as many as parameters; where no
+    bound is near there is one. The result need not be the model's minimum in the box, but it is for
+    large dampings: a step that promises nothing is refused, and then the damping grows.
+
+    Args:
+      solve: from what is held to a direction.
+      here: the linearization, which knows what bounds hold from the start.
+      box: the bounds.
+      theta: the parameters.
+
+    Returns:
+      The last direction, and what was held in it.
+    """
+    lower, upper = here.scale * (box.lower - theta), here.scale * (box.upper - theta)
+    mask = jnp.zeros_like(theta, bool) if here.held is None else here.held
+
+    def again(carry: tuple[Direction, Held, Held, Array]) -> tuple[Direction, Held, Held, Array]:
+        _, _, held, _ = carry
+        direction = solve(held)
+        below, above = direction.step < lower, direction.step > upper
+        leaves = (below | above) & ~held.mask
+        step = jnp.where(leaves, jnp.where(below, lower, upper), held.step)
+        return direction, held, Held(held.mask | leaves, step), jnp.any(leaves)
+
+    zero, no = jnp.zeros_like(theta), jnp.zeros((), bool)
+    start = Held(mask, zero)
+    direction, held, _, _ = jax.lax.while_loop(
+        lambda carry: carry[3], again, (Direction(zero, no, no), start, start, ~no)
+    )
+    return direction, held
 
 
-def _cholesky(
-    gram: Float[Array, "params params"], gradient: Float[Array, " params"], damping: Float[Array, ""]
-) -> Direction:
-    size = gram.shape[0]
-    damped = gram + damping * jnp.eye(size, dtype=gram.dtype)
+def _cholesky(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:
+    if here.gram is None:
+        raise ValueError(
+            "linearization: was made with gram=False, which only solvers 'qr', 'dual' and 'cg' can use"
+        )
+    matrix, target, dampings = here.gram, here.gradient, damping
+    size = matrix.shape[0]
+    if held is not None:
+        target = jnp.where(held.mask, 0.0, target + matrix @ held.step)
+        matrix = jnp.where(held.mask[:, None] | held.mask[None, :], 0.0, matrix)
+        dampings = jnp.where(held.mask, 1.0, damping)
+    damped = matrix + dampings * jnp.eye(size, dtype=matrix.dtype)
     # A diagonal scaling changes neither the rounding errors of Cholesky nor its pivots' meaning
     # (Higham 2002, theorem 10.6), so unit columns are all the equilibration that is needed.
     factor = jax.lax.linalg.cholesky(damped, symmetrize_input=False)
-    step = -jax.scipy.linalg.cho_solve((factor, True), gradient)
+    step = -jax.scipy.linalg.cho_solve((factor, True), target)
     # A pivot is the squared distance of a column from the span of those before it. The last
     # digits of 1 + λ are what it is computed in.
     pivots = jnp.diagonal(factor) ** 2 - damping
-    return Direction(step, ~jnp.all(pivots > _lost(gram) * (1 + damping)), jnp.zeros((), bool))
+    return _known(held, step, _full_rank(pivots, matrix, damping, held), jnp.zeros((), bool))
+
+
+def _full_rank(
+    pivots: Float[Array, " n"],
+    matrix: Float[Array, "rows columns"],
+    damping: Float[Array, ""],
+    held: Held | None,
+) -> Bool[Array, ""]:
+    good = pivots > _lost(matrix) * (1 + damping)
+    return jnp.all(good if held is None else good | held.mask)
+
+
+def _known(
+    held: Held | None,
+    step: Float[Array, " params"],
+    full_rank: Bool[Array, ""],
+    orthogonal: Bool[Array, ""],
+) -> Direction:
+    if held is not None:
+        step = jnp.where(held.mask, held.step, step)
+    return Direction(step, ~full_rank, orthogonal)
 
 
 def _lost(matrix: Float[Array, "rows columns"]) -> float:
@@ -115,27 +235,67 @@ def _lost(matrix: Float[Array, "rows columns"]) -> float:
     return 10 * matrix.shape[1] * float(jnp.finfo(matrix.dtype).eps)
 
 
-def _stacked_qr(linearization: Linearization, damping: Float[Array, ""]) -> Direction:
-    size = linearization.scale.size
-    dtype = linearization.jacobian_t.dtype
-    stacked = jnp.concatenate(
-        [linearization.scaled_jacobian, jnp.sqrt(damping) * jnp.eye(size, dtype=dtype)], axis=0
-    )
-    target = jnp.concatenate([-linearization.residual, jnp.zeros(size, dtype)])
+def _rest(
+    here: Linearization, held: Held | None
+) -> tuple[Float[Array, "params residuals"], Float[Array, " residuals"]]:
+    """Ĵᵀ without the rows of held parameters, and the residual after their steps."""
+    jacobian_t = here.scaled_jacobian_t
+    if held is None:
+        return jacobian_t, here.residual
+    return jnp.where(held.mask[:, None], 0.0, jacobian_t), here.residual + held.step @ jacobian_t
+
+
+def _stacked_qr(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:
+    jacobian_t, residual = _rest(here, held)
+    size, dtype = jacobian_t.shape[0], jacobian_t.dtype
+    dampings = jnp.full(size, damping) if held is None else jnp.where(held.mask, 1.0, damping)
+    stacked = jnp.concatenate([jacobian_t.T, jnp.diag(jnp.sqrt(dampings))], axis=0)
+    target = jnp.concatenate([-residual, jnp.zeros(size, dtype)])
     q, r = jnp.linalg.qr(stacked)
     step = jax.scipy.linalg.solve_triangular(r, q.T @ target)
     pivots = jnp.diagonal(r) ** 2 - damping
-    return Direction(step, ~jnp.all(pivots > _lost(stacked) * (1 + damping)), jnp.ones((), bool))
+    return _known(held, step, _full_rank(pivots, stacked, damping, held), jnp.ones((), bool))
 
 
-def _minimum_norm(linearization: Linearization) -> Direction:
-    jacobian = linearization.scaled_jacobian
-    q, r = jnp.linalg.qr(jacobian)
+def _dual(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:
+    jacobian_t, residual = _rest(here, held)
+    outer = jacobian_t.T @ jacobian_t
+    damped = outer + damping * jnp.eye(outer.shape[0], dtype=outer.dtype)
+    factor = jax.lax.linalg.cholesky(damped, symmetrize_input=False)
+    step = -jacobian_t @ jax.scipy.linalg.cho_solve((factor, True), residual)
+    # More parameters than residuals leave some undetermined, whatever the pivots are.
+    lengths = jnp.diagonal(outer)
+    pivots = (jnp.diagonal(factor) ** 2 - damping) / jnp.where(lengths > 0, lengths, 1.0)
+    tall = jacobian_t.shape[0] <= jacobian_t.shape[1]
+    full_rank = jnp.all(pivots > _lost(outer) * (1 + damping)) & tall
+    return _known(held, step, full_rank, jnp.zeros((), bool))
+
+
+def _conjugate_gradients(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:
+    def product(e: Array) -> Array:
+        if held is None:
+            return here.curvature(e) + damping * e
+        return jnp.where(held.mask, e, here.curvature(jnp.where(held.mask, 0.0, e)) + damping * e)
+
+    target = -here.gradient
+    if held is not None:
+        target = jnp.where(held.mask, 0.0, target - here.curvature(held.step))
+    steps = min(CG_STEPS, here.gradient.size)
+    step, _ = jax.scipy.sparse.linalg.cg(product, target, tol=CG_TOLERANCE, maxiter=steps)
+    # The rank is not known: nothing was factored.
+    return _known(held, step, jnp.ones((), bool), jnp.zeros((), bool))
+
+
+def _minimum_norm(here: Linearization, held: Held | None = None) -> Direction:
+    jacobian_t, residual = _rest(here, held)
+    q, r = jnp.linalg.qr(jacobian_t.T)
     u, singular, vt = jnp.linalg.svd(r, full_matrices=False)
     largest = jnp.max(singular, initial=0.0)
-    keep = singular > max(jacobian.shape) * jnp.finfo(r.dtype).eps * largest
-    projected = u.T @ (q.T @ -linearization.residual)
+    keep = singular > max(jacobian_t.shape) * jnp.finfo(r.dtype).eps * largest
+    projected = u.T @ (q.T @ -residual)
     step = vt.T @ jnp.where(keep, projected / jnp.where(keep, singular, 1.0), 0.0)
-    determined = jnp.all(singular**2 > _lost(jacobian) * largest**2)
-    wide = jacobian.shape[1] > jacobian.shape[0]
-    return Direction(step, ~determined | wide, jnp.ones((), bool))
+    determined = singular**2 > _lost(jacobian_t.T) * largest**2
+    # A held parameter's column is zero, and so is a singular value for it.
+    zeros = 0 if held is None else jnp.sum(held.mask)
+    full_rank = jnp.sum(determined) + zeros >= jacobian_t.shape[0]
+    return _known(held, step, full_rank, jnp.ones((), bool))

@@ -5,55 +5,95 @@ Jacobian's columns, each the largest seen (Moré 1978, section 6). Everything do
 the variables `e = D d`, in which that ellipsoid is a ball and no column is longer than 1.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.bounds import Box, held
 from jaxopt_study.derivatives import residual_and_jacobian
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.pytree import norm, norms, ravel_leaves
-from jaxopt_study.types import Float, JacobianMode, PyTree
+from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves
+from jaxopt_study.types import Bool, Float, JacobianMode, PyTree
 
 
 class Linearization(NamedTuple):
     """`r(θ + d) ≈ r + J d`, with `Ĵ = J D⁻¹` the Jacobian with respect to `e = D d`.
 
+    Where the loss is robust, r and J are the weighted ones of `LeastSquares.weigh`, and `plain`
+    alone is what the residual function returned.
+
     Attributes:
-      value: ½‖r‖².
+      value: the objective, ½‖r‖² for the linear loss.
+      plain: what the residual function returned, shape `(residuals,)`.
       residual: r, shape `(residuals,)`.
-      jacobian_t: the transposed Jacobian up to the factors in `to_scaled`, `(params, residuals)`.
-      to_scaled: what the rows of `jacobian_t` have to be multiplied with to be those of Ĵᵀ. They
-        are not multiplied until somebody needs Ĵ itself, because a pass over the whole Jacobian
-        costs as much as computing it.
-      scale: the diagonal of D, shape `(params,)`.
-      gradient: `Ĵᵀr`, the gradient with respect to e, shape `(params,)`.
+      jacobian_t: the transposed Jacobian up to the factors in `to_scaled`, `(params, residuals)`; None
+        if there is no matrix. (They are not multiplied until somebody needs Ĵ itself, because a
+        pass over the whole Jacobian costs as much as computing it.)
+      to_scaled: what the rows of `jacobian_t` have to be multiplied with to be those of Ĵᵀ.
+      products: `(e -> Ĵe, w -> Ĵᵀw)`, where there is no matrix; else None.
+      largest: the largest norm seen of each column of J, now included, shape `(params,)`.
+      scale: the diagonal of D: `largest`, and 1 for a column that has been zero all along.
+      gradient: `Ĵᵀr`, the gradient with respect to e, shape `(params,)`; zero where a bound holds.
       gram: `ĴᵀĴ`, shape `(params, params)`, or None if it was not asked for.
-      gradient_test: `max |cos(Jⱼ, r)|` over the columns, what `gtol` is compared with. It does not
-        change with the units of parameters or residuals (MINPACK's `gnorm`).
-      grad_norm: norm of the gradient with respect to the parameters themselves, `‖Jᵀr‖`.
+      held: which parameters a bound holds, shape `(params,)`; None without bounds.
+      gradient_test: `max |cos(Jⱼ, r)|` over the columns that no bound holds, what `gtol` is compared
+        with. It does not change with the units of parameters or residuals (MINPACK's `gnorm`).
+      grad_norm: norm of the gradient with respect to the parameters themselves, `‖Jᵀr‖`, over those
+        that no bound holds.
       params_norm: `‖D θ‖`, the length of the parameters in the metric of the trust region.
       rounding: by how much the value may be off because of rounding errors of size ε in the terms
         `Jⱼ θⱼ` that a residual is made of: residuals that are small beside the data carry larger
         relative errors than ε.
+      vanished: whether a column that once counted is gone, as at a saturated unit: no change of that
+        parameter by its own size would change the residual, and a gradient of zero says nothing of it.
     """
 
     value: Float[Array, ""]
+    plain: Float[Array, " residuals"]
     residual: Float[Array, " residuals"]
-    jacobian_t: Float[Array, "params residuals"]
+    jacobian_t: Float[Array, "params residuals"] | None
     to_scaled: Float[Array, " params"]
+    products: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None
+    largest: Float[Array, " params"]
     scale: Float[Array, " params"]
     gradient: Float[Array, " params"]
     gram: Float[Array, "params params"] | None
+    held: Bool[Array, " params"] | None
     gradient_test: Float[Array, ""]
     grad_norm: Float[Array, ""]
     params_norm: Float[Array, ""]
     rounding: Float[Array, ""]
+    vanished: Bool[Array, ""]
 
     @property
-    def scaled_jacobian(self) -> Float[Array, "residuals params"]:
-        """Ĵ itself."""
-        return (self.jacobian_t * self.to_scaled[:, None]).T
+    def scaled_jacobian_t(self) -> Float[Array, "params residuals"]:
+        """Ĵᵀ itself."""
+        return self._matrix * self.to_scaled[:, None]
+
+    @property
+    def _matrix(self) -> Float[Array, "params residuals"]:
+        if self.jacobian_t is None:
+            raise ValueError("linearization: holds no matrix, which only solver='cg' can do without")
+        return self.jacobian_t
+
+    def push(self, e: Float[Array, " params"]) -> Float[Array, " residuals"]:
+        """Ĵe."""
+        if self.products is not None:
+            return self.products[0](e)
+        return (self.to_scaled * e) @ self._matrix
+
+    def pull(self, w: Float[Array, " residuals"]) -> Float[Array, " params"]:
+        """Ĵᵀw."""
+        if self.products is not None:
+            return self.products[1](w)
+        return self.to_scaled * (self._matrix @ w)
+
+    def curvature(self, e: Float[Array, " params"]) -> Float[Array, " params"]:
+        """ĴᵀĴe."""
+        return self.pull(self.push(e)) if self.gram is None else self.gram @ e
 
 
 def linearize(
@@ -64,54 +104,157 @@ def linearize(
     *,
     jacobian: JacobianMode = "auto",
     gram: bool = True,
+    box: Box | None = None,
 ) -> Linearization:
     """Linearize the residuals at `params`.
 
     Args:
-      objective: the residuals.
+      objective: the residuals, and their loss.
       params: pytree of real float arrays.
       args: what the residual function takes besides.
       largest_norms: the largest norm seen so far of each column of J; zeros at the start.
       jacobian: how J is computed, see `derivatives.residual_and_jacobian`.
       gram: whether ĴᵀĴ is wanted.
+      box: bounds on the parameters.
 
     Returns:
-      A `Linearization` whose `scale` is the larger of `largest_norms` and the norms now;
-      1 for a column that has been zero all along.
+      A `Linearization`.
     """
-    residual, jacobian_t = residual_and_jacobian(objective, params, args, jacobian)
+    plain, jacobian_t = residual_and_jacobian(objective, params, args, jacobian)
+    residual, factor = objective.weigh(plain)
+    if factor is not None:
+        jacobian_t = jacobian_t * factor
     unit = jnp.ones_like(largest_norms)
     if jnp.finfo(jacobian_t.dtype).maxexp < 1024:
-        # In float32 squares overflow from 1e19 and vanish below 1e-23: parameters in SI units do
-        # that. In float64 they do not, and are spared two passes over the Jacobian.
-        largest = jnp.max(jnp.abs(jacobian_t), axis=1, initial=0.0)
-        unit = jnp.where(largest > 0, largest, 1.0)
+        # Squares would overflow, see `pytree.norms`.
+        unit = _scale(jnp.max(jnp.abs(jacobian_t), axis=1, initial=0.0))
         jacobian_t = jacobian_t / unit[:, None]
     product = jacobian_t @ jacobian_t.T if gram else None
     squares = jnp.sum(jacobian_t**2, axis=1) if product is None else jnp.diagonal(product)
     columns = unit * jnp.sqrt(squares)
-    scale = jnp.maximum(columns, largest_norms)
-    scale = jnp.where(scale > 0, scale, 1.0)
-    to_scaled = unit / scale
-    gradient = to_scaled * (jacobian_t @ residual)
-    length = norm(residual)
-    value = 0.5 * length**2
+    largest = jnp.maximum(columns, largest_norms)
+    to_scaled = unit / _scale(largest)
+    return _measured(
+        objective,
+        params,
+        plain,
+        residual,
+        columns,
+        largest,
+        to_scaled * (jacobian_t @ residual),
+        box,
+        jacobian_t=jacobian_t,
+        to_scaled=to_scaled,
+        gram=None if product is None else product * jnp.outer(to_scaled, to_scaled),
+    )
+
+
+def linearize_without_matrix(
+    objective: LeastSquares,
+    params: PyTree,
+    args: tuple,
+    largest_norms: Float[Array, " params"],
+    *,
+    box: Box | None = None,
+) -> Linearization:
+    """Linearize through products with J and Jᵀ, never holding J.
+
+    The columns' norms are not known then. D is one number, their root mean square, estimated as that
+    of `Jᵀv` for one fixed vector v of signs: `E (Jᵀv)ⱼ² = ‖Jⱼ‖²` (Hutchinson 1990).
+
+    Args:
+      objective, params, args, largest_norms, box: see `linearize`.
+
+    Returns:
+      A `Linearization` without matrices; its `gradient_test` compares `‖Jᵀr‖` with `‖J‖‖r‖`,
+      both estimated.
+    """
+    theta, unravel = ravel(params)
+    plain, pull = jax.vjp(lambda t: objective.residual(unravel(t), *args), theta)
+    residual, factor = objective.weigh(plain)
+    factor = jnp.ones_like(plain) if factor is None else factor
+    signs = jnp.where(jax.random.bernoulli(jax.random.key(0), shape=plain.shape), 1.0, -1.0)
+    (probe,) = pull((signs * factor).astype(plain.dtype))
+    columns = jnp.full_like(theta, norm(probe) / theta.size**0.5)
+    largest = jnp.maximum(columns, largest_norms)
+    scale = _scale(largest)
+
+    def forward(e: Array) -> Array:
+        _, tangent = jax.jvp(lambda t: objective.residual(unravel(t), *args), (theta,), (e / scale,))
+        return factor * tangent
+
+    def backward(w: Array) -> Array:
+        return pull(factor * w)[0] / scale
+
+    return _measured(
+        objective,
+        params,
+        plain,
+        residual,
+        columns,
+        largest,
+        backward(residual),
+        box,
+        to_scaled=jnp.ones_like(theta),
+        products=(forward, backward),
+    )
+
+
+def _measured(
+    objective: LeastSquares,
+    params: PyTree,
+    plain: Float[Array, " residuals"],
+    residual: Float[Array, " residuals"],
+    columns: Float[Array, " params"],
+    largest: Float[Array, " params"],
+    gradient: Float[Array, " params"],
+    box: Box | None,
+    *,
+    to_scaled: Float[Array, " params"],
+    jacobian_t: Any = None,
+    gram: Any = None,
+    products: Any = None,
+) -> Linearization:
+    eps = jnp.finfo(gradient.dtype).eps
+    scale = _scale(largest)
     theta = ravel_leaves(params)
-    vectors = jnp.stack([scale * gradient, scale * theta, columns * theta])
-    grad_norm, params_norm, terms = norms(vectors)
-    error = jnp.finfo(scale.dtype).eps * terms
-    lengths = columns / scale * length
-    cosines = jnp.where(lengths > 0, jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0), 0.0)
+    at_bound = None
+    if box is not None:
+        at_bound = held(box, theta, gradient)
+        gradient = jnp.where(at_bound, 0.0, gradient)
+    length = norm(residual)
+    value = 0.5 * length**2 if objective.loss == "linear" else 0.5 * jnp.sum(objective.costs(plain))
+    grad_norm, params_norm, terms = norms(scale * gradient, scale * theta, columns * theta)
+    error = eps * terms
+    if products is None:
+        lengths = columns / scale * length
+        cosines = jnp.where(lengths > 0, jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0), 0.0)
+        gradient_test = jnp.max(cosines, initial=0.0)
+    else:
+        lengths = norm(columns) * length
+        gradient_test = jnp.where(lengths > 0, grad_norm / jnp.where(lengths > 0, lengths, 1.0), 0.0)
+    gone = (columns <= eps * largest) & (columns * jnp.abs(theta) < eps * length)
+    # Where every residual is an outlier that Tukey's loss does not count, all is flat.
+    out_of_reach = (length == 0) & (value > 0)
     return Linearization(
         value=value,
+        plain=plain,
         residual=residual,
         jacobian_t=jacobian_t,
         to_scaled=to_scaled,
+        products=products,
+        largest=largest,
         scale=scale,
         gradient=gradient,
-        gram=None if product is None else product * jnp.outer(to_scaled, to_scaled),
-        gradient_test=jnp.max(cosines, initial=0.0),
+        gram=gram,
+        held=at_bound,
+        gradient_test=gradient_test,
         grad_norm=grad_norm,
         params_norm=params_norm,
-        rounding=error * (length + error) + 4 * jnp.finfo(scale.dtype).eps * value,
+        rounding=error * (length + error) + 4 * eps * value,
+        vanished=jnp.any(gone & (largest > 0)) | out_of_reach,
     )
+
+
+def _scale(largest: Float[Array, " params"]) -> Float[Array, " params"]:
+    return jnp.where(largest > 0, largest, 1.0)

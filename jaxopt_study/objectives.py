@@ -12,26 +12,34 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.losses import check_loss, rho, rho_with_derivatives
 from jaxopt_study.pytree import params_dtype, ravel_leaves
 from jaxopt_study.types import Float, PyTree
+
+CURVATURE_FLOOR = 0.1  # of the curvature that a reweighted linear loss would have
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LeastSquares:
-    """The objective `½ Σᵢ rᵢ(params, *args)²`, a scalar function that shows its residuals.
+    """The objective `½ Σᵢ C² ρ(rᵢ² / C²)`, a scalar function that shows its residuals.
 
-    Every optimizer runs on it: first-order methods and Newton see its value,
-    Gauss-Newton and Levenberg-Marquardt its residuals.
+    With the loss `ρ(z) = z`, the default, this is half the sum of squares. Every optimizer runs on
+    it: first-order methods and Newton see its value, Gauss-Newton and Levenberg-Marquardt its residuals.
 
     Attributes:
       residual_fn: `residual_fn(params, *args)` returns a pytree of real float arrays, the
-        residuals; a plain function, or a callable pytree.
+        residuals r; a plain function, or a callable pytree.
       pointwise: promise that residual i uses only row i (of axis 0) of every array in `args`.
         The Jacobian then takes one backward pass a row instead of one forward pass a parameter
         (5 times cheaper on 500 residuals of a network with 41 parameters). The promise is
         checked on a few rows by `minimize`, before the first solve; `residual_fn` is called with
         single rows, each keeping its leading axis, of length 1.
+      loss: ρ, which makes outliers count less: `"linear"`, `"huber"`, `"soft_l1"`, `"cauchy"`,
+        `"arctan"`, `"tukey"` (see `losses`), or a function of an array z ≥ 0, elementwise,
+        with ρ(0) = 0 and ρ'(0) = 1, static.
+      loss_scale: C > 0, the size from which on a residual is an outlier, in the unit of the
+        residuals; SciPy's `f_scale`. Not used by the linear loss.
 
     Example:
       >>> line = LeastSquares(lambda p, x, y: p["a"] * x + p["b"] - y)
@@ -42,6 +50,8 @@ class LeastSquares:
 
     residual_fn: Callable[..., PyTree]
     pointwise: bool = dataclasses.field(default=False, metadata={"static": True})
+    loss: Any = dataclasses.field(default="linear", metadata={"static": True})
+    loss_scale: Any = 1.0
 
     def residual(self, params: PyTree, *args: Any) -> Float[Array, " residuals"]:
         """All residuals in one vector: the leaves of `residual_fn`'s value, raveled in order.
@@ -51,12 +61,54 @@ class LeastSquares:
         return ravel_leaves(self.residual_fn(params, *args)).astype(params_dtype(params))
 
     def __call__(self, params: PyTree, *args: Any) -> Float[Array, ""]:
-        """The value ½ Σ r²."""
-        return 0.5 * jnp.sum(self.residual(params, *args) ** 2)
+        """The value ½ Σ C² ρ(r² / C²)."""
+        return 0.5 * jnp.sum(self.costs(self.residual(params, *args)))
+
+    def costs(self, residual: Float[Array, " residuals"]) -> Float[Array, " residuals"]:
+        """C² ρ(r² / C²) of each residual, twice what it adds to the value."""
+        if self.loss == "linear":
+            return residual**2
+        scale = jnp.asarray(self.loss_scale, residual.dtype)
+        return scale**2 * rho(self.loss, (residual / scale) ** 2)
+
+    def falls(
+        self, residual: Float[Array, " residuals"], other: Float[Array, " residuals"]
+    ) -> Float[Array, " residuals"]:
+        """`costs(residual) - costs(other)`, for squares as (r - r₊)(r + r₊), in which nothing cancels."""
+        if self.loss == "linear":
+            return (residual - other) * (residual + other)
+        return self.costs(residual) - self.costs(other)
+
+    def weigh(
+        self, residual: Float[Array, " residuals"]
+    ) -> tuple[Float[Array, " residuals"], Float[Array, " residuals"] | None]:
+        """Residuals r̃ and factors s whose sum of squares is a model of the objective.
+
+        The objective has the gradient `Jᵀ(ρ' r)` and, but for second derivatives of r, the curvature
+        `Jᵀ diag(ρ' + 2zρ'') J`. With `s² = ρ' + 2zρ''` and `r̃ = ρ' r / s` these are those of ½‖r̃‖² with
+        the Jacobian `diag(s) J`. The curvature of an outlier may be zero or negative (Huber's is zero);
+        s² is kept above a tenth of ρ', the curvature by which iterative reweighting replaces it.
+
+        Returns:
+          r̃ and s; the residuals themselves and None for the linear loss.
+
+        Source: Triggs, McLauchlan, Hartley and Fitzgibbon, Bundle adjustment, 2000, section 4.3.
+        """
+        if self.loss == "linear":
+            return residual, None
+        z = (residual / jnp.asarray(self.loss_scale, residual.dtype)) ** 2
+        _, slope, curvature = rho_with_derivatives(self.loss, z)
+        square = jnp.maximum(slope + 2 * z * curvature, CURVATURE_FLOOR * slope)
+        factor = jnp.sqrt(jnp.where(square > 0, square, 1.0))
+        nothing = square <= 0  # beyond the reach of a loss like Tukey's
+        return (
+            jnp.where(nothing, 0.0, slope * residual / factor),
+            jnp.where(nothing, 0.0, factor),
+        )
 
 
-def as_least_squares(residual_fn: Any, method: str) -> LeastSquares:
-    """What a method for sums of squares was given, as a `LeastSquares`.
+def as_least_squares(residual_fn: Any, method: str, loss: Any = None) -> LeastSquares:
+    """What a method for sums of squares was given, as a `LeastSquares`; `loss` replaces its own.
 
     Raises:
       TypeError: it was given nothing, because the objective is a scalar function.
@@ -66,16 +118,21 @@ def as_least_squares(residual_fn: Any, method: str) -> LeastSquares:
             f"residual_fn: {method} needs the residuals of a sum of squares; minimize a "
             "jaxopt_study.LeastSquares, or choose an optimizer for scalar functions"
         )
-    return residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+    objective = residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+    return objective if loss is None else dataclasses.replace(objective, loss=loss)
 
 
 def check_objective(objective: Any, params: PyTree, args: tuple) -> None:
     """Check, without computing it, that an objective is one real number, or real residuals.
 
     Raises:
-      ValueError: if not.
+      ValueError: if not, or if the loss is unknown or its scale not positive.
     """
     if isinstance(objective, LeastSquares):
+        check_loss(objective.loss)
+        scale = objective.loss_scale
+        if not isinstance(scale, jax.core.Tracer) and not (jnp.ndim(scale) == 0 and scale > 0):
+            raise ValueError(f"loss_scale: expected a number > 0, got {scale}")
         leaves = jax.tree.leaves(jax.eval_shape(objective.residual_fn, params, *args))
         if not any(leaf.size for leaf in leaves):
             raise ValueError("objective: residual_fn returns no residuals")

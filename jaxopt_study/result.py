@@ -92,7 +92,8 @@ class Result:
     Attributes:
       params: the parameters at the end, a pytree like the one given.
       value: the objective at `params`, scalar.
-      grad_norm: Euclidean norm of the objective's gradient at `params`, scalar; NaN from `finish`
+      grad_norm: Euclidean norm of the objective's gradient at `params`, scalar; without the elements
+        that lead out of bounds; NaN from `finish`
         of a run that has not ended, for methods that learn it with the next step.
       status: a `Status`, as an int32 scalar.
       num_steps: steps taken (for methods that can refuse a step: steps accepted), int32.
@@ -101,6 +102,8 @@ class Result:
         itself are not seen.
       opt_state: the optimizer's state at the end.
       trace: a `Trace`, or None if none was asked for.
+      active: a pytree like `params`, int8: -1 where a parameter is on its lower bound, 1 on its upper
+        one, 0 between; None without bounds.
     """
 
     params: Any
@@ -111,6 +114,7 @@ class Result:
     num_evals: Any
     opt_state: Any
     trace: Any = None
+    active: Any = None
 
     @property
     def converged(self) -> Bool[Array, "..."]:

@@ -63,7 +63,7 @@ def step_test(step_norm: Float[Array, ""], params_norm: Float[Array, ""], xtol: 
 
     Source: Moré, Garbow and Hillstrom 1980, test 2 of LMDER; there of the trust region's radius.
     """
-    return (xtol > 0) & (step_norm <= xtol * params_norm)
+    return (xtol > 0) & (step_norm <= xtol * params_norm) & jnp.isfinite(params_norm)
 
 
 def gradient_test(measure: Float[Array, ""], gtol: Any) -> Bool[Array, ""]:

@@ -10,7 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 JacobianMode = Literal["auto", "forward", "reverse", "pointwise"]
-LinearSolver = Literal["auto", "cholesky", "qr"]
+LinearSolver = Literal["auto", "cholesky", "qr", "dual", "cg"]
+LossName = Literal["linear", "huber", "soft_l1", "cauchy", "arctan", "tukey"]
 DampingRule = Literal["nielsen", "delayed"]
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
@@ -24,4 +25,15 @@ else:
     Bool = Float = Int = Key = Shaped = _Array
     PyTree = Any
 
-__all__ = ["Bool", "DampingRule", "Float", "Int", "JacobianMode", "Key", "LinearSolver", "PyTree", "Shaped"]
+__all__ = [
+    "Bool",
+    "DampingRule",
+    "Float",
+    "Int",
+    "JacobianMode",
+    "Key",
+    "LinearSolver",
+    "LossName",
+    "PyTree",
+    "Shaped",
+]

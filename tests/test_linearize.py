@@ -36,7 +36,7 @@ def test_value_residual_and_gradient_equal_numpy():
     np.testing.assert_allclose(here.scale, norms, rtol=1e-14)
     np.testing.assert_allclose(here.gradient, matrix.T @ residual / norms, rtol=1e-12)
     np.testing.assert_allclose(here.grad_norm, np.linalg.norm(matrix.T @ residual), rtol=1e-12)
-    np.testing.assert_allclose(here.scaled_jacobian, matrix / norms, rtol=1e-13)
+    np.testing.assert_allclose(here.scaled_jacobian_t.T, matrix / norms, rtol=1e-13)
     np.testing.assert_allclose(here.gram, (matrix / norms).T @ (matrix / norms), rtol=1e-12, atol=1e-14)
 
 
@@ -70,7 +70,7 @@ def test_scale_is_the_largest_norm_seen():
     seen = norms * [2.0, 0.5, 1.0, 3.0]
     here = of_matrix(matrix, theta, target, largest=seen)
     np.testing.assert_allclose(here.scale, np.maximum(norms, seen), rtol=1e-14)
-    np.testing.assert_allclose(here.scaled_jacobian, matrix / np.maximum(norms, seen), rtol=1e-13)
+    np.testing.assert_allclose(here.scaled_jacobian_t.T, matrix / np.maximum(norms, seen), rtol=1e-13)
 
 
 def test_a_column_that_was_always_zero_has_scale_one():
@@ -109,7 +109,7 @@ def test_float32_columns_of_extreme_units_neither_overflow_nor_vanish(gram):
     norms = np.linalg.norm(exact, axis=0)
     residual = exact @ (theta * units) - target
     np.testing.assert_allclose(here.scale.astype("float64") / units, norms, rtol=1e-5)
-    np.testing.assert_allclose(here.scaled_jacobian, exact / norms, rtol=1e-5)
+    np.testing.assert_allclose(here.scaled_jacobian_t.T, exact / norms, rtol=1e-5)
     np.testing.assert_allclose(here.gradient, (exact / norms).T @ residual, rtol=1e-3, atol=1e-4)
     cosine = np.abs((exact / norms).T @ residual).max() / np.linalg.norm(residual)
     np.testing.assert_allclose(here.gradient_test, cosine, rtol=1e-4)

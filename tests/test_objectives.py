@@ -25,7 +25,7 @@ def test_residual_is_one_vector_in_the_order_of_the_leaves():
 def test_pointwise_is_static_and_a_plain_function_is_no_array():
     objective = jos.LeastSquares(residual_fn, pointwise=True)
     leaves, structure = jax.tree.flatten(objective)
-    assert leaves == [residual_fn]
+    assert leaves == [residual_fn, 1.0]  # the loss's scale
     assert jax.tree.unflatten(structure, leaves) == objective
     assert structure != jax.tree.structure(jos.LeastSquares(residual_fn, pointwise=False))
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxopt_study.optimizers.transform import StepInfo, transformation
+from jaxopt_study.optimizers.step_info import StepInfo
+from jaxopt_study.optimizers.transform import transformation
 from jaxopt_study.optimizers.trial import NOTHING
 from jaxopt_study.pytree import traceable
 from jaxopt_study.types import PyTree
@@ -182,6 +183,8 @@ def _masked_update(
             inner[name] = of_kept(value)
         elif name == "grad":
             inner[name] = _kept(trains, value)
+        elif name == "bounds" and value is not None:
+            inner[name] = tuple(_kept(trains, side) for side in value)
         else:
             inner[name] = value
     inner_params = None if params is None else _kept(trains, params)

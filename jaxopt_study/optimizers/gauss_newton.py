@@ -6,26 +6,35 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
+from jaxopt_study.bounds import as_box
 from jaxopt_study.derivatives import check_mode
-from jaxopt_study.linear_solve import check_solver, undamped
-from jaxopt_study.linearize import linearize
+from jaxopt_study.linear_solve import check_solver, undamped, within_box
 from jaxopt_study.objectives import as_least_squares
-from jaxopt_study.optimizers.transform import (
-    StepInfo,
-    check_solvable,
-    linearized_info,
-    transformation,
-    unmeasured,
+from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
+from jaxopt_study.optimizers.transform import check_solvable, transformation
+from jaxopt_study.optimizers.trial import (
+    full_step,
+    linearize_for,
+    linearized_point,
+    reduction,
+    try_direction,
 )
-from jaxopt_study.optimizers.trial import Trial, full_step, try_residual
-from jaxopt_study.pytree import params_dtype, ravel
-from jaxopt_study.types import JacobianMode, LinearSolver, PyTree
+from jaxopt_study.pytree import params_dtype, ravel, size
+from jaxopt_study.types import Float, JacobianMode, LinearSolver, PyTree
 
 
 class GaussNewtonState(NamedTuple):
-    """State of `gauss_newton`: nothing but `info`, what the last update did."""
+    """State of `gauss_newton`.
 
+    Attributes:
+      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`. The steps do
+        not depend on it; a column that is gone, as at a saturated unit, is told by it.
+      info: what the last update did.
+    """
+
+    scale: Float[Array, " params"]
     info: StepInfo
 
 
@@ -50,13 +59,15 @@ def gauss_newton(
 
     Args:
       solver: `"cholesky"` of the scaled normal equations; `"qr"`: QR and SVD of its triangle;
-        `"auto"`: Cholesky while its pivots say that J has full rank.
+        `"dual"` for fewer residuals than parameters; `"cg"`, which never holds J; `"auto"`: by the
+        shapes, see `linear_solve.choose_solver`, and Cholesky while its pivots say that J has full rank.
       jacobian: `"forward"`, `"reverse"`, `"pointwise"` or `"auto"`, see
         `derivatives.residual_and_jacobian`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` whose update takes the keyword `residual_fn` (a
-      function or a `LeastSquares`), and `args`. `grads` is not used and may be None. The update is
+      function or a `LeastSquares`), and `args`, `loss` (instead of the `LeastSquares`' own) and
+      `bounds`, a pair of pytrees like `params`. `grads` is not used and may be None. The update is
       to be added; it is zero if the value there is not finite. See `StepInfo` for `state.info`.
 
     Raises:
@@ -84,7 +95,8 @@ def gauss_newton(
 def _init(bound: Any, /, params: PyTree) -> GaussNewtonState:
     del bound
     check_solvable(params, "gauss_newton")
-    return GaussNewtonState(unmeasured(params_dtype(params)))
+    dtype = params_dtype(params)
+    return GaussNewtonState(jnp.zeros(size(params), dtype), unmeasured(dtype))
 
 
 def _update(
@@ -96,25 +108,24 @@ def _update(
     *,
     residual_fn: Any = None,
     args: tuple = (),
+    loss: Any = None,
+    bounds: Any = None,
     measure_only: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, GaussNewtonState]:
-    del updates, state, extra
+    del updates, extra
     (options,) = bound
-    objective = as_least_squares(residual_fn, "gauss_newton")
+    objective = as_least_squares(residual_fn, "gauss_newton", loss)
+    box = as_box(bounds, params)
     theta, unravel = ravel(params)
-    here = linearize(
-        objective, params, args, jnp.zeros_like(theta), jacobian=options.jacobian, gram=options.solver != "qr"
-    )
-    direction = undamped(here, options.solver)
-    e = direction.step
-    step = e / here.scale
-    value, actual = try_residual(objective, params, args, here, unravel(step))
-    # ½‖r‖² - ½‖r + Ĵe‖² = -½ eᵀĝ, because Ĵᵀ(Ĵe + r) = 0.
-    predicted = -0.5 * jnp.vdot(e, here.gradient)
-    trial = Trial(
-        step, value, actual, predicted, jnp.linalg.norm(e), direction.rank_deficient, direction.orthogonal
-    )
-    undamped_info = linearized_info(here)._replace(damping=jnp.zeros_like(value))
-    step, info = full_step(trial, undamped_info, measure_only)
-    return unravel(step), GaussNewtonState(info)
+    here, solver = linearize_for(objective, params, args, state.scale, options.solver, options.jacobian, box)
+    held = None
+    if box is None:
+        direction = undamped(here, solver)
+    else:
+        direction, held = within_box(lambda held: undamped(here, solver, held), here, box, theta)
+    none = jnp.zeros((), theta.dtype)
+    predicted, length = reduction(here, direction.step, held, none)
+    trial = try_direction(objective, theta, unravel, args, here, direction, predicted, box, length)
+    step, info = full_step(trial, linearized_point(here), none, measure_only)
+    return unravel(step), GaussNewtonState(here.largest, info)

@@ -1,6 +1,7 @@
 """Levenberg-Marquardt: Gauss-Newton steps shortened by a damping that follows their success."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,21 +11,26 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study import damping as rule
+from jaxopt_study.bounds import as_box
 from jaxopt_study.derivatives import check_mode
-from jaxopt_study.linear_solve import check_solver, damped_solver
-from jaxopt_study.linearize import linearize
-from jaxopt_study.objectives import as_least_squares
-from jaxopt_study.optimizers.transform import (
-    StepInfo,
-    check_solvable,
-    linearized_info,
-    number,
-    transformation,
-    unmeasured,
+from jaxopt_study.linear_solve import Direction, Held, Solve, check_solver, damped_solver, within_box
+from jaxopt_study.linearize import Linearization
+from jaxopt_study.objectives import LeastSquares, as_least_squares
+from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
+from jaxopt_study.optimizers.transform import check_solvable, number, transformation
+from jaxopt_study.optimizers.trial import (
+    Trial,
+    follow_damping,
+    linearize_for,
+    linearized_point,
+    reduction,
+    search,
+    try_direction,
 )
-from jaxopt_study.optimizers.trial import Trial, damped_trials, half_sums, try_residual
-from jaxopt_study.pytree import params_dtype, ravel, size
+from jaxopt_study.pytree import norm, params_dtype, ravel, size
 from jaxopt_study.types import DampingRule, Float, JacobianMode, LinearSolver, PyTree
+
+ACCELERATION_LIMIT = 0.75  # Transtrum and Sethna's α
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -47,6 +53,7 @@ class _Options:
     solver: LinearSolver
     jacobian: JacobianMode
     damping_rule: DampingRule
+    geodesic: bool
 
 
 def levenberg_marquardt(
@@ -55,6 +62,7 @@ def levenberg_marquardt(
     solver: LinearSolver = "auto",
     jacobian: JacobianMode = "auto",
     damping_rule: DampingRule = "nielsen",
+    geodesic: bool = False,
     max_trials: ArrayLike = 60,
 ) -> optax.GradientTransformationExtraArgs:
     """The method of Levenberg and Marquardt for sums of squares, in the scaled norm of Moré.
@@ -72,19 +80,26 @@ def levenberg_marquardt(
       damping: λ at the start, relative to D² (dimensionless): small trusts the start, as with 1e-3;
         1 or more is for starts that are far off. A leaf: sweeping it recompiles nothing.
       solver: `"cholesky"` of the scaled normal equations; `"qr"` of `[J; √λ D]`, slower and
-        accurate for ill-conditioned J; `"auto"`: Cholesky, and QR where that fails.
+        accurate for ill-conditioned J; `"dual"`, for fewer residuals than parameters; `"cg"`, which
+        never holds J, and takes one number for D; `"auto"`: by the shapes, see
+        `linear_solve.choose_solver`.
       jacobian: `"forward"`, `"reverse"`, `"pointwise"` or `"auto"`, see
         `derivatives.residual_and_jacobian`.
       damping_rule: how λ follows the trials: `"nielsen"`, or `"delayed"` gratification, which takes
         more trials and gets further in as many steps where parameters are badly determined, as in
         networks; see `damping`.
+      geodesic: whether to add half the second derivative of the geodesic to every step whose
+        acceleration is at most ¾ of its velocity: one more derivative and one more solution a trial,
+        for fewer steps along narrow, curved valleys.
       max_trials: how many dampings one update tries before it gives up.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` whose update takes the keyword `residual_fn` (a
-      function or a `LeastSquares`), and `args`. `grads` is not used and may be None. The update is
+      function or a `LeastSquares`), and `args`, `loss` (instead of the `LeastSquares`' own) and
+      `bounds`, a pair of pytrees like `params`. `grads` is not used and may be None. The update is
       a descent step, to be added; it is zero when no trial was accepted. See `StepInfo` for
-      `state.info`.
+      `state.info`. What a step would take out of the bounds is put on them, and the step of
+      the other parameters is solved for again.
 
     Raises:
       ValueError: if `damping` is not positive, or `solver`, `jacobian` or `damping_rule` is unknown.
@@ -113,7 +128,7 @@ def levenberg_marquardt(
     check_mode(jacobian)
     rule.check_rule(damping_rule)
     return transformation(
-        _init, _update, number(damping), max_trials, _Options(solver, jacobian, damping_rule)
+        _init, _update, number(damping), max_trials, _Options(solver, jacobian, damping_rule, geodesic)
     )
 
 
@@ -137,36 +152,65 @@ def _update(
     *,
     residual_fn: Any = None,
     args: tuple = (),
+    loss: Any = None,
+    bounds: Any = None,
     measure_only: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, LevenbergMarquardtState]:
     del updates, extra
     _, max_trials, options = bound
-    objective = as_least_squares(residual_fn, "levenberg_marquardt")
-    gram = options.solver != "qr"
-    here = linearize(objective, params, args, state.scale, jacobian=options.jacobian, gram=gram)
-    solve = damped_solver(here, options.solver)
+    objective = as_least_squares(residual_fn, "levenberg_marquardt", loss)
+    box = as_box(bounds, params)
     theta, unravel = ravel(params)
+    here, solver = linearize_for(objective, params, args, state.scale, options.solver, options.jacobian, box)
+    solve = damped_solver(here, solver)
 
     def attempt(damping: Float[Array, ""]) -> Trial:
-        direction = solve(damping)
-        e = direction.step
-        step = e / here.scale
-        value, actual = try_residual(objective, params, args, here, unravel(step))
-        half_square, half_slope = half_sums(e**2, e * here.gradient)
-        # ½‖Ĵe‖² + λ‖e‖², with Ĵᵀ(Ĵe + r) = -λe put in: a sum of two terms that are positive.
-        predicted = damping * half_square - half_slope
-        length = jnp.sqrt(2 * half_square)
-        return Trial(step, value, actual, predicted, length, direction.rank_deficient, direction.orthogonal)
+        held = None
+        if box is None:
+            direction = solve(damping)
+        else:
+            direction, held = within_box(lambda held: solve(damping, held), here, box, theta)
+        predicted, length = reduction(here, direction.step, held, damping)
+        if solver == "cg":  # its solution is inexact
+            predicted = -jnp.vdot(direction.step, here.gradient + 0.5 * here.curvature(direction.step))
+        if options.geodesic:
+            direction = _bend(objective, theta, unravel, args, here, solve, damping, held, direction)
+        return try_direction(objective, theta, unravel, args, here, direction, predicted, box, length)
 
-    info = linearized_info(here)
-    step, next_damping, info = damped_trials(
+    step, damping, info = search(
         attempt,
-        state.damping,
+        follow_damping(options.damping_rule),
+        jnp.stack(state.damping),
         theta,
-        info,
+        linearized_point(here),
         max_trials=max_trials,
         measure_only=measure_only,
-        damping_rule=options.damping_rule,
     )
-    return unravel(step), LevenbergMarquardtState(next_damping, here.scale, info)
+    return unravel(step), LevenbergMarquardtState(rule.Damping(*damping), here.largest, info)
+
+
+def _bend(
+    objective: LeastSquares,
+    theta: Float[Array, " params"],
+    unravel: Callable[[Array], PyTree],
+    args: tuple,
+    here: Linearization,
+    solve: Solve,
+    damping: Float[Array, ""],
+    held: Held | None,
+    velocity: Direction,
+) -> Direction:
+    """Add half the acceleration along the geodesic, where it is small beside the velocity."""
+    d = velocity.step / here.scale
+
+    def along(t: Array) -> Array:
+        return objective.residual(unravel(theta + t * d), *args)
+
+    zero, one = jnp.zeros((), theta.dtype), jnp.ones((), theta.dtype)
+    _, second = jax.jvp(lambda t: jax.jvp(along, (t,), (one,))[1], (zero,), (one,))
+    _, factor = objective.weigh(here.plain)
+    still = None if held is None else Held(held.mask, jnp.zeros_like(theta))
+    acceleration = solve(damping, still, second if factor is None else factor * second).step
+    small = 2 * norm(acceleration) <= ACCELERATION_LIMIT * norm(velocity.step)  # False for NaN
+    return velocity._replace(step=jnp.where(small, velocity.step + 0.5 * acceleration, velocity.step))

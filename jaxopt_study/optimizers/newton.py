@@ -11,15 +11,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study import damping as damping_rule
-from jaxopt_study.optimizers.transform import (
-    StepInfo,
-    check_solvable,
-    number,
-    transformation,
-    unmeasured,
-)
-from jaxopt_study.optimizers.trial import Trial, damped_trials, full_step
-from jaxopt_study.pytree import add, norm, params_dtype, ravel
+from jaxopt_study.bounds import as_box, held, project
+from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
+from jaxopt_study.optimizers.transform import check_solvable, number, transformation
+from jaxopt_study.optimizers.trial import Point, Trial, follow_damping, full_step, move, search
+from jaxopt_study.pytree import norm, params_dtype, ravel
 from jaxopt_study.types import Float, PyTree
 
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
@@ -70,7 +66,8 @@ def newton(
 
     Returns:
       An `optax.GradientTransformationExtraArgs` whose update takes the keyword `value_fn`, the
-      objective as a function of the parameters alone. `grads` may be None: then the gradient of
+      objective as a function of the parameters alone, and `bounds`, a pair of pytrees like `params`,
+      onto which steps are projected. `grads` may be None: then the gradient of
       `value_fn` is used, which comes with the Hessian at no cost; otherwise `grads` is. The update
       is a step to be added; it is zero when no trial was accepted. See `StepInfo` for
       `state.info`.
@@ -113,19 +110,30 @@ def _update(
     params: PyTree,
     *,
     value_fn: Callable[[PyTree], Array],
+    bounds: Any = None,
     measure_only: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, NewtonState]:
     del extra
     _, max_trials, options = bound
+    box = as_box(bounds, params)
     theta, unravel = ravel(params)
-    value, gradient, hessian = _value_gradient_hessian(
-        lambda t: value_fn(unravel(t)).astype(theta.dtype), theta
-    )
+
+    def of_vector(theta: Array) -> Array:
+        return value_fn(unravel(theta)).astype(theta.dtype)
+
+    value, gradient, hessian = _value_gradient_hessian(of_vector, theta)
     if updates is not None:
         gradient = ravel(updates)[0].astype(theta.dtype)
-    curvature, basis = jnp.linalg.eigh(hessian)
-    slope = basis.T @ gradient
+    free_gradient, free_hessian = gradient, hessian
+    if box is not None:
+        at_bound = held(box, theta, gradient)
+        free_gradient = jnp.where(at_bound, 0.0, gradient)
+        largest = jnp.max(jnp.abs(hessian), initial=0.0)
+        others = at_bound[:, None] | at_bound[None, :]
+        free_hessian = jnp.where(others, largest * jnp.eye(theta.size, dtype=theta.dtype), hessian)
+    curvature, basis = jnp.linalg.eigh(free_hessian)
+    slope = basis.T @ free_gradient
     steepest = jnp.max(jnp.abs(curvature), initial=0.0)
     flat = jnp.abs(curvature) <= theta.size * jnp.finfo(theta.dtype).eps * steepest
 
@@ -133,35 +141,34 @@ def _update(
         divisor = curvature if options.plain else jnp.abs(curvature) + damping * steepest
         left_out = flat & (divisor <= theta.size * jnp.finfo(theta.dtype).eps * steepest)
         along = jnp.where(left_out, 0.0, -slope / jnp.where(left_out, 1.0, divisor))
-        step = basis @ along
-        there = value_fn(add(params, unravel(step))).astype(theta.dtype)
         predicted = -jnp.sum(along * (slope + 0.5 * curvature * along))
-        return Trial(
-            step, there, value - there, predicted, jnp.linalg.norm(along), jnp.any(flat), jnp.ones((), bool)
-        )
+        step = basis @ along
+        if box is not None:
+            step = project(box, theta + step) - theta
+            predicted = -jnp.vdot(step, gradient + 0.5 * hessian @ step)
+        there = of_vector(move(theta, step, box))
+        return Trial(step, there, value - there, predicted, norm(step), jnp.any(flat), jnp.ones((), bool))
 
-    info = unmeasured(theta.dtype)._replace(
+    point = Point(
         value=value,
-        grad_norm=norm(gradient),
-        gradient_test=_cosine(value, gradient, hessian),
+        grad_norm=norm(free_gradient),
+        gradient_test=_cosine(value, free_gradient, hessian),
         rounding=_rounding(value, gradient, hessian, theta),
         params_norm=norm(theta),
-        damping=state.damping.value,
-        num_evals=jnp.ones((), jnp.int32),
     )
     if options.plain:
-        step, info = full_step(attempt(state.damping.value), info, measure_only)
+        step, info = full_step(attempt(state.damping.value), point, state.damping.value, measure_only)
         return unravel(step), NewtonState(state.damping, info)
-    step, next_damping, info = damped_trials(
+    step, damping, info = search(
         attempt,
-        state.damping,
+        follow_damping("nielsen", FIRST_DAMPING),
+        jnp.stack(state.damping),
         theta,
-        info,
+        point,
         max_trials=max_trials,
         measure_only=measure_only,
-        raise_to=FIRST_DAMPING,
     )
-    return unravel(step), NewtonState(next_damping, info)
+    return unravel(step), NewtonState(damping_rule.Damping(*damping), info)
 
 
 def _value_gradient_hessian(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array, Array]:

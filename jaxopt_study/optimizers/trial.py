@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study import damping as rule
-from jaxopt_study.damping import Damping
-from jaxopt_study.linearize import Linearization
+from jaxopt_study.bounds import Box, project
+from jaxopt_study.linear_solve import Direction, Held, choose_solver
+from jaxopt_study.linearize import Linearization, linearize, linearize_without_matrix
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.optimizers.transform import StepInfo
-from jaxopt_study.pytree import add
-from jaxopt_study.types import Bool, DampingRule, Float, Int, PyTree
+from jaxopt_study.optimizers.step_info import StepInfo, step_info
+from jaxopt_study.types import Bool, Float, Int, JacobianMode, LinearSolver, PyTree
 
 MARGIN = 8  # an estimate of rounding errors is good to a factor of a few
 NOTHING = -0.0  # the update that changes no bit: -0.0 + 0.0 would be 0.0
@@ -43,17 +43,66 @@ class Trial(NamedTuple):
     orthogonal: Bool[Array, ""]
 
 
-def try_residual(
-    objective: LeastSquares, params: PyTree, args: tuple, here: Linearization, step: PyTree
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The value at `params + step`, and by how much it is lower than at `params`.
+class Point(NamedTuple):
+    """What is known of the parameters before any trial; the names are those of `StepInfo`."""
 
-    The difference of two sums of squares is taken as `½ (r - r₊)·(r + r₊)`, in which nothing
-    cancels when the two are close.
-    """
-    residual = objective.residual(add(params, step), *args)
-    value, actual = half_sums(residual**2, (here.residual - residual) * (here.residual + residual))
-    return value, actual
+    value: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    gradient_test: Float[Array, ""]
+    rounding: Float[Array, ""]
+    params_norm: Float[Array, ""]
+    vanished: Bool[Array, ""] | bool = False
+
+
+def linearize_for(
+    objective: LeastSquares,
+    params: PyTree,
+    args: tuple,
+    largest_norms: Float[Array, " params"],
+    solver: LinearSolver,
+    jacobian: JacobianMode,
+    box: Box | None,
+) -> tuple[Linearization, LinearSolver]:
+    """Choose the solver by the shapes, and linearize with what it needs."""
+    residuals = jax.eval_shape(objective.residual, params, *args).size
+    chosen = choose_solver(solver, residuals, largest_norms.size)
+    if chosen == "cg":
+        return linearize_without_matrix(objective, params, args, largest_norms, box=box), chosen
+    gram = chosen in ("auto", "cholesky")
+    here = linearize(objective, params, args, largest_norms, jacobian=jacobian, gram=gram, box=box)
+    return here, chosen
+
+
+def linearized_point(here: Linearization) -> Point:
+    """What a linearization knows."""
+    return Point(
+        here.value, here.grad_norm, here.gradient_test, here.rounding, here.params_norm, here.vanished
+    )
+
+
+def move(
+    theta: Float[Array, " params"], step: Float[Array, " params"], box: Box | None
+) -> Float[Array, " params"]:
+    """The parameters after a step, in the box."""
+    return theta + step if box is None else project(box, theta + step)
+
+
+def try_direction(
+    objective: LeastSquares,
+    theta: Float[Array, " params"],
+    unravel: Callable[[Array], PyTree],
+    args: tuple,
+    here: Linearization,
+    direction: Direction,
+    predicted: Float[Array, ""],
+    box: Box | None,
+    step_norm: Float[Array, ""],
+) -> Trial:
+    """Evaluate the residuals after a step in scaled variables."""
+    step = direction.step / here.scale
+    plain = objective.residual(unravel(move(theta, step, box)), *args)
+    value, actual = half_sums(objective.costs(plain), objective.falls(here.plain, plain))
+    return Trial(step, value, actual, predicted, step_norm, direction.rank_deficient, direction.orthogonal)
 
 
 def half_sums(*terms: Float[Array, " n"]) -> tuple[Float[Array, ""], ...]:
@@ -61,88 +110,160 @@ def half_sums(*terms: Float[Array, " n"]) -> tuple[Float[Array, ""], ...]:
     return tuple(0.5 * jnp.sum(jnp.stack(terms), axis=1))
 
 
-def take(
-    trial: Trial, accepted: Bool[Array, ""], at_rounding: Bool[Array, ""], info: StepInfo
-) -> tuple[Float[Array, " params"], StepInfo]:
-    """The update, in one vector, and the report after a trial, given the report before it."""
-    return jnp.where(accepted, trial.step, NOTHING), info._replace(
-        value=jnp.where(accepted, trial.value, info.value),
+def reduction(
+    here: Linearization, e: Float[Array, " params"], held: Held | None, damping: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The reduction that the linear model promises of a solution of its damped system, and `‖e‖`.
+
+    `½‖r‖² - ½‖r + Ĵe‖² = -ĝᵀe - ½eᵀĴᵀĴe`. Where `(ĴᵀĴ + λI) e = -ĝ` this is `½λ‖e‖² - ½ĝᵀe`: two terms
+    that are positive, so that nothing cancels. That holds of the parameters that are not held, the
+    others' share is added.
+    """
+    half_square, half_slope = half_sums(e**2, e * here.gradient)
+    length = jnp.sqrt(2 * half_square)
+    if held is None:
+        return damping * half_square - half_slope, length
+    fixed = held.step
+    free_square = half_square - 0.5 * jnp.sum(fixed**2)
+    fixed_slope = jnp.sum(fixed * here.gradient)
+    promised = damping * free_square - (half_slope - 0.5 * fixed_slope) - fixed_slope
+    return promised - 0.5 * jnp.vdot(fixed, here.curvature(e)), length
+
+
+def report(
+    point: Point,
+    trial: Trial,
+    accepted: Bool[Array, ""],
+    at_rounding: Bool[Array, ""],
+    damping: Float[Array, ""],
+    trials: Int[Array, ""] | int = 1,
+    extra_evals: Int[Array, ""] | int = 0,
+) -> StepInfo:
+    """The report after the last trial."""
+    tried = jnp.asarray(trials) > 0
+    return step_info(
+        trial.step.dtype,
+        value=jnp.where(accepted, trial.value, point.value),
+        grad_norm=point.grad_norm,
+        gradient_test=point.gradient_test,
         actual=trial.actual,
         predicted=trial.predicted,
-        gain_ratio=rule.gain_ratio(trial.actual, trial.predicted),
+        rounding=point.rounding,
+        gain_ratio=jnp.where(tried, rule.gain_ratio(trial.actual, trial.predicted), jnp.nan),
         step_norm=trial.step_norm,
-        trials=info.trials + 1,
+        params_norm=point.params_norm,
+        damping=damping,
+        trials=trials,
+        num_evals=1 + trials + extra_evals,
         accepted=accepted,
-        rank_deficient=trial.rank_deficient,
+        rank_deficient=trial.rank_deficient | point.vanished,
         at_rounding=at_rounding,
         orthogonal=trial.orthogonal,
-        num_evals=info.num_evals + 1,
+        vanished=point.vanished,
     )
 
 
 def full_step(
-    trial: Trial, info: StepInfo, measure_only: Bool[Array, ""] | bool
+    trial: Trial, point: Point, damping: Float[Array, ""], measure_only: Bool[Array, ""] | bool
 ) -> tuple[Float[Array, " params"], StepInfo]:
     """Take the step, up or down; refuse it where it leads nowhere finite.
 
     A step up from singular curvature is refused too: its length is made of rounding errors.
     """
-    at_rounding = trial.predicted <= MARGIN * info.rounding
-    up = trial.rank_deficient & ~rule.is_decrease(trial.actual, at_rounding, MARGIN * info.rounding)
+    at_rounding = jnp.abs(trial.predicted) <= MARGIN * point.rounding
+    up = trial.rank_deficient & ~rule.is_decrease(trial.actual, at_rounding, MARGIN * point.rounding)
     accepted = jnp.isfinite(trial.value) & ~up & ~jnp.asarray(measure_only)
-    return take(trial, accepted, at_rounding, info)
+    return jnp.where(accepted, trial.step, NOTHING), report(point, trial, accepted, at_rounding, damping)
 
 
-def damped_trials(
+class _Search(NamedTuple):
+    """What is carried from trial to trial: few arrays, each costs as much as a norm.
+
+    `control` and `tried` are what the next trial needs (damping or radius, and its growth), and the
+    last trial's value, actual and predicted reduction, length and control.
+    """
+
+    step: Float[Array, " params"]
+    control: Float[Array, " controls"]
+    tried: Float[Array, " 5"]
+    trials: Int[Array, ""]
+    flags: Bool[Array, " 4"]  # accepted, rank_deficient, at_rounding, orthogonal
+
+
+def search(
     attempt: Callable[[Float[Array, ""]], Trial],
-    damping: Damping,
+    follow: Callable[..., Float[Array, " controls"]],
+    control: Float[Array, " controls"],
     theta: Float[Array, " params"],
-    info: StepInfo,
+    point: Point,
     *,
     max_trials: Int[Array, ""] | int,
     measure_only: Bool[Array, ""] | bool,
-    damping_rule: DampingRule = "nielsen",
-    raise_to: float = 0.0,
-) -> tuple[Float[Array, " params"], Damping, StepInfo]:
-    """Try one damping after the other until the value falls, or the step is lost in rounding.
+    extra_evals: int = 0,
+) -> tuple[Float[Array, " params"], Float[Array, " controls"], StepInfo]:
+    """Try one damping, or one radius, after the other until the value falls.
+
+    Ends also when the step is lost in rounding.
 
     Args:
-      attempt: from a damping λ to a trial.
-      damping: where to start.
+      attempt: from `control[0]` to a trial.
+      follow: `(control, accepted, gain_ratio, step_norm) -> control` of the next trial.
+      control: where to start.
       theta: the parameters in one vector.
-      info: the report so far: `value`, `rounding` and `params_norm` where the steps start.
+      point: what is known of them.
       max_trials: give up after so many.
       measure_only: try nothing.
-      damping_rule: see `damping`.
-      raise_to: the least damping after a rejection.
+      extra_evals: evaluations that a trial takes besides that of its value.
 
     Returns:
-      The update in one vector (zero if no trial was accepted), the damping for the next update,
+      The update in one vector (zero if no trial was accepted), the control for the next update,
       the report.
     """
+    margin = MARGIN * point.rounding
+    limit = jnp.where(measure_only, 0, max_trials)
+    shortest = jnp.finfo(theta.dtype).eps * point.params_norm
 
-    def again(carry: tuple[Array, Damping, StepInfo]) -> tuple[Array, Damping, StepInfo]:
-        _, damping, info = carry
-        trial = attempt(damping.value)
+    def again(state: _Search) -> _Search:
+        trial = attempt(state.control[0])
         # What the first trial says of the point is right; later ones are short, and their systems
         # hardly those of the curvature.
-        first = info.trials == 0
-        at_rounding = jnp.where(first, trial.predicted <= MARGIN * info.rounding, info.at_rounding)
-        singular = jnp.where(first, trial.rank_deficient, info.rank_deficient)
-        trial = trial._replace(rank_deficient=singular)
-        accepted = rule.is_decrease(trial.actual, at_rounding, MARGIN * info.rounding)
-        step, after = take(trial, accepted, at_rounding, info._replace(damping=damping.value))
-        lower = rule.accept(damping, after.gain_ratio, damping_rule)
-        higher = rule.reject(damping, damping_rule, raise_to)
-        chosen: Any = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), lower, higher)
-        return step, chosen, after
+        first = state.trials == 0
+        at_rounding = jnp.where(first, jnp.abs(trial.predicted) <= margin, state.flags[2])
+        singular = jnp.where(first, trial.rank_deficient, state.flags[1])
+        accepted = rule.is_decrease(trial.actual, at_rounding, margin)
+        gain = rule.gain_ratio(trial.actual, trial.predicted)
+        return _Search(
+            trial.step,
+            follow(state.control, accepted, gain, trial.step_norm),
+            jnp.stack([trial.value, trial.actual, trial.predicted, trial.step_norm, state.control[0]]),
+            state.trials + 1,
+            jnp.stack([accepted, singular, at_rounding, trial.orthogonal]),
+        )
 
-    limit = jnp.where(measure_only, 0, max_trials)
-    shortest = jnp.finfo(info.params_norm.dtype).eps * info.params_norm
+    def going(state: _Search) -> Bool[Array, ""]:
+        lost = state.tried[3] < shortest  # no shorter step can change the parameters
+        return ~state.flags[0] & ~lost & (state.trials < limit)
 
-    def going(carry: tuple[Array, Damping, StepInfo]) -> Bool[Array, ""]:
-        _, _, info = carry
-        lost = info.step_norm < shortest  # no larger damping can change the parameters
-        return ~info.accepted & ~lost & (info.trials < limit)
+    nothing: Any = _Search(
+        theta, control, jnp.full(5, jnp.nan, theta.dtype), jnp.zeros((), jnp.int32), jnp.zeros(4, bool)
+    )
+    end = jax.lax.while_loop(going, again, nothing)
+    accepted, singular, at_rounding, orthogonal = end.flags
+    value, actual, predicted, step_norm, last = end.tried
+    trial = Trial(end.step, value, actual, predicted, step_norm, singular, orthogonal)
+    info = report(point, trial, accepted, at_rounding, last, end.trials, extra_evals * end.trials)
+    return jnp.where(accepted, end.step, NOTHING), end.control, info
 
-    return jax.lax.while_loop(going, again, (jnp.full_like(theta, NOTHING), damping, info))
+
+def follow_damping(name: Any, raise_to: float = 0.0) -> Callable[..., Float[Array, " 2"]]:
+    """How λ and its growth follow the trials by a rule of `damping`."""
+
+    def follow(
+        control: Float[Array, " 2"], accepted: Bool[Array, ""], gain: Float[Array, ""], step_norm: Array
+    ) -> Float[Array, " 2"]:
+        del step_norm
+        now = rule.Damping(control[0], control[1])
+        lower, higher = rule.accept(now, gain, name), rule.reject(now, name, raise_to)
+        return jnp.where(accepted, jnp.stack(lower), jnp.stack(higher))
+
+    return follow

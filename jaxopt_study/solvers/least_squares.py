@@ -1,5 +1,6 @@
 """`least_squares`: the driver for sums of squares, by Levenberg-Marquardt unless told otherwise."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_study.bounds import Bounds
+from jaxopt_study.losses import Loss
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.result import Result
@@ -20,6 +23,9 @@ def least_squares(
     args: tuple = (),
     *,
     optimizer: optax.GradientTransformation | None = None,
+    bounds: Bounds | None = None,
+    loss: Loss = "linear",
+    loss_scale: ArrayLike = 1.0,
     max_steps: ArrayLike = 1000,
     ftol: ArrayLike | None = None,
     xtol: ArrayLike | None = None,
@@ -30,7 +36,7 @@ def least_squares(
     key: Array | None = None,
     opt_state: Any = None,
 ) -> Result:
-    """Minimize `½ Σ r(params, *args)²`.
+    """Minimize `½ Σ C² ρ(r(params, *args)² / C²)`, half the sum of squares for the linear loss.
 
     Args:
       residual_fn: a function of `(params, *args)` that returns a pytree of residuals, or a
@@ -38,13 +44,18 @@ def least_squares(
       params: where to start, a pytree of real float arrays.
       args: a tuple of further arguments, traced: data goes here.
       optimizer: `levenberg_marquardt()` if not given; any other that `minimize` takes.
+      bounds: `(lower, upper)`, see `minimize`.
+      loss: ρ, `"linear"`, `"huber"`, `"soft_l1"`, `"cauchy"`, `"arctan"`, `"tukey"` or a function, see
+        `LeastSquares`.
+      loss_scale: C, from which size on a residual is an outlier; SciPy's `f_scale`.
       max_steps, ftol, xtol, gtol, target, trace, batch_fn, key, opt_state: see `minimize`.
 
     Returns:
-      A `Result`; `value` is half the sum of squares.
+      A `Result`; `value` is the objective above: SciPy's `cost`.
 
     Raises:
       TypeError, ValueError: see `minimize`.
+      ValueError: if a `LeastSquares` has a loss of its own and `loss` is another.
 
     Example:
       >>> import jaxopt_study as jos
@@ -55,12 +66,20 @@ def least_squares(
       >>> print(f"{result.params['a']:.3f} {result.params['k']:.3f}", bool(result.converged))
       3.000 0.500 True
     """
-    objective: Any = residual_fn if isinstance(residual_fn, LeastSquares) else LeastSquares(residual_fn)
+    if isinstance(residual_fn, LeastSquares):
+        objective = residual_fn
+        if loss != "linear":
+            if objective.loss not in ("linear", loss):
+                raise ValueError(f"loss: is {loss!r} here, but {objective.loss!r} in the LeastSquares")
+            objective = dataclasses.replace(objective, loss=loss, loss_scale=loss_scale)
+    else:
+        objective = LeastSquares(residual_fn, loss=loss, loss_scale=loss_scale)
     return minimize(
         objective,
         params,
         levenberg_marquardt() if optimizer is None else optimizer,
         args,
+        bounds=bounds,
         max_steps=max_steps,
         ftol=ftol,
         xtol=xtol,

@@ -3,6 +3,7 @@
 `minimize` is `start`, `advance` and `finish` in one jitted call. What one step does is in `step`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,14 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_study.bounds import Bounds, check_bounds, project_tree, sides
 from jaxopt_study.derivatives import check_pointwise
 from jaxopt_study.objectives import LeastSquares, check_objective
-from jaxopt_study.optimizers.transform import StepInfo, number
+from jaxopt_study.optimizers.step_info import StepInfo
+from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import check_real, params_dtype, traceable
-from jaxopt_study.result import Result, Status, Trace
+from jaxopt_study.result import Result, Status, Trace, is_converged
+from jaxopt_study.solvers.implicit import follow_the_data
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, measure, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
@@ -32,6 +36,7 @@ def minimize(
     optimizer: optax.GradientTransformation,
     args: tuple = (),
     *,
+    bounds: Bounds | None = None,
     max_steps: ArrayLike = 1000,
     ftol: ArrayLike | None = None,
     xtol: ArrayLike | None = None,
@@ -55,6 +60,9 @@ def minimize(
       params: where to start, a pytree of real float arrays.
       optimizer: of this package, of optax, or made of both.
       args: a tuple of further arguments of the objective, traced.
+      bounds: `(lower, upper)`, each a number, a pytree like `params` or a prefix of it; infinite or
+        None where there is none, equal where a parameter is fixed. Steps of Gauss-Newton,
+        Levenberg-Marquardt, dogleg and Newton end on bounds; those of other optimizers are projected.
       max_steps: end with `OUT_OF_STEPS` after so many steps.
       ftol: end when a step lowers the value by less, relatively. For this and the next two, 0
         switches the test off, and None is the default for the dtype if the optimizer accepts and
@@ -68,6 +76,11 @@ def minimize(
       key: the key that `batch_fn` gets, folded with the step; `jax.random.key(0)` if not given.
       opt_state: a state of the optimizer to go on from, instead of a fresh one. (To go on with the
         same minibatches use `start` and `advance`.)
+
+    Derivatives of `params` and `value` with respect to `args` (and to all else that the objective closes
+    over, and the bounds) are those of the implicit function theorem, in forward and reverse mode and more
+    than once; NaN where the end is not a minimum: neither the gradient, the step nor the value converged.
+    With `batch_fn` there are none. Other fields carry no derivatives.
 
     Returns:
       A `Result`. `value` and `grad_norm` are those at `params`; with `jos.masked` around the whole
@@ -90,7 +103,7 @@ def minimize(
     """
     tolerances = Tolerances(ftol, xtol, gtol, target)
     inputs = _inputs(
-        objective, params, optimizer, args, max_steps, tolerances, trace, batch_fn, key, opt_state
+        objective, params, optimizer, args, bounds, max_steps, tolerances, trace, batch_fn, key, opt_state
     )
     return _minimize(*inputs)
 
@@ -101,6 +114,7 @@ def start(
     optimizer: optax.GradientTransformation,
     args: tuple = (),
     *,
+    bounds: Bounds | None = None,
     max_steps: ArrayLike = 1000,
     ftol: ArrayLike | None = None,
     xtol: ArrayLike | None = None,
@@ -128,7 +142,7 @@ def start(
     """
     tolerances = Tolerances(ftol, xtol, gtol, target)
     inputs = _inputs(
-        objective, params, optimizer, args, max_steps, tolerances, trace, batch_fn, key, opt_state
+        objective, params, optimizer, args, bounds, max_steps, tolerances, trace, batch_fn, key, opt_state
     )
     return _start(*inputs)
 
@@ -173,7 +187,7 @@ def finish(carry: Carry) -> Result:
       >>> jos.finish(carry).message
       'still running: no test of convergence holds yet'
     """
-    state = carry.state
+    setup, state = carry.setup, carry.state
     return Result(
         params=state.params,
         value=state.value,
@@ -183,6 +197,7 @@ def finish(carry: Carry) -> Result:
         num_evals=state.num_evals,
         opt_state=state.opt_state,
         trace=state.trace,
+        active=None if setup.bounds is None else sides(setup.bounds, state.params),
     )
 
 
@@ -201,6 +216,7 @@ def _inputs(
     params: PyTree,
     optimizer: optax.GradientTransformation,
     args: tuple,
+    bounds: Bounds | None,
     max_steps: ArrayLike,
     tolerances: Tolerances,
     trace: bool | Callable[[PyTree], PyTree],
@@ -225,6 +241,7 @@ def _inputs(
     if batch_fn is not None and not callable(batch_fn):
         raise TypeError(f"batch_fn: expected a function of (step, key), got {type(batch_fn).__name__}")
     params = check_real("params", params)
+    bounds = check_bounds(bounds, params)
     tolerances = Tolerances(*map(_real, tolerances))
     length, observe = None, None
     if trace is not False:
@@ -240,7 +257,7 @@ def _inputs(
     if isinstance(objective, LeastSquares) and objective.pointwise:
         check_pointwise(objective, params, first_args)
     functions = traceable((objective, optimizer, observe, batch_fn))
-    return length, *functions, params, args, max_steps, tolerances, key, opt_state
+    return length, *functions, params, args, bounds, max_steps, tolerances, key, opt_state
 
 
 def _real(tolerance: Any) -> Any:
@@ -257,11 +274,14 @@ def _start(
     batch_fn: Any,
     params: PyTree,
     args: tuple,
+    bounds: Bounds | None,
     max_steps: Any,
     tolerances: Tolerances,
     key: Any,
     opt_state: Any,
 ) -> Carry:
+    if bounds is not None:
+        params = project_tree(bounds, params)
     if opt_state is None:
         opt_state = optimizer.init(params)
     else:
@@ -272,7 +292,15 @@ def _start(
         tolerances = Tolerances(*[d if t is None else t for d, t in zip(defaults, tolerances, strict=True)])
     tolerances = jax.tree.map(jnp.asarray, tolerances)
     setup = Setup(
-        objective, optimizer, args, jnp.asarray(max_steps, jnp.int32), tolerances, observe, batch_fn, key
+        objective,
+        optimizer,
+        args,
+        bounds,
+        jnp.asarray(max_steps, jnp.int32),
+        tolerances,
+        observe,
+        batch_fn,
+        key,
     )
     record = None
     if length is not None:
@@ -303,4 +331,17 @@ def _check_state(given: Any, made: Any) -> None:
 @functools.partial(jax.jit, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
     carry = _start(length, *inputs)
-    return finish(Carry(carry.setup, _advance(carry.setup, carry.state, carry.setup.max_steps)))
+    setup = carry.setup
+
+    def solve() -> tuple[PyTree, Array, Array, Result]:
+        end = finish(Carry(setup, _advance(setup, carry.state, setup.max_steps)))
+        stationary = is_converged(end.status) & (end.status != Status.TARGET_REACHED)
+        return end.params, end.value, stationary, dataclasses.replace(end, params=None, value=None)
+
+    if setup.batch_fn is not None:  # there is no one function that the end is a minimum of
+        params, value, _, rest = solve()
+        return dataclasses.replace(rest, params=params, value=value)
+    params, value, rest = follow_the_data(
+        lambda params: setup.objective(params, *setup.args), solve, carry.state.params, setup.bounds
+    )
+    return dataclasses.replace(rest, params=params, value=value)

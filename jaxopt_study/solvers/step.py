@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.bounds import free_part, project_tree
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update, trained_part
-from jaxopt_study.optimizers.transform import StepInfo, relative_gradient
+from jaxopt_study.optimizers.step_info import StepInfo
+from jaxopt_study.optimizers.transform import relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace
 from jaxopt_study.stopping import gradient_test, step_test, value_test
@@ -32,6 +34,7 @@ class Setup:
     objective: Any
     optimizer: Any
     args: Any
+    bounds: Any
     max_steps: Any
     tolerances: Any
     observe: Any
@@ -86,8 +89,8 @@ def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) ->
     status = jnp.asarray(Status.RUNNING, jnp.int32)
     if _own_report(opt_state) is None:
         value, grads = jax.value_and_grad(objective.value)(params)
-        grad_norm = norm(trained_part(setup.optimizer, grads))
-        status = jnp.where(jnp.isfinite(grad_norm), status, Status.NON_FINITE_START)
+        grad_norm = norm(_free(setup, params, grads))
+        status = jnp.where(jnp.isfinite(norm(grads)), status, Status.NON_FINITE_START)
     else:
         value, grads, grad_norm = objective.value(params), None, jnp.full((), jnp.nan, dtype)
     status = jnp.where(jnp.isfinite(value), status, Status.NON_FINITE_START)
@@ -116,7 +119,7 @@ def measure(setup: Setup, state: Progress) -> Progress:
     """Take the norm of the gradient, which nothing needs before a run of steps is over."""
     if state.grads is None:
         return state
-    grad_norm = norm(trained_part(setup.optimizer, state.grads))
+    grad_norm = norm(_free(setup, state.params, state.grads))
     lost = (state.status == Status.OUT_OF_STEPS) & ~jnp.isfinite(grad_norm)
     status = jnp.where(lost, Status.NON_FINITE, state.status)
     return dataclasses.replace(state, grad_norm=grad_norm, status=status)
@@ -133,7 +136,7 @@ def _plain_step(setup: Setup, state: Progress) -> Progress:
     here = _at_step(setup, state.num_steps)
     extra = {**here.extras, "value": state.value, "grad": state.grads}
     updates, opt_state = call_update(setup.optimizer, state.grads, state.opt_state, state.params, **extra)
-    params = add(state.params, updates)
+    params = _move(setup, state.params, updates)
     value, grads = jax.value_and_grad(_at_step(setup, state.num_steps + 1).value)(params)
     new = dataclasses.replace(
         state,
@@ -180,7 +183,9 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     ending = jnp.where(measure_only, state.pending, Status.RUNNING)
     ending = jnp.where(report.accepted | measure_only, ending, _refused(report))
     better = ~measure_only | (ending == Status.OUT_OF_STEPS)
-    ending = jnp.where(better, _end_by_gradient(setup, report.gradient_test, ending), ending)
+    flat = _end_by_gradient(setup, report.gradient_test, ending)
+    lost_sight = (flat == Status.GRADIENT_CONVERGED) & report.vanished
+    ending = jnp.where(better, jnp.where(lost_sight, Status.RANK_DEFICIENT, flat), ending)
     lost = jnp.where(state.num_steps == 0, Status.NON_FINITE_START, Status.NON_FINITE)
     ending = jnp.where(jnp.isfinite(report.grad_norm), ending, lost)
     ended = ending != Status.RUNNING
@@ -195,7 +200,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         value = jnp.where(measure_only, report.value, value)
     state = dataclasses.replace(
         state,
-        params=choose(state.params, add(state.params, updates)),
+        params=choose(state.params, _move(setup, state.params, updates)),
         opt_state=choose(state.opt_state, opt_state, keep=ended & (measure_only | report.accepted)),
         value=value,
         grad_norm=jnp.where(ended, report.grad_norm, jnp.nan),
@@ -222,6 +227,18 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     return _record(setup, state)
 
 
+def _move(setup: Setup, params: PyTree, updates: PyTree) -> PyTree:
+    moved = add(params, updates)
+    return moved if setup.bounds is None else project_tree(setup.bounds, moved)
+
+
+def _free(setup: Setup, params: PyTree, grads: PyTree) -> PyTree:
+    """The gradient of the leaves that are trained, zero where a bound holds a parameter."""
+    if setup.bounds is not None:
+        grads = free_part(setup.bounds, params, grads)
+    return trained_part(setup.optimizer, grads)
+
+
 def _end_by_value(setup: Setup, state: Progress, ending: Any) -> Int[Array, ""]:
     """The end that the value, or the number of steps, brings; `ending` if none."""
     stopped = (state.num_steps >= setup.max_steps) & (ending == Status.RUNNING)
@@ -233,7 +250,7 @@ def _end_by_value(setup: Setup, state: Progress, ending: Any) -> Int[Array, ""]:
 
 def _gradient_measure(setup: Setup, params: PyTree, grads: PyTree, value: Float[Array, ""]) -> Any:
     optimizer = setup.optimizer
-    return relative_gradient(trained_part(optimizer, params), trained_part(optimizer, grads), value)
+    return relative_gradient(trained_part(optimizer, params), _free(setup, params, grads), value)
 
 
 def _end_by_gradient(setup: Setup, measure: Float[Array, ""], ending: Any) -> Int[Array, ""]:
@@ -284,12 +301,16 @@ def _at_step(setup: Setup, num_steps: Int[Array, ""]) -> _AtStep:
 
     # Line searches of optax hand the extras that they do not know to `value_fn`, and refuse those
     # that it does not take: it has to take what Gauss-Newton and Levenberg-Marquardt are given.
-    def value_fn(params: PyTree, *, residual_fn: Any = None, args: Any = None) -> Float[Array, ""]:
-        del residual_fn
+    def value_fn(
+        params: PyTree, *, residual_fn: Any = None, args: Any = None, bounds: Any = None
+    ) -> Float[Array, ""]:
+        del residual_fn, args, bounds
         return setup.objective(params, *data).astype(params_dtype(params))
 
     data = args
     extras: dict[str, Any] = {"value_fn": value_fn}
+    if setup.bounds is not None:
+        extras["bounds"] = setup.bounds
     if isinstance(setup.objective, LeastSquares):
         extras |= {"residual_fn": setup.objective, "args": data}
     return _AtStep(value_fn, extras)

@@ -1,0 +1,91 @@
+"""Robust losses ρ(z) of a squared residual z, under SciPy's names and with SciPy's meaning.
+
+Each is one formula; its derivatives are JAX's. All have ρ(0) = 0 and ρ'(0) = 1, so that small
+residuals count as in least squares. How residuals are weighted with them is in `objectives`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_study.types import Float, LossName
+
+Loss = LossName | Callable[[Array], Array]
+
+
+class Rho(NamedTuple):
+    """ρ, ρ' and ρ'' at each z."""
+
+    value: Float[Array, "..."]
+    slope: Float[Array, "..."]
+    curvature: Float[Array, "..."]
+
+
+def huber(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`z` up to 1, `2√z - 1` beyond: the absolute value of a large residual."""
+    return jnp.where(z <= 1, z, 2 * jnp.sqrt(jnp.where(z <= 1, 1.0, z)) - 1)
+
+
+def soft_l1(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`2 (√(1 + z) - 1)`: as `huber`, smoothly. Written without cancellation for small z."""
+    return 2 * z / (jnp.sqrt(1 + z) + 1)
+
+
+def cauchy(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`ln(1 + z)`: the likelihood of a Cauchy distribution."""
+    return jnp.log1p(z)
+
+
+def arctan(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`arctan z`: no residual costs more than π/2."""
+    return jnp.arctan(z)
+
+
+def tukey(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`(1 - (1 - z)³) / 3` up to 1, 1/3 beyond: a large residual has no influence (the biweight)."""
+    inside = jnp.where(z <= 1, z, 1.0)
+    return inside * (1 - inside + inside**2 / 3)
+
+
+_NAMED: dict[str, Callable[[Array], Array]] = {
+    "huber": huber,
+    "soft_l1": soft_l1,
+    "cauchy": cauchy,
+    "arctan": arctan,
+    "tukey": tukey,
+}
+
+
+def check_loss(loss: Any) -> None:
+    """Raise a `ValueError` unless `loss` is a name that this file knows, or a function."""
+    if not callable(loss) and loss not in get_args(LossName):
+        raise ValueError(f"loss: expected one of {get_args(LossName)} or a function of z, got {loss!r}")
+
+
+def rho(loss: Loss, z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """ρ(z), elementwise; z itself for `"linear"`.
+
+    >>> print(rho("huber", jnp.array([0.25, 4.0])))
+    [0.25 3.  ]
+    """
+    if loss == "linear":
+        return z
+    return (loss if callable(loss) else _NAMED[loss])(z)
+
+
+def rho_with_derivatives(loss: Loss, z: Float[Array, "..."]) -> Rho:
+    """ρ, ρ' and ρ'' by two nested forward derivatives.
+
+    >>> print(rho_with_derivatives("cauchy", jnp.array(1.0)).slope)
+    0.5
+    """
+    one = jnp.ones_like(z)
+
+    def first(z: Array) -> tuple[Array, Array]:
+        return jax.jvp(lambda z: rho(loss, z), (z,), (one,))
+
+    (value, slope), (_, curvature) = jax.jvp(first, (z,), (one,))
+    return Rho(value, slope, curvature)

@@ -1,0 +1,111 @@
+"""The report of an optimizer that accepts and refuses its own steps."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxopt_study.types import Float, Int
+
+_NUMBERS = (
+    "value",
+    "grad_norm",
+    "gradient_test",
+    "actual",
+    "predicted",
+    "rounding",
+    "gain_ratio",
+    "step_norm",
+    "params_norm",
+    "damping",
+)
+_COUNTS = ("trials", "num_evals", "accepted", "rank_deficient", "at_rounding", "orthogonal", "vanished")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StepInfo:
+    """What an optimizer that accepts or refuses its own steps reports, in `state.info`.
+
+    The fields are packed into two arrays, because in a loop over small problems every array that
+    is carried costs as much as the arithmetic. They are read by name, as arrays of the batch's shape:
+
+    | name             | what it is                                                               |
+    |------------------|--------------------------------------------------------------------------|
+    | `value`          | the objective at `params + update`                                       |
+    | `grad_norm`      | norm of the gradient at `params`, before the update; of its projection,  |
+    |                  | where there are bounds                                                   |
+    | `gradient_test`  | what `gtol` is compared with, at `params`: the largest cosine between    |
+    |                  | the residuals and a column of the Jacobian, or its like, see `newton`    |
+    | `actual`         | by how much the update lowers the value                                  |
+    | `predicted`      | by how much the model said it would                                      |
+    | `rounding`       | by how much rounding errors may change the value                         |
+    | `gain_ratio`     | actual over predicted; -1 if that is not a number                        |
+    | `step_norm`      | length of the update, in the metric of the method's trust region         |
+    | `params_norm`    | length of `params` in that metric                                        |
+    | `damping`        | the damping of the last trial; 0 for methods without                     |
+    | `trials`         | how many points were tried, int32                                        |
+    | `num_evals`      | evaluations of the objective, `trials` and the linearization, int32      |
+    | `accepted`       | whether one was taken; if not, the update is zero                        |
+    | `rank_deficient` | whether the curvature, JᵀJ or the Hessian, was singular to working       |
+    |                  | precision                                                                |
+    | `at_rounding`    | whether already the first trial promised a reduction so small that       |
+    |                  | rounding errors of the value hide it: then a trial that changes the      |
+    |                  | value by no more is taken                                                |
+    | `orthogonal`     | whether the step came from an orthogonal factorization, not Cholesky     |
+    | `vanished`       | whether a parameter that once counted no longer does, see `Linearization`|
+
+    Attributes:
+      numbers: the floats, shape `(10,)`, NaN where nothing was measured.
+      counts: the integers and flags, shape `(7,)`, int32.
+    """
+
+    numbers: Any
+    counts: Any
+
+    value = property(lambda self: self._number("value"))
+    grad_norm = property(lambda self: self._number("grad_norm"))
+    gradient_test = property(lambda self: self._number("gradient_test"))
+    actual = property(lambda self: self._number("actual"))
+    predicted = property(lambda self: self._number("predicted"))
+    rounding = property(lambda self: self._number("rounding"))
+    gain_ratio = property(lambda self: self._number("gain_ratio"))
+    step_norm = property(lambda self: self._number("step_norm"))
+    params_norm = property(lambda self: self._number("params_norm"))
+    damping = property(lambda self: self._number("damping"))
+    trials = property(lambda self: self._count("trials"))
+    num_evals = property(lambda self: self._count("num_evals"))
+    accepted = property(lambda self: self._count("accepted") != 0)
+    rank_deficient = property(lambda self: self._count("rank_deficient") != 0)
+    at_rounding = property(lambda self: self._count("at_rounding") != 0)
+    orthogonal = property(lambda self: self._count("orthogonal") != 0)
+    vanished = property(lambda self: self._count("vanished") != 0)
+
+    def _number(self, name: str) -> Float[Array, "..."]:
+        return self.numbers[..., _NUMBERS.index(name)]
+
+    def _count(self, name: str) -> Int[Array, "..."]:
+        return self.counts[..., _COUNTS.index(name)]
+
+
+def step_info(dtype: Any, **known: ArrayLike) -> StepInfo:
+    """A report of what is known: other numbers are NaN, other counts and flags zero.
+
+    >>> report = step_info("float32", value=2.0, accepted=True)
+    >>> print(report.value, report.accepted, report.damping, report.trials)
+    2.0 True nan 0
+    """
+    unknown = set(known) - {*_NUMBERS, *_COUNTS}
+    if unknown:
+        raise TypeError(f"step_info: no field is called {', '.join(sorted(unknown))}")
+    numbers = [jnp.asarray(known.get(name, jnp.nan), dtype) for name in _NUMBERS]
+    counts = [jnp.asarray(known.get(name, 0), jnp.int32) for name in _COUNTS]
+    return StepInfo(jnp.stack(numbers), jnp.stack(counts))
+
+
+def unmeasured(dtype: Any) -> StepInfo:
+    """The report before anything was measured: no number is known, nothing was accepted."""
+    return StepInfo(jnp.full(len(_NUMBERS), jnp.nan, dtype), jnp.zeros(len(_COUNTS), jnp.int32))

@@ -1,0 +1,151 @@
+"""Derivatives of a solution with respect to what it was solved for: the implicit function theorem.
+
+Where `∇f(θ, a) = 0`, the solution follows the data by `dθ/da = -(∇²f)⁻¹ ∂∇f/∂a`, with the full Hessian
+of the value: JᵀJ alone gives wrong derivatives wherever residuals remain. A parameter that a bound
+holds follows its bound. Nothing is differentiated through the iterations.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jaxopt_study.bounds import Box, as_box, held
+from jaxopt_study.pytree import ravel
+from jaxopt_study.types import Bool, Float, PyTree
+
+LARGEST_MATRIX = 200  # parameters; beyond, conjugate gradients on Hessian-vector products
+CG_STEPS = 1000
+
+
+def follow_the_data(
+    value_fn: Callable[[PyTree], Float[Array, ""]],
+    solve: Callable[[], tuple[PyTree, Float[Array, ""], Bool[Array, ""], Any]],
+    params: PyTree,
+    bounds: Any,
+) -> tuple[PyTree, Float[Array, ""], Any]:
+    """Give a minimum the derivatives that the implicit function theorem says it has.
+
+    Forward and reverse mode, once or more often. `value_fn` may close over traced values: the solution is
+    differentiated with respect to them.
+
+    Args:
+      value_fn: what is minimized, as a function of the parameters alone.
+      solve: finds the minimum: its parameters, its value, whether it is one (the tangents are NaN where
+        not), and whatever else, which carries no derivatives.
+      params: a tree like the parameters; its values are not used.
+      bounds: `(lower, upper)` as `bounds.check_bounds` returns them, or None.
+
+    Returns:
+      The parameters, the value, and the rest.
+    """
+    flat, unravel = ravel(params)
+    box = as_box(bounds, params)
+
+    def of_vector(theta: Array) -> Array:
+        return value_fn(unravel(theta)).astype(flat.dtype)
+
+    def conditions(unknown: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Zero at the solution: the gradient, or the distance from the bound; and the value's error."""
+        theta, value = unknown
+        there, gradient = jax.value_and_grad(of_vector)(theta)
+        return _or_bound(box, theta, gradient), value - there
+
+    def found() -> tuple[tuple[Array, Array], Any]:
+        end, value, is_minimum, rest = solve()
+        return (ravel(end)[0], value), (is_minimum, rest)
+
+    (theta, value), (is_minimum, rest) = _root(conditions, found, (flat, jnp.zeros((), flat.dtype)))
+    theta, value = _only_where(is_minimum, theta), _only_where(is_minimum, value)
+    return unravel(theta), value, rest
+
+
+def _root(conditions: Callable[[Any], Any], found: Callable[[], tuple[Any, Any]], like: Any) -> Any:
+    """What `found` returns, `(x, rest)`, where x has the derivatives of a root of `conditions`.
+
+    As `jax.lax.custom_root`, which cannot return integers beside the root. What the functions close over
+    is made an argument, so that the rule sees its tangents.
+    """
+    conditions, of_conditions = _closed(conditions, like)
+    found, of_found = _closed(found)
+
+    @jax.custom_jvp
+    def root(of_conditions: list[Array], of_found: list[Array]) -> Any:
+        del of_conditions
+        return found(of_found)
+
+    @root.defjvp
+    def root_jvp(primals: tuple, tangents: tuple) -> Any:
+        x, rest = root(*primals)
+        data, moves = primals[0], tangents[0]
+        _, drift = jax.jvp(lambda data: conditions(data, x), (data,), (moves,))
+        _, product = jax.linearize(lambda x: conditions(data, x), x)
+        step = jax.tree.map(jnp.negative, _solve_linear(product, drift))
+        return (x, rest), (step, jax.tree.map(_no_tangent, rest))
+
+    return root(of_conditions, of_found)
+
+
+def _closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list[Array]]:
+    """`fn` as a function of what it closes over, and that. (`jax.closure_convert` leaves integers inside.)"""
+    jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*like)
+    structure = jax.tree.structure(shapes)
+
+    def of_closure(closure: list[Array], *args: Any) -> Any:
+        run = jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, closure))
+        return jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
+
+    return of_closure, jaxpr.consts
+
+
+def _no_tangent(leaf: Array) -> Any:
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+def _or_bound(box: Box | None, theta: Array, gradient: Array) -> Array:
+    if box is None:
+        return gradient
+    at_bound = jax.lax.stop_gradient(held(box, theta, gradient))
+    bound = jnp.where(theta <= box.lower, box.lower, box.upper)
+    return jnp.where(at_bound, theta - jnp.where(at_bound, bound, 0.0), gradient)
+
+
+def _solve_linear(product: Callable[..., Any], target: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Solve `product((x, v)) = target`, whose first part is H x and whose second is v - g·x."""
+    gradient_part, value_part = target
+
+    def hessian_product(x: Array) -> Array:
+        return product((x, jnp.zeros_like(value_part)))[0]
+
+    size = gradient_part.size
+    if size <= LARGEST_MATRIX:
+        hessian = jax.vmap(hessian_product, out_axes=1)(jnp.eye(size, dtype=gradient_part.dtype))
+        x = jnp.linalg.solve(hessian, gradient_part)
+    else:
+        x = jax.lax.custom_linear_solve(
+            hessian_product,
+            gradient_part,
+            lambda matvec, b: jax.scipy.sparse.linalg.cg(matvec, b, tol=1e-12, maxiter=CG_STEPS)[0],
+            symmetric=True,
+        )
+    _, slope = product((x, jnp.zeros_like(value_part)))
+    return x, value_part - slope
+
+
+@jax.custom_jvp
+def _only_where(known: Bool[Array, ""], x: Array) -> Array:
+    """x, whose tangent is NaN where it is not known."""
+    del known
+    return x
+
+
+@_only_where.defjvp
+def _only_where_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    known, x = primals
+    return _only_where(known, x), tangents[1] * jnp.where(known, 1.0, jnp.nan).astype(x.dtype)
