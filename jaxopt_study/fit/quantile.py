@@ -15,6 +15,8 @@ LARGE_DOF = 2000.0  # from here on the series is exact to rounding, and betainc 
 ITERATIONS = 60  # Newton takes about six; sixty bisections of the bracket below end in rounding too
 BRACKET = 80.0  # of log F
 
+Carry = tuple[Array, Array, Array, Array, Array]
+
 
 @jax.jit
 def t_quantile(level: ArrayLike, dof: ArrayLike) -> Float[Array, "..."]:
@@ -77,7 +79,7 @@ def f_quantile(level: ArrayLike, numerator_dof: ArrayLike, denominator_dof: Arra
     sign = jnp.where(upper, -1.0, 1.0)
     rounding = 4 * jnp.finfo(level.dtype).eps
 
-    def again(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def again(carry: Carry) -> Carry:
         count, log_f, low, high, _ = carry
         odds = ratio + log_f  # log x / (1 - x)
         tail = betainc(first, second, jax.nn.sigmoid(sign * odds))
@@ -90,7 +92,7 @@ def f_quantile(level: ArrayLike, numerator_dof: ArrayLike, denominator_dof: Arra
         new = jnp.where(inside, newton, 0.5 * (low + high))
         return count + 1, new, low, high, jnp.abs(new - log_f)
 
-    def going(carry: tuple[Array, ...]) -> Array:
+    def going(carry: Carry) -> Array:
         count, log_f, _, _, moved = carry
         return (count < ITERATIONS) & jnp.any(moved > rounding * jnp.maximum(1.0, jnp.abs(log_f)))
 
