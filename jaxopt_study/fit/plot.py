@@ -66,7 +66,8 @@ def plot(
     if largest > 0:
         below.set_ylim(-1.25 * largest, 1.25 * largest)
     weighted = sigma is not None or fit.curve.sigma is not None or fit.curve.weights is not None
-    below.set(xlabel=xlabel, ylabel="(data − fit) / σ" if weighted else "data − fit")
+    below.set_xlabel(xlabel)
+    below.set_ylabel("(data − fit) / σ" if weighted else "data − fit", fontsize=9)
     below.yaxis.set_major_locator(MaxNLocator(4, symmetric=True))
     top.set(ylabel=ylabel, xscale=xscale, yscale=yscale)
     top.tick_params(bottom=False)

@@ -47,9 +47,9 @@ def _rows(fit: Any, level: float) -> list[list[str]]:
     columns = [_flat(tree) for tree in (fit.params, fit.stderr, lower, upper)]
     rows = []
     for name, flag, value, error, low, high in zip(names_of(fit.params), _flags(fit), *columns, strict=True):
-        digits = _decimals(value, error)
-        relative = 100 * error / abs(value) if value else np.inf
         known = np.isfinite(error) and error > 0
+        digits = _decimals(value, error) if known else None
+        relative = 100 * error / abs(value) if value else np.inf
         rows.append(
             [
                 name,

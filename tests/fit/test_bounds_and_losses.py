@@ -124,7 +124,7 @@ def test_robust_standard_errors_are_those_of_a_simulation(loss, errors, key):
         noise = jnp.where(jax.random.uniform(two, shape) < 0.1, 10.0 * noise, noise)
     elif errors == "student":
         noise = 0.2 * jax.random.t(one, 3.0, shape)
-    y = decay({"a": 5.0, "c": 1.0, "k": 0.9}, x) + noise
+    y = decay({"a": 5.0, "c": 1.0, "k": 0.9}, x)[None, :] + noise
     scale = 1.0 if loss == "tukey" else 0.3
     start = {"a": jnp.array(5.0), "c": jnp.array(1.0), "k": jnp.array(0.9)}
 

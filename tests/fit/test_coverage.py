@@ -12,7 +12,7 @@ from .conftest import decay, enzyme
 SETS = 2000
 OUGHT = (0.93, 0.97)
 
-# model, truth, x, new x, error, whether the plain intervals are expected to do as well
+# model, truth, x, new x, error, whether the plain intervals do as well
 CASES = {
     "decay": (decay, {"a": 5.0, "c": 1.0, "k": 1.3}, np.linspace(0.0, 4.0, 20), (0.3, 1.7, 3.5), 0.4, True),
     # Concentrations too low to see the plateau: one interval in eight is open.
@@ -34,8 +34,8 @@ def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(name, key):
     start = {parameter: jnp.array(value) for parameter, value in truth.items()}
     new = jnp.array(new)
     first, second = jax.random.split(key)
-    y = model(truth, x) + error * jax.random.normal(first, (SETS, x.size))
-    seen = model(truth, new) + error * jax.random.normal(second, (SETS, new.size))
+    y = np.asarray(model(truth, x))[None, :] + error * jax.random.normal(first, (SETS, x.size))
+    seen = model(truth, new)[None, :] + error * jax.random.normal(second, (SETS, new.size))
 
     @jax.jit
     def simulate(y):
@@ -52,7 +52,8 @@ def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(name, key):
         return jax.lax.map(one, y, batch_size=50)
 
     def within(ends, value):
-        return np.mean((ends[0] <= value) & (value <= ends[1]), axis=0)
+        low, high, value = map(np.asarray, (*ends, value))
+        return np.mean((low <= value) & (value <= high), axis=0)
 
     converged, plain, profile, band, prediction = simulate(y)
     assert np.mean(converged) > 0.999
@@ -62,7 +63,8 @@ def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(name, key):
         assert OUGHT[0] <= held <= OUGHT[1], f"profile of {parameter}: {held}"
         assert np.mean(np.isnan(ends)) < 0.002
         held = within([end[parameter] for end in plain], value)
-        assert (OUGHT[0] <= held <= OUGHT[1]) == plain_is_good, f"plain interval of {parameter}: {held}"
+        good = OUGHT[0] <= held <= OUGHT[1] if plain_is_good else held < 0.94
+        assert good, f"plain interval of {parameter}: {held}"
     for ends, value in ((band, model(truth, new)), (prediction, seen)):
         held = within(ends, value)
         assert np.all((OUGHT[0] <= held) & (held <= OUGHT[1])), held

