@@ -192,13 +192,13 @@ def _cholesky(here: Linearization, damping: Float[Array, ""], held: Held | None)
         raise ValueError(
             "linearization: was made with gram=False, which only solvers 'qr', 'dual' and 'cg' can use"
         )
-    matrix, target, dampings = here.gram, here.gradient, damping
-    size = matrix.shape[0]
+    matrix, target = here.gram, here.gradient
+    diagonal = jnp.full_like(target, damping)
     if held is not None:
         target = jnp.where(held.mask, 0.0, target + matrix @ held.step)
         matrix = jnp.where(held.mask[:, None] | held.mask[None, :], 0.0, matrix)
-        dampings = jnp.where(held.mask, 1.0, damping)
-    damped = matrix + dampings * jnp.eye(size, dtype=matrix.dtype)
+        diagonal = jnp.where(held.mask, 1.0, damping)
+    damped = matrix + jnp.diag(diagonal)
     # A diagonal scaling changes neither the rounding errors of Cholesky nor its pivots' meaning
     # (Higham 2002, theorem 10.6), so unit columns are all the equilibration that is needed.
     factor = jax.lax.linalg.cholesky(damped, symmetrize_input=False)

@@ -123,7 +123,7 @@ def linearize(
     plain, jacobian_t = residual_and_jacobian(objective, params, args, jacobian)
     residual, factor = objective.weigh(plain)
     if factor is not None:
-        jacobian_t = jacobian_t * factor
+        jacobian_t = jacobian_t * factor[None, :]
     unit = jnp.ones_like(largest_norms)
     if jnp.finfo(jacobian_t.dtype).maxexp < 1024:
         # Squares would overflow, see `pytree.norms`.

@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxopt_study.types import Float, LossName
 
-Loss = LossName | Callable[[Array], Array]
+Loss = str | Callable[[Array], Array]  # of the names in LossName
 
 
 class Rho(NamedTuple):
@@ -73,7 +73,7 @@ def rho(loss: Loss, z: Float[Array, "..."]) -> Float[Array, "..."]:
     """
     if loss == "linear":
         return z
-    return (loss if callable(loss) else _NAMED[loss])(z)
+    return _NAMED[loss](z) if isinstance(loss, str) else loss(z)
 
 
 def rho_with_derivatives(loss: Loss, z: Float[Array, "..."]) -> Rho:

@@ -37,7 +37,7 @@ class LeastSquares:
         single rows, each keeping its leading axis, of length 1.
       loss: ρ, which makes outliers count less: `"linear"`, `"huber"`, `"soft_l1"`, `"cauchy"`,
         `"arctan"`, `"tukey"` (see `losses`), or a function of an array z ≥ 0, elementwise,
-        with ρ(0) = 0 and ρ'(0) = 1, static.
+        that does not fall, with ρ(0) = 0 and ρ'(0) = 1, static.
       loss_scale: C > 0, the size from which on a residual is an outlier, in the unit of the
         residuals; SciPy's `f_scale`. Not used by the linear loss.
 

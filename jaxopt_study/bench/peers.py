@@ -27,6 +27,22 @@ class Peer(NamedTuple):
     trials: Any
 
 
+class Ended(NamedTuple):
+    """How a peer's run to its own end went.
+
+    Attributes:
+      params: where it ended.
+      num_evals: evaluations of the residual, alone or with its Jacobian.
+      claims: whether it says that it converged.
+      reason: in its own words.
+    """
+
+    params: PyTree
+    num_evals: int
+    claims: bool
+    reason: str
+
+
 def installed(name: str) -> str | None:
     """The version of a package, None if it is not installed.
 
@@ -86,3 +102,71 @@ def scipy_levenberg_marquardt(
         return Peer(unravel(solution.x), solution.nfev)
 
     return solve
+
+
+def optimistix_to_the_end(
+    residual_fn: Callable[..., PyTree], args: tuple, tolerance: float = 1e-10, max_steps: int = 1000
+) -> Callable[[PyTree], Ended]:
+    """`optimistix.LevenbergMarquardt` from a start to its own end."""
+    import equinox
+    import optimistix
+
+    solver: Any = optimistix.LevenbergMarquardt(rtol=tolerance, atol=tolerance)
+
+    @equinox.filter_jit
+    def solve(params: PyTree, args: tuple) -> Any:
+        return optimistix.least_squares(
+            lambda p, a: residual_fn(p, *a), solver, params, args, max_steps=max_steps, throw=False
+        )
+
+    def run(params: PyTree) -> Ended:
+        solution = solve(params, args)
+        results: Any = optimistix.RESULTS
+        claims = bool(solution.result == results.successful)
+        reason = "successful" if claims else str(results[solution.result]).split(". ")[0]
+        return Ended(solution.value, int(solution.stats["num_steps"]), claims, reason)
+
+    return run
+
+
+def scipy_to_the_end(
+    residual_fn: Callable[..., PyTree],
+    args: tuple,
+    method: str,
+    tolerance: float = 1e-12,
+    max_steps: int = 1000,
+) -> Callable[[Any], Ended]:
+    """`scipy.optimize.least_squares` from a start to its own end, with the Jacobian given.
+
+    Variables are scaled as is the method's own default from SciPy 1.16 on: by the Jacobian's columns
+    for `"lm"`, as MINPACK does, and not at all for `"trf"`, which scaled does worse on the problems
+    of `robustness`. Parameters are one vector here.
+    """
+    from scipy.optimize import least_squares
+
+    @jax.jit
+    def residual(theta: Any) -> Any:
+        return ravel(residual_fn(theta, *args))[0]
+
+    jacobian = jax.jit(jax.jacfwd(residual))
+
+    def run(params: Any) -> Ended:
+        try:
+            with np.errstate(all="ignore"):  # far starts overflow, and it goes on
+                solution = least_squares(
+                    lambda theta: np.asarray(residual(theta)),
+                    np.asarray(params),
+                    jac=lambda theta: np.asarray(jacobian(theta)),
+                    method=method,
+                    x_scale="jac" if method == "lm" else 1.0,
+                    xtol=tolerance,
+                    ftol=tolerance,
+                    gtol=tolerance,
+                    max_nfev=max_steps,
+                )
+        except (ValueError, np.linalg.LinAlgError) as error:  # residuals or Jacobians that are not finite
+            return Ended(params, 0, False, str(error))
+        evals = int(solution.nfev) + int(solution.njev)
+        return Ended(solution.x, evals, bool(solution.success), solution.message)
+
+    return run

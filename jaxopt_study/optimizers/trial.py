@@ -232,9 +232,12 @@ def search(
         singular = jnp.where(first, trial.rank_deficient, state.flags[1])
         accepted = rule.is_decrease(trial.actual, at_rounding, margin)
         gain = rule.gain_ratio(trial.actual, trial.predicted)
+        # A gain made of rounding errors tells nothing: to follow it has been seen to lower λ to where
+        # steps overshoot, at a minimum with large residuals.
+        kept = accepted & at_rounding
         return _Search(
             trial.step,
-            follow(state.control, accepted, gain, trial.step_norm),
+            jnp.where(kept, state.control, follow(state.control, accepted, gain, trial.step_norm)),
             jnp.stack([trial.value, trial.actual, trial.predicted, trial.step_norm, state.control[0]]),
             state.trials + 1,
             jnp.stack([accepted, singular, at_rounding, trial.orthogonal]),

@@ -16,7 +16,9 @@ class Problem(NamedTuple):
       objective: `objective(params, *data)`, a scalar, or a `LeastSquares`.
       init: parameters to start from.
       data: further arguments of the objective, a tuple.
-      optimum: the parameters at the minimum.
+      optimum: the parameters at the minimum; None where they are not known, or not unique.
+      minima: values of the *objective* at its known local minima, some of them at infinity, in no
+        order. For a `LeastSquares` that is `½ Σ r²`: half of what the literature prints, `Σ r²`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -32,3 +34,4 @@ class Problem(NamedTuple):
     init: Any
     data: tuple
     optimum: Any
+    minima: tuple[float, ...] = ()

@@ -74,7 +74,7 @@ def _root(conditions: Callable[[Any], Any], found: Callable[[], tuple[Any, Any]]
     found, of_found = _closed(found)
 
     @jax.custom_jvp
-    def root(of_conditions: list[Array], of_found: list[Array]) -> Any:
+    def root(of_conditions: list[Any], of_found: list[Any]) -> Any:
         del of_conditions
         return found(of_found)
 
@@ -90,12 +90,12 @@ def _root(conditions: Callable[[Any], Any], found: Callable[[], tuple[Any, Any]]
     return root(of_conditions, of_found)
 
 
-def _closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list[Array]]:
+def _closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list[Any]]:
     """`fn` as a function of what it closes over, and that. (`jax.closure_convert` leaves integers inside.)"""
     jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*like)
     structure = jax.tree.structure(shapes)
 
-    def of_closure(closure: list[Array], *args: Any) -> Any:
+    def of_closure(closure: list[Any], *args: Any) -> Any:
         run = jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, closure))
         return jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 

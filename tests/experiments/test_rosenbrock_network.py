@@ -93,10 +93,7 @@ def test_the_summary_compares_start_by_start(small, load, recorded):
 def test_undamped_gauss_newton_says_that_the_curvature_is_singular(load, run):
     loaded, configs = load("rosenbrock_network_gauss_newton")
     outcome = run(loaded, configs["gauss_newton"])
-    # A start may be thrown so far that all units saturate: there the gradient is zero in earnest.
-    flat = outcome.status == Status.GRADIENT_CONVERGED
-    assert np.all(flat | (outcome.status == Status.RANK_DEFICIENT))
-    assert np.sum(flat) <= 3
+    assert np.all(outcome.status == Status.RANK_DEFICIENT)
     assert np.isfinite(outcome.value).all()
     assert np.isfinite(outcome.values["validation"]).all()
 

@@ -76,6 +76,10 @@ OPTIMIZERS = [
         1e-3,
         needs="residual_fn",
     ),
+    Entry("dogleg", jos.dogleg, 1.0, 1.0, needs="residual_fn"),
+    Entry(
+        "lm_geodesic", lambda d: jos.levenberg_marquardt(d, geodesic=True), 1e-3, 1e-3, needs="residual_fn"
+    ),
     Entry("lm_qr", lambda d: jos.levenberg_marquardt(d, solver="qr"), 1e-3, 1e-3, needs="residual_fn"),
     Entry(
         "lm_delayed",
