@@ -33,13 +33,16 @@ def table(fit: Any, level: float = 0.95) -> str:
     rows += _rows(fit, level)
     if not any(row[-1] for row in rows):
         rows = [row[:-1] for row in rows]
-    lines = [f"{fit.message} ({int(fit.num_steps)} steps)", "", *_aligned(rows)]
+    head, *body = _aligned(rows)
+    # Rules, not empty lines: a table stays one block where it is pasted.
+    rule = "─" * max(map(len, (head, *body)))
+    lines = [f"{fit.message} ({int(fit.num_steps)} steps)", rule, head, rule, *body, rule]
     if bool(fit.rank_deficient):
-        lines += ["", "the data do not determine all parameters: those with infinite errors are open"]
+        lines += ["the data do not determine the parameters with infinite errors"]
     related = _correlations(fit)
     if related:
-        lines += ["", "strong correlations", *related]
-    return "\n".join([*lines, "", *_summary(fit)])
+        lines += ["strong correlations", *related]
+    return "\n".join([*lines, *_summary(fit)])
 
 
 def _rows(fit: Any, level: float) -> list[list[str]]:
@@ -88,7 +91,7 @@ def _summary(fit: Any) -> list[str]:
     if missing:
         numbers[0] += f" ({missing} missing)"
     qualities = [
-        f"R² {float(fit.r_squared):.6g}",
+        f"R² {float(fit.r_squared):.5g}",
         f"AIC {float(fit.aic):.5g}",
         f"BIC {float(fit.bic):.5g}",
     ]
@@ -118,7 +121,7 @@ def _aligned(rows: list[list[str]]) -> list[str]:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    return [lines[0], "─" * max(map(len, lines)), *lines[1:]]
+    return lines
 
 
 def _decimals(value: float, error: float) -> int | None:
@@ -135,4 +138,4 @@ def _number(value: float, decimals: int | None) -> str:
 
 
 def _flat(tree: Any) -> np.ndarray:
-    return np.concatenate([np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(tree)])
+    return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(tree)])
