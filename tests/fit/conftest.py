@@ -44,7 +44,13 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+# Each is compiled for every kind of errors: two of them in the quick run.
+QUICK = ("enzyme", "peak")
+
+
+@pytest.fixture(
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def case(request):
     """`(model, start, x, y, scale)`, with errors of size `scale` in y."""
     model, truth, x, scale = CASES[request.param]

@@ -47,7 +47,13 @@ def test_jit_and_vmap_are_loops():
     for index, one in enumerate(loop):
         assert_alike(batch[index], one)
     assert np.all(batch.message == "converged: the value no longer falls by more than the tolerance ftol")
-    # What a batch answers is what its fits answer.
+
+
+@pytest.mark.slow
+def test_what_a_batch_answers_is_what_its_fits_answer():
+    y = many(3)
+    loop = [jos.curve_fit(decay, X, row, START) for row in y]
+    batch = jax.vmap(lambda row: jos.curve_fit(decay, X, row, START))(y)
     for ask in (
         lambda fit: fit.confidence_interval(0.9),
         lambda fit: fit.profile(0.9),
