@@ -4,6 +4,7 @@
 |--------------------------------------|----------------------------------------------------------|
 | minimize a function or a sum of squares | `minimize`, or `start`, `advance`, `finish` apart     |
 | fit residuals                        | `least_squares`, on a `LeastSquares` or a function       |
+| fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
@@ -14,6 +15,8 @@ and test problems in `jaxopt_study.models` and `jaxopt_study.problems`; studies 
 file in `jaxopt_study.study`.
 """
 
+from jaxopt_study.fit.curve_fit import curve_fit
+from jaxopt_study.fit.fit import Fit
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.adagrad import adagrad
 from jaxopt_study.optimizers.adam import adam
@@ -32,6 +35,7 @@ from jaxopt_study.version import __version__
 
 __all__ = [
     "Carry",
+    "Fit",
     "LeastSquares",
     "Result",
     "Status",
@@ -40,6 +44,7 @@ __all__ = [
     "adam",
     "advance",
     "chain",
+    "curve_fit",
     "dogleg",
     "finish",
     "gauss_newton",

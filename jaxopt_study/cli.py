@@ -1,15 +1,18 @@
-"""The command `jaxopt-study`: `run` a study from its TOML, `list` what there is to run.
+"""The command `jaxopt-study`: `run` a study from its TOML, `list` what there is to run, `fit` a CSV.
 
 Only words are parsed here; the work is in `jaxopt_study.study`, imported when it is needed, so
 that `--help` is quick and the mathematics needs none of the packages of a study.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
+from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
 
 NEEDED = ("matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxopt_study.study.protocol import StudyInputError
 
     try:
+        if known.command == "fit":
+            return _fit(known)
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
@@ -52,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jaxopt-study",
-        description="Run studies from their configuration files, and record what came out.",
+        description="Run studies from their configuration files, fit models to data; record what came out.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -78,7 +83,50 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(parser=run)
     show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
     show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
+    _add_fit(commands)
     return parser
+
+
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser(
+        "fit",
+        help="fit a model to a CSV: jaxopt-study fit DATA --model MODULE:FUNCTION ...",
+        description="Fit a function of (params, x) to two columns of a CSV, print the parameters with their\n"
+        "uncertainties, and record them with a picture.",
+        epilog="example:\n"
+        "  jaxopt-study fit puromycin.csv --model jaxopt_study.models.michaelis_menten:apply \\\n"
+        "      --x concentration --y rate --start 'vmax=200,k=0.1' --bounds 'k=0:'\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    fit.add_argument("data", metavar="DATA", type=Path, help="a CSV; its first row names the columns")
+    word = {"metavar": "COLUMN"}
+    fit.add_argument("--model", required=True, metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
+    fit.add_argument("--x", required=True, help="column of x", **word)
+    fit.add_argument("--y", required=True, help="column of y; an empty cell is a missing value", **word)
+    fit.add_argument("--start", required=True, metavar="NAME=NUMBER,...", help="first guesses, all of them")
+    fit.add_argument("--sigma", help="column of standard deviations of y", **word)
+    fit.add_argument("--absolute-sigma", action="store_true", help="sigma is known, not up to a factor only")
+    fit.add_argument("--bounds", metavar="NAME=LOWER:UPPER,...", help="a side may be empty")
+    losses = get_args(LossName)
+    fit.add_argument("--loss", default="linear", choices=losses, help="robust to outliers, if not linear")
+    fit.add_argument("--loss-scale", type=float, default=1.0, metavar="C", help="from here on an outlier (1)")
+    fit.add_argument("--level", type=float, default=0.95, help="of confidence (0.95)")
+    fit.add_argument("--dtype", default="float64", choices=["float32", "float64"])
+    fit.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
+    fit.add_argument("--no-plots", dest="plots", action="store_false", help="draw no picture")
+    fit.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+
+
+def _fit(known: argparse.Namespace) -> int:
+    from jaxopt_study.study.fit_file import FitRequest, fit_file
+
+    fields = [field.name for field in dataclasses.fields(FitRequest)]
+    request = FitRequest(**{name: getattr(known, name) for name in fields})
+    report = fit_file(request, known.out, quiet=known.quiet, plots=known.plots)
+    if known.quiet:
+        print(report.folder)
+    return 0
 
 
 def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:

@@ -1,0 +1,142 @@
+"""Bad input to a fit, said in one line that names the argument, before anything is traced."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_study.pytree import params_dtype
+from jaxopt_study.types import PyTree
+
+
+def check_x(x: PyTree) -> PyTree:
+    """x with arrays for leaves.
+
+    Raises:
+      TypeError: for a list of numbers, which is a pytree of scalars and hardly meant.
+    """
+    if isinstance(x, list | tuple) and x and all(isinstance(item, int | float) for item in x):
+        raise TypeError(f"x: a {type(x).__name__} of numbers is a pytree of scalars; make it one array")
+    return jax.tree.map(jnp.asarray, x)
+
+
+def check_y(y: Any, params: PyTree) -> Array:
+    """y as a real float array.
+
+    Raises:
+      TypeError: if it is complex or no array.
+      ValueError: if every value is missing.
+    """
+    if not isinstance(y, jax.Array):
+        y = np.asarray(y)
+        if y.dtype.kind not in "biufc" and not jnp.issubdtype(y.dtype, jnp.floating):  # bfloat16 is of kind V
+            raise TypeError(f"y: expected numbers, got dtype {y.dtype}")
+    y = jnp.asarray(y)
+    if jnp.issubdtype(y.dtype, jnp.complexfloating):
+        raise TypeError(f"y: expected real numbers, got dtype {y.dtype}; give real and imaginary part")
+    if not jnp.issubdtype(y.dtype, jnp.floating):
+        y = y.astype(params_dtype(params))
+    if is_concrete(y) and np.all(np.isnan(y)):
+        raise ValueError("y: there is no value that is not missing (NaN)")
+    return y
+
+
+def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Array) -> None:
+    """Check, without computing it, that `model_fn(params, x)` is like y.
+
+    Raises:
+      TypeError: if it is no function, or does not return one real array.
+      ValueError: if its shape is another.
+    """
+    if not callable(model_fn):
+        raise TypeError(f"model_fn: expected a function of (params, x), got {type(model_fn).__name__}")
+    out = jax.eval_shape(model_fn, params, x)
+    if not isinstance(out, jax.ShapeDtypeStruct):
+        raise TypeError(f"model_fn: expected one array from model_fn(params, x), got a {type(out).__name__}")
+    if out.shape != y.shape:
+        raise ValueError(f"model_fn: returns shape {out.shape} where y has shape {y.shape}")
+    if jnp.issubdtype(out.dtype, jnp.complexfloating):
+        raise TypeError(f"model_fn: expected real numbers, got dtype {out.dtype}")
+
+
+def check_sigma(sigma: Any, y: Array, pointwise: bool) -> Array | None:
+    """sigma in the shape of y, or as a covariance.
+
+    Raises:
+      ValueError: if its shape is neither, a standard deviation of a present point is not positive and
+        finite, or a covariance is not symmetric and positive definite, or comes with `pointwise`.
+    """
+    if sigma is None:
+        return None
+    sigma = jnp.asarray(sigma, y.dtype)
+    present = ~np.isnan(y) if is_concrete(y) else np.ones(y.shape, bool)
+    if _broadcasts(sigma.shape, y.shape):
+        sigma = jnp.broadcast_to(sigma, y.shape)
+        if is_concrete(sigma, y):
+            given = np.asarray(sigma)[present]
+            bad = given[~((given > 0) & np.isfinite(given))]
+            if bad.size:
+                raise ValueError(f"sigma: expected positive standard deviations, got {bad[0]}")
+        return sigma
+    if sigma.shape != (y.size, y.size):
+        raise ValueError(
+            f"sigma: expected standard deviations that broadcast to the shape {y.shape} of y, or a "
+            f"covariance of shape {(y.size, y.size)}, got shape {sigma.shape}"
+        )
+    if pointwise:
+        raise ValueError("pointwise: a covariance in sigma makes every residual use every point")
+    if is_concrete(sigma, y):
+        keep = present.ravel()
+        matrix = np.asarray(sigma)[np.ix_(keep, keep)]
+        size = np.sqrt(np.abs(np.diagonal(matrix)))
+        tolerance = 100 * np.finfo(matrix.dtype).eps * np.outer(size, size)
+        if not np.all(np.abs(matrix - matrix.T) <= tolerance):  # NaN is not symmetric either
+            raise ValueError("sigma: the covariance is not symmetric")
+        try:
+            np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            raise ValueError("sigma: the covariance is not positive definite") from None
+    return sigma
+
+
+def check_weights(weights: Any, y: Array) -> Array | None:
+    """weights in the shape of y.
+
+    Raises:
+      ValueError: if they do not fit, or one of a present point is negative or not finite.
+    """
+    if weights is None:
+        return None
+    weights = jnp.asarray(weights, y.dtype)
+    if not _broadcasts(weights.shape, y.shape):
+        raise ValueError(f"weights: shape {weights.shape} does not broadcast to the shape {y.shape} of y")
+    weights = jnp.broadcast_to(weights, y.shape)
+    if is_concrete(weights, y):
+        given = np.asarray(weights)[~np.isnan(y)]
+        bad = given[~((given >= 0) & np.isfinite(given))]
+        if bad.size:
+            raise ValueError(f"weights: expected numbers >= 0, got {bad[0]}")
+        if not np.any(given > 0):
+            raise ValueError("weights: no point that is not missing has a weight above 0")
+    return weights
+
+
+def check_level(level: Any) -> None:
+    """Raise a `ValueError` unless a level of confidence is within (0, 1)."""
+    if is_concrete(level) and not 0 < float(level) < 1:
+        raise ValueError(f"level: expected a probability within (0, 1), got {level}")
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether values are numbers, not traced."""
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False

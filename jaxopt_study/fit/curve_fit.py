@@ -1,0 +1,177 @@
+"""`curve_fit`: a model fitted to data, with its uncertainties."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxopt_study.bounds import check_bounds
+from jaxopt_study.fit import uncertainty
+from jaxopt_study.fit.answers import at_solution
+from jaxopt_study.fit.check_input import check_model, check_sigma, check_weights, check_x, check_y
+from jaxopt_study.fit.curve import Curve
+from jaxopt_study.fit.fit import Fit
+from jaxopt_study.pytree import check_real, ravel, traceable
+from jaxopt_study.solvers.least_squares import least_squares
+from jaxopt_study.types import PyTree
+
+
+def curve_fit(
+    model_fn: Callable[..., Any],
+    x: PyTree,
+    y: Any,
+    params: PyTree,
+    *,
+    sigma: Any = None,
+    absolute_sigma: bool = False,
+    weights: Any = None,
+    bounds: Any = None,
+    loss: Any = "linear",
+    loss_scale: ArrayLike = 1.0,
+    pointwise: bool = False,
+    optimizer: optax.GradientTransformation | None = None,
+    max_steps: ArrayLike = 1000,
+    ftol: ArrayLike | None = None,
+    xtol: ArrayLike | None = None,
+    gtol: ArrayLike | None = None,
+) -> Fit:
+    """Fit `y ≈ model_fn(params, x)` and say how well the parameters are known.
+
+    Minimizes `½ Σ C² ρ(rᵢ²/C²)`, `rᵢ = (model_fn(params, x)ᵢ - yᵢ) / sigmaᵢ`: half the sum of squares
+    for the linear loss. Works under `jit`, and under `vmap` over y, x, sigma and starts; data may change
+    without compiling anything again, a plain `model_fn` is compiled for once per function object.
+
+    Parameters that belong together, or are fixed, need no language of their own: the model is
+    a function of any pytree. Tie two by using one number in two places, write what is fixed into the
+    model or into x, transform what has to be positive; or fix an element by equal bounds.
+
+    Args:
+      model_fn: `model_fn(params, x)` returns an array like y; a plain function or a callable pytree.
+      x: an array, or any pytree of arrays.
+      y: real array of any shape; NaN is missing.
+      params: where to start, a pytree of real float arrays or numbers.
+      sigma: standard deviations of the errors, broadcast to y, in the unit of y; or their
+        covariance, `(y.size, y.size)`, for y raveled. 1 if not given.
+      absolute_sigma: whether sigma is known as it is. If not, only its ratios count, and a common
+        factor is estimated from the residuals.
+      weights: instead of sigma, what the *squared* residuals are multiplied with; broadcast to y. A point
+        with weight 0 counts as missing.
+      bounds: `(lower, upper)`, each a number, a pytree like params or a prefix of it.
+      loss: `"linear"`, `"huber"`, `"soft_l1"`, `"cauchy"`, `"arctan"`, `"tukey"`, or a function ρ(z).
+      loss_scale: C, from which size on a residual, in units of sigma, is an outlier.
+      pointwise: promise that a row of y uses only that row of every array in x; makes the Jacobian of
+        models with many parameters cheaper.
+      optimizer: see `least_squares`.
+      max_steps, ftol, xtol, gtol: see `minimize`.
+
+    Returns:
+      A `Fit`. Covariances come from the SVD of the scaled Jacobian, times s²; with a robust loss
+      they are Huber's, see `uncertainty.noise`.
+
+    Raises:
+      TypeError: if an argument is of the wrong kind, or a parameter is no real float.
+      ValueError: if shapes do not fit, sigma is not positive or no covariance, a weight is negative,
+        sigma and weights are both given, all of y is missing; see also `least_squares`.
+
+    Example:
+      >>> import jaxopt_study as jos
+      >>> def decay(params, t):
+      ...     return params["a"] * jnp.exp(-params["k"] * t)
+      >>> t = jnp.linspace(0.0, 4.0, 9)
+      >>> noise = jnp.array([1.0, -2.0, 1.5, 0.5, -1.0, 0.0, 1.0, -0.5, -1.0])
+      >>> y = decay({"a": 3.0, "k": 0.5}, t) + 0.02 * noise
+      >>> fit = jos.curve_fit(decay, t, y, {"a": 1.0, "k": 1.0})
+      >>> print(f"{fit.params['k']:.3f} ± {fit.stderr['k']:.3f}")
+      0.502 ± 0.006
+
+      Two curves with a common rate, and an offset that is fixed:
+
+      >>> def both(params, t):
+      ...     return jnp.stack([decay({"a": a, "k": params["k"]}, t) + 0.1 for a in params["a"]])
+      >>> two = jnp.stack([y, 2.0 * y]) + 0.1
+      >>> fit = jos.curve_fit(both, t, two, {"a": jnp.ones(2), "k": 1.0})
+      >>> print(jnp.round(fit.params["a"], 1), f"{fit.params['k']:.3f}")
+      [3. 6.] 0.502
+    """
+    params = jax.tree.map(_float, params)
+    params = check_real("params", params)
+    x = check_x(x)
+    y = check_y(y, params)
+    check_model(model_fn, params, x, y)
+    if sigma is not None and weights is not None:
+        raise ValueError("sigma, weights: give one of them, not both")
+    weights = check_weights(weights, y)
+    if weights is not None:
+        y = jnp.where(weights > 0, y, jnp.nan)
+    curve = Curve(
+        model=traceable(model_fn),
+        x=x,
+        y=y,
+        sigma=check_sigma(sigma, y, pointwise),
+        weights=weights,
+        bounds=check_bounds(bounds, params),
+        loss_scale=loss_scale,
+        loss=loss,
+        absolute_sigma=bool(absolute_sigma),
+        pointwise=bool(pointwise),
+    )
+    result = least_squares(
+        curve.objective,
+        params,
+        curve.args,
+        optimizer=optimizer,
+        bounds=curve.bounds,
+        max_steps=max_steps,
+        ftol=ftol,
+        xtol=xtol,
+        gtol=gtol,
+    )
+    return measure(curve, result.params, result.value, result.status, result.num_steps, result.num_evals)
+
+
+def _float(leaf: Any) -> Any:
+    """A Python float as an array; all else as it is."""
+    return jnp.asarray(leaf) if isinstance(leaf, float) else leaf
+
+
+@jax.jit
+def measure(curve: Any, params: PyTree, cost: Any, status: Any, num_steps: Any, num_evals: Any) -> Fit:
+    """The `Fit` at a solution."""
+    _, unravel = ravel(params)
+    residuals, found, of_noise, at_bound = at_solution(curve, params, cost)
+    points = jnp.sum(curve.present, dtype=jnp.int32)
+    matrix = uncertainty.covariance(found, of_noise)
+    free = jnp.sum(at_bound == 0, dtype=jnp.int32)
+    missing = ~curve.present
+    return Fit(
+        params=params,
+        stderr=unravel(uncertainty.standard_errors(matrix)),
+        covariance=matrix,
+        residuals=jnp.where(missing, jnp.nan, residuals.reshape(curve.y.shape)),
+        cost=cost,
+        dispersion=of_noise.dispersion,
+        dof=points - found.rank,
+        num_points=points,
+        rank=found.rank,
+        rank_deficient=found.rank < free,
+        at_bound=_like(params, at_bound),
+        status=status,
+        num_steps=num_steps,
+        num_evals=num_evals,
+        curve=curve,
+    )
+
+
+def _like(params: PyTree, flat: Array) -> PyTree:
+    """A raveled vector of another dtype as a pytree like `params`."""
+    leaves, tree = jax.tree.flatten(params)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    parts = jnp.split(flat, ends)
+    return jax.tree.unflatten(
+        tree, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    )

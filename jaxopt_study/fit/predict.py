@@ -1,0 +1,61 @@
+"""What a fitted model predicts, and how well it knows it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxopt_study.fit.curve import Curve
+from jaxopt_study.fit.uncertainty import Information, Noise, variance_along
+from jaxopt_study.pytree import ravel
+from jaxopt_study.types import Bool, PyTree
+
+
+def variance_of_prediction(
+    curve: Curve,
+    params: PyTree,
+    held: Bool[Array, " params"],
+    found: Information,
+    of_noise: Noise,
+    x: PyTree,
+) -> tuple[Array, Array]:
+    """The model at x, and the variance that the uncertainty of the parameters gives it.
+
+    The delta method: `gᵀ C g` with g the gradient of the model with respect to the parameters.
+    Both in the shape of the model's value.
+    """
+    theta, unravel = ravel(params)
+
+    def model(theta: Array) -> Array:
+        return curve.model(unravel(theta), x)
+
+    basis = jnp.eye(theta.size, dtype=theta.dtype)
+    y, columns = jax.vmap(lambda d: jax.jvp(model, (theta,), (d,)), out_axes=(None, 0))(basis)
+    directions = jnp.where(held[:, None], 0.0, columns.reshape(theta.size, -1)).T
+    return y, variance_along(found, of_noise, directions.astype(theta.dtype)).reshape(y.shape)
+
+
+def check_kind(kind: str, curve: Curve, sigma: ArrayLike | None) -> None:
+    """Check that a prediction band can be had.
+
+    Raises:
+      ValueError: if `kind` is unknown; for a prediction band: if the size of a new error is not
+        known, because the fit had a sigma or weights and none is given here, or because a robust
+        loss makes no statement about it.
+    """
+    if kind not in ("confidence", "prediction"):
+        raise ValueError(f"kind: expected 'confidence' or 'prediction', got {kind!r}")
+    if kind == "prediction":
+        if curve.loss != "linear":
+            raise ValueError("kind: a prediction band needs normal errors; a robust loss assumes none")
+        if sigma is None and (curve.sigma is not None or curve.weights is not None):
+            raise ValueError("sigma: a prediction band of a weighted fit needs that of the new points")
+
+
+def variance_of_noise(of_noise: Noise, sigma: ArrayLike | None, y: Array) -> Any:
+    """The variance of a new observation about the model: `s² sigma²`, in a shape that goes with y."""
+    if sigma is None:
+        return of_noise.dispersion
+    return of_noise.dispersion * jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape) ** 2

@@ -1,0 +1,382 @@
+"""`jaxopt-study fit`: a model fitted to two columns of a CSV, and the record of it.
+
+What is read and checked here is what a person wrote; the fit is `jaxopt_study.curve_fit`, the
+files are written by `record`.
+"""
+
+import csv
+import dataclasses
+import datetime
+import importlib
+import importlib.util
+import inspect
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxopt_study as jos
+from jaxopt_study.study import record
+from jaxopt_study.study.environment import describe_environment
+from jaxopt_study.study.protocol import StudyInputError
+from jaxopt_study.version import __version__
+
+EXAMPLE = "jaxopt_study.models.michaelis_menten:apply"
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRequest:
+    """What a person asked for, in the words of the command line.
+
+    Attributes:
+      data: the CSV; its first row names the columns.
+      model: `MODULE:FUNCTION` or `FILE.py:FUNCTION`, a function of (params, x).
+      x, y, sigma: names of columns; no sigma is None. An empty cell of y is missing.
+      start: `'Vm=100,K=0.1'`, every parameter with its first guess.
+      bounds: `'K=0:1,Vm=0:'`, an empty side is no bound.
+      loss, loss_scale: as in `curve_fit`.
+      absolute_sigma: as in `curve_fit`.
+      level: of the intervals and the band.
+      dtype: precision of everything.
+    """
+
+    data: Path
+    model: str
+    x: str
+    y: str
+    start: str
+    sigma: str | None = None
+    bounds: str | None = None
+    loss: str = "linear"
+    loss_scale: float = 1.0
+    absolute_sigma: bool = False
+    level: float = 0.95
+    dtype: str = "float64"
+
+
+@dataclasses.dataclass(frozen=True)
+class FitReport:
+    """What a fit left behind: its record's folder, the fit, the picture or None."""
+
+    folder: Path
+    fit: Any
+    picture: Path | None
+
+
+def fit_file(
+    request: FitRequest, out_root: Path | str, *, quiet: bool = False, plots: bool = True
+) -> FitReport:
+    """Fit a model to a CSV, print the table and write the record.
+
+    Nothing is written until the fit has been made.
+
+    Args:
+      request: what to fit.
+      out_root: where the record's folder is made.
+      quiet: print no table.
+      plots: draw the picture.
+
+    Returns:
+      A `FitReport`.
+
+    Raises:
+      StudyInputError: for bad input, in one line.
+    """
+    out_root = Path(out_root)
+    record.check_writable(out_root)
+    if not 0 < request.level < 1:
+        raise StudyInputError(f"--level: expected a probability within (0, 1), got {request.level}")
+    with jax.enable_x64(request.dtype == "float64"):
+        model = load_model(request.model)
+        start = parse_start(request.start)
+        bounds = parse_bounds(request.bounds, start)
+        names = [request.x, request.y, *([request.sigma] if request.sigma else [])]
+        x, y, *rest = read_columns(request.data, names, missing=(request.y,))
+        sigma = rest[0] if rest else None
+        before = time.perf_counter()
+        fit = _fit(request, model, x, y, sigma, start, bounds)
+        seconds = time.perf_counter() - before
+        profile = fit.profile(request.level)
+        folder = record.new_folder(out_root, "fit")
+        _write_inputs(folder, request)
+        record.write_result(folder, _result(request, fit, profile, seconds))
+        text = f"{fit}\n"
+        record.atomic_write(folder / "table.txt", lambda file: file.write(text.encode()))
+        picture = None
+        if plots and np.ndim(x) == 1:
+            title = f"{request.model.rpartition(':')[0].rpartition('.')[2]}: {request.y} against {request.x}"
+            kind = {"level": request.level, "xlabel": request.x, "ylabel": request.y, "title": title}
+            picture = record.write_picture(folder, "fit", fit.plot(**kind))
+    if not quiet:
+        print(text)
+        print(f"record: {folder}", flush=True)
+        if picture is not None:
+            print(f"picture: {picture}", flush=True)
+    return FitReport(folder, fit, picture)
+
+
+def load_model(words: str) -> Callable[..., Any]:
+    """The function that `MODULE:FUNCTION` or `FILE.py:FUNCTION` names.
+
+    Modules are looked for on the path and in the working folder.
+
+    Raises:
+      StudyInputError: it is not written so, there is none, or it cannot be imported.
+    """
+    where, colon, name = words.rpartition(":")
+    if not colon or not where or not name:
+        raise StudyInputError(f"--model: expected MODULE:FUNCTION, as {EXAMPLE}, got {words!r}")
+    module = _load_file(Path(where)) if where.endswith(".py") else _import(where)
+    function = getattr(module, name, None)
+    if function is None:
+        there = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
+        raise StudyInputError(f"--model: {where} has no {name!r}; there are: {', '.join(there) or 'none'}")
+    if not callable(function):
+        raise StudyInputError(f"--model: {words} is not a function")
+    return function
+
+
+def _import(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise StudyInputError(f"--model: no module {error.name!r}, on the path or in {here}") from None
+        raise
+    except (TypeError, ValueError):  # "..x", ""
+        raise StudyInputError(f"--model: {name!r} is not the name of a module") from None
+    finally:
+        sys.path.remove(here)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise StudyInputError(f"--model: {path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise StudyInputError(f"--model: {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parse_start(words: str) -> dict[str, float]:
+    """Parameters from `'Vm=100,K=0.1'`.
+
+    >>> parse_start("Vm=100, K=0.1")
+    {'Vm': 100.0, 'K': 0.1}
+
+    Raises:
+      StudyInputError: a part is not `NAME=NUMBER`, or a name comes twice.
+    """
+    start: dict[str, float] = {}
+    for name, value in _pairs("--start", words):
+        if name in start:
+            raise StudyInputError(f"--start: {name!r} comes twice")
+        start[name] = _number(value, f"--start: {name}")
+    return start
+
+
+def parse_bounds(words: str | None, start: Mapping[str, float]) -> Any:
+    """Bounds from `'K=0:1,Vm=0:'`: `(lower, upper)`, infinite where nothing is given.
+
+    >>> parse_bounds("K=0:1", {"Vm": 100.0, "K": 0.1})
+    ({'Vm': -inf, 'K': 0.0}, {'Vm': inf, 'K': 1.0})
+
+    Raises:
+      StudyInputError: a part is not `NAME=LOWER:UPPER`, of a parameter that `start` has and within
+        which it starts.
+    """
+    if not words:
+        return None
+    lower, upper = dict.fromkeys(start, -np.inf), dict.fromkeys(start, np.inf)
+    for name, value in _pairs("--bounds", words):
+        where = f"--bounds: {name}"
+        if name not in start:
+            raise StudyInputError(f"{where}: no such parameter in --start; there are: {', '.join(start)}")
+        low, colon, high = value.partition(":")
+        if not colon:
+            raise StudyInputError(f"{where}: expected LOWER:UPPER, got {value!r}")
+        lower[name] = _number(low, where) if low.strip() else -np.inf
+        upper[name] = _number(high, where) if high.strip() else np.inf
+        if not lower[name] <= start[name] <= upper[name]:
+            raise StudyInputError(f"{where}: starts at {start[name]:g}, outside of {value}")
+    return lower, upper
+
+
+def _pairs(flag: str, words: str) -> list[tuple[str, str]]:
+    pairs = []
+    for part in words.split(","):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise StudyInputError(f"{flag}: expected NAME=VALUE, separated by commas, got {part.strip()!r}")
+        pairs.append((name.strip(), value.strip()))
+    return pairs
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise StudyInputError(f"{where}: expected a number, got {text!r}") from None
+    if not np.isfinite(value):
+        raise StudyInputError(f"{where}: expected a finite number, got {text!r}")
+    return value
+
+
+def read_columns(path: Path, names: Sequence[str], missing: Sequence[str] = ()) -> list[np.ndarray]:
+    """Columns of a CSV as arrays.
+
+    Args:
+      path: the file; its first row names the columns.
+      names: the columns to read.
+      missing: those in which an empty cell, or `NaN`, is a missing value.
+
+    Raises:
+      StudyInputError: the file or a column is not there, or a cell is not a finite number.
+    """
+    rows: list[list[float]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            there = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = there
+            for name in names:
+                if name not in there:
+                    raise StudyInputError(f'{path}: no column "{name}"; there are: {", ".join(there)}')
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                rows.append([_cell(row[name], name, where, name in missing) for name in names])
+    except FileNotFoundError:
+        raise StudyInputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise StudyInputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StudyInputError(f"{path}: not a CSV: {error}") from None
+    if not rows:
+        raise StudyInputError(f"{path}: there are no rows below the names of the columns")
+    return list(np.array(rows).T)
+
+
+def _cell(text: str | None, column: str, where: str, may_miss: bool) -> float:
+    word = (text or "").strip()
+    if may_miss and word.lower() in ("", "nan", "na"):
+        return np.nan
+    try:
+        value = float(word)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise StudyInputError(f'{where}: column "{column}": expected a number, got "{word}"')
+    return value
+
+
+def _fit(
+    request: FitRequest, model: Any, x: Any, y: Any, sigma: Any, start: Mapping[str, float], bounds: Any
+) -> Any:
+    params = {name: jax.numpy.asarray(value, request.dtype) for name, value in start.items()}
+    data = [None if column is None else column.astype(request.dtype) for column in (x, y, sigma)]
+    # What the person's own function says of wrong names is a KeyError; of a wrong signature, a TypeError.
+    try:
+        jax.eval_shape(model, params, data[0])
+    except KeyError as error:
+        raise StudyInputError(
+            f"--start: {request.model} asks for a parameter {error}; --start has: {', '.join(start)}"
+        ) from None
+    except TypeError as error:
+        raise StudyInputError(f"--model: {request.model}(params, x) fails: {error}") from None
+    _check_all_used(request, model, params, data[0])
+    try:
+        return jos.curve_fit(
+            model,
+            data[0],
+            data[1],
+            params,
+            sigma=data[2],
+            absolute_sigma=request.absolute_sigma,
+            bounds=bounds,
+            loss=request.loss,
+            loss_scale=request.loss_scale,
+        )
+    except (TypeError, ValueError) as error:
+        raise StudyInputError(f"{request.data}: {error}") from None
+
+
+def _check_all_used(request: FitRequest, model: Any, params: Mapping[str, Any], x: Any) -> None:
+    """Refuse a name in --start that the model never looks at: it is a misspelling."""
+    program = jax.make_jaxpr(model)(dict(params), x).jaxpr
+    # Literals have no hash; variables are compared by identity.
+    read = {id(one) for equation in program.eqns for one in equation.invars} | set(map(id, program.outvars))
+    surplus = [name for name, one in zip(sorted(params), program.invars, strict=False) if id(one) not in read]
+    if surplus:
+        raise StudyInputError(f"--start: {request.model} does not use {', '.join(map(repr, surplus))}")
+
+
+def _write_inputs(folder: Path, request: FitRequest) -> None:
+    """Write `fit.toml`: what was asked for, and the command that repeats it."""
+    import shlex
+
+    import tomli_w
+
+    fields = {
+        field.name: getattr(request, field.name)
+        for field in dataclasses.fields(request)
+        if getattr(request, field.name) is not None
+    }
+    fields["data"] = str(request.data)
+    words = ["jaxopt-study", "fit", str(request.data)]
+    for name, value in fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name != "data" and value is not False:
+            words += [flag] if value is True else [flag, str(value)]
+    head = (
+        f"# Written by jaxopt_study {__version__}, every field as it was run, in {Path.cwd()}.\n"
+        f"# To repeat the fit there: {shlex.join(words)}\n\n"
+    )
+    text = head + tomli_w.dumps({"fit": fields})
+    record.atomic_write(folder / "fit.toml", lambda file: file.write(text.encode()))
+
+
+def _result(request: FitRequest, fit: Any, profile: Any, seconds: float) -> dict[str, Any]:
+    interval = fit.confidence_interval(request.level)
+    parameters = {
+        name: {
+            "value": fit.params[name],
+            "stderr": fit.stderr[name],
+            "interval": [interval[0][name], interval[1][name]],
+            "profile_interval": [profile[0][name], profile[1][name]],
+            "at_bound": fit.at_bound[name],
+        }
+        for name in fit.params
+    }
+    return {
+        "model": request.model,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "environment": describe_environment(request.data.resolve()),
+        "status": record.status_names(fit.status).item(),
+        "message": fit.message,
+        "num_steps": fit.num_steps,
+        "parameters": parameters,
+        "order": sorted(fit.params),
+        "covariance": fit.covariance,
+        "level": request.level,
+        "cost": fit.cost,
+        "points": fit.num_points,
+        "dof": fit.dof,
+        "rank_deficient": fit.rank_deficient,
+        "reduced_chi2": fit.reduced_chi2,
+        "r_squared": fit.r_squared,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "residuals": fit.residuals,
+        "seconds": seconds,
+        "dtype": request.dtype,
+    }

@@ -1,0 +1,87 @@
+"""Bad input is refused before anything is traced, in one line that names the argument."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_study as jos
+
+X = np.arange(5.0)
+Y = 1.0 + 2.0 * X
+START = {"a": 0.0, "b": 1.0}
+
+
+def line(params, x):
+    return params["a"] + params["b"] * x
+
+
+NOT_SYMMETRIC = np.eye(5) + np.triu(np.ones((5, 5)), 1) * 0.1
+CASES = {
+    "model of another shape": (
+        ValueError,
+        r"^model_fn: returns shape \(\) where y",
+        {"model_fn": lambda p, x: p["a"]},
+    ),
+    "model of two arrays": (TypeError, "^model_fn: expected one array", {"model_fn": lambda p, x: (x, x)}),
+    "complex model": (TypeError, "^model_fn: expected real", {"model_fn": lambda p, x: p["a"] + 1j * x}),
+    "x and y differ": (ValueError, r"^model_fn: returns shape \(5,\)", {"y": Y[:4]}),
+    "x a list": (TypeError, "^x: a list of numbers", {"x": [0.0, 1.0]}),
+    "complex y": (TypeError, "^y: expected real", {"y": Y + 1j}),
+    "y of words": (TypeError, "^y: expected numbers, got dtype", {"y": ["a", "b"]}),
+    "all missing": (ValueError, "^y: there is no value", {"y": np.full(5, np.nan)}),
+    "whole parameters": (TypeError, r"^params\['a'\]: expected a real float", {"params": {"a": 1, "b": 1.0}}),
+    "no parameters": (ValueError, "^params: the pytree has no leaves", {"params": {}}),
+    "sigma too long": (ValueError, r"^sigma: expected standard .* \(5,\)", {"sigma": np.ones(4)}),
+    "sigma zero": (
+        ValueError,
+        "^sigma: exp.* got 0.0",
+        {"sigma": np.array([1.0, 0, 1, 1, 9])},
+    ),
+    "sigma NaN": (ValueError, "^sigma: expected positive .* got nan", {"sigma": np.nan}),
+    "sigma infinite": (ValueError, "^sigma: expected positive .* got inf", {"sigma": np.inf}),
+    "not symmetric": (ValueError, "^sigma: the covariance is not symmetric", {"sigma": NOT_SYMMETRIC}),
+    "not positive": (ValueError, "^sigma: the covariance is not pos", {"sigma": np.ones((5, 5))}),
+    "weights too long": (ValueError, r"^weights: shape \(4,\)", {"weights": np.ones(4)}),
+    "weights below 0": (ValueError, "^weights: expected numbers >= 0", {"weights": -np.ones(5)}),
+    "weights all 0": (ValueError, "^weights: no point", {"weights": 0.0}),
+    "both": (ValueError, "^sigma, weights: give one", {"sigma": 1.0, "weights": 1.0}),
+    "pointwise": (ValueError, "^pointwise: a covariance", {"sigma": np.eye(5), "pointwise": True}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_refused_in_one_line(name):
+    kind, says, changes = CASES[name]
+    arguments = {"model_fn": line, "x": X, "y": Y, "params": START, **changes}
+    with pytest.raises(kind, match=says) as caught:
+        jos.curve_fit(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_traced_is_not_looked_at():
+    """A covariance that is none ends as a start that is not finite."""
+    fit = jax.jit(lambda sigma: jos.curve_fit(line, X, Y, START, sigma=sigma))(jnp.ones((5, 5)))
+    assert fit.status == jos.Status.NON_FINITE_START
+
+
+@pytest.fixture(scope="module")
+def fit():
+    with jax.enable_x64(True):
+        return jos.curve_fit(line, X, Y + 0.1 * np.cos(X), START, sigma=0.1)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, -0.5])
+def test_a_level_is_a_probability(fit, level):
+    for ask in (fit.profile, fit.confidence_interval, lambda level: fit.predict(X, level)):
+        with pytest.raises(ValueError, match=r"^level: expected a probability"):
+            ask(level)
+
+
+def test_bands_that_cannot_be_had(fit):
+    with pytest.raises(ValueError, match=r"^sigma: a prediction band of a weighted fit"):
+        fit.predict(X, 0.95, kind="prediction")
+    with pytest.raises(ValueError, match=r"^kind: expected"):
+        fit.predict(X, 0.95, kind="tolerance")
+    low, high = fit.predict(X, 0.95, kind="prediction", sigma=0.1)[1:]
+    assert np.all(high > low)
