@@ -15,6 +15,8 @@ from jax.tree_util import Partial
 
 from jaxopt_study.types import Float, PyTree, Shaped
 
+SHORT = 4096  # elements: of longer vectors, a copy side by side costs more than another pass
+
 
 def traceable(tree: Any) -> Any:
     """Turn every plain function in a pytree into a `jax.tree_util.Partial` of no arguments.
@@ -74,7 +76,7 @@ def norms(*vectors: Float[Array, " n"]) -> Float[Array, " vectors"]:
     >>> print(norms(jnp.array([3.0, 4.0]), jnp.zeros(2)))
     [5. 0.]
     """
-    if len(vectors) > 1 and vectors[0].size > 4096:  # a copy of them would cost more than another pass
+    if len(vectors) > 1 and vectors[0].size > SHORT:
         return jnp.concatenate([norms(vector) for vector in vectors])
     rows = jnp.stack(vectors)
     if jnp.finfo(rows.dtype).maxexp >= 1024:
