@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box, held
-from jaxopt_study.derivatives import residual_and_jacobian
+from jaxopt_study.derivatives import gram_and_gradient, residual_and_jacobian
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves
 from jaxopt_study.types import Bool, Float, JacobianMode, PyTree
@@ -133,8 +133,12 @@ def linearize(
         # Squares would overflow, see `pytree.norms`.
         unit = _scale(jnp.max(jnp.abs(jacobian_t), axis=1, initial=0.0))
         jacobian_t = jacobian_t / unit[:, None]
-    product = jacobian_t @ jacobian_t.T if gram else None
-    squares = jnp.sum(jacobian_t**2, axis=1) if product is None else jnp.diagonal(product)
+    if gram:
+        product, slope = gram_and_gradient(jacobian_t, residual)
+        squares = jnp.diagonal(product)
+    else:
+        product, slope = None, jacobian_t @ residual
+        squares = jnp.sum(jacobian_t**2, axis=1)
     columns = unit * jnp.sqrt(squares)
     largest = jnp.maximum(columns, largest_norms)
     to_scaled = unit / _scale(largest)
@@ -145,7 +149,7 @@ def linearize(
         residual,
         columns,
         largest,
-        to_scaled * (jacobian_t @ residual),
+        to_scaled * slope,
         box,
         jacobian_t=jacobian_t,
         to_scaled=to_scaled,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_study.types import Float, LossName
@@ -59,10 +60,19 @@ _NAMED: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def check_loss(loss: Any) -> None:
-    """Raise a `ValueError` unless `loss` is a name that this file knows, or a function."""
+def check_loss(loss: Any, scale: Any = 1.0) -> None:
+    """Check a loss and its scale; a scale that is traced is not checked.
+
+    Raises:
+      ValueError: if the loss is neither a name that this file knows nor a function, or the scale no
+        positive number.
+    """
     if not callable(loss) and loss not in get_args(LossName):
         raise ValueError(f"loss: expected one of {get_args(LossName)} or a function of z, got {loss!r}")
+    if isinstance(scale, jax.core.Tracer):
+        return
+    if not (np.ndim(scale) == 0 and scale > 0):
+        raise ValueError(f"loss_scale: expected a number > 0, got {scale}")
 
 
 def rho(loss: Loss, z: Float[Array, "..."]) -> Float[Array, "..."]:

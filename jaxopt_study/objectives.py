@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.losses import check_loss, rho, rho_with_derivatives
+from jaxopt_study.losses import rho, rho_with_derivatives
 from jaxopt_study.pytree import params_dtype, ravel_leaves
 from jaxopt_study.types import Float, PyTree
 
@@ -129,13 +129,9 @@ def check_objective(objective: Any, params: PyTree, args: tuple) -> None:
     """Check, without computing it, that an objective is one real number, or real residuals.
 
     Raises:
-      ValueError: if not, or if the loss is unknown or its scale not positive.
+      ValueError: if not.
     """
     if isinstance(objective, LeastSquares):
-        check_loss(objective.loss)
-        scale = objective.loss_scale
-        if not isinstance(scale, jax.core.Tracer) and not (jnp.ndim(scale) == 0 and scale > 0):
-            raise ValueError(f"loss_scale: expected a number > 0, got {scale}")
         leaves = jax.tree.leaves(jax.eval_shape(objective.residual_fn, params, *args))
         if not any(leaf.size for leaf in leaves):
             raise ValueError("objective: residual_fn returns no residuals")

@@ -15,6 +15,9 @@ from jax.tree_util import Partial
 
 from jaxopt_study.types import Float, PyTree, Shaped
 
+_FLOATS = frozenset(map(jnp.dtype, ("float32", "float64")))
+SHORT = 4096  # elements: of longer vectors, a copy side by side costs more than another pass
+
 
 def traceable(tree: Any) -> Any:
     """Turn every plain function in a pytree into a `jax.tree_util.Partial` of no arguments.
@@ -74,7 +77,7 @@ def norms(*vectors: Float[Array, " n"]) -> Float[Array, " vectors"]:
     >>> print(norms(jnp.array([3.0, 4.0]), jnp.zeros(2)))
     [5. 0.]
     """
-    if len(vectors) > 1 and vectors[0].size > 4096:  # a copy of them would cost more than another pass
+    if len(vectors) > 1 and vectors[0].size > SHORT:
         return jnp.concatenate([norms(vector) for vector in vectors])
     rows = jnp.stack(vectors)
     if jnp.finfo(rows.dtype).maxexp >= 1024:
@@ -94,10 +97,12 @@ def check_real(name: str, tree: PyTree) -> PyTree:
       TypeError: for a leaf of another kind, named by its path.
       ValueError: for a tree without leaves.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    if not leaves:
+    arrays = jax.tree.leaves(tree)
+    if not arrays:
         raise ValueError(f"{name}: the pytree has no leaves; there is nothing to optimize")
-    for path, leaf in leaves:
+    if all(isinstance(leaf, Array) and leaf.dtype in _FLOATS and not leaf.weak_type for leaf in arrays):
+        return tree  # as it is: in a small fit the conversions below would take longer than the solve
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = name + jax.tree_util.keystr(path)
         try:
             dtype = jnp.result_type(leaf)

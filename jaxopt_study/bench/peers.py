@@ -170,3 +170,30 @@ def scipy_to_the_end(
         return Ended(solution.x, evals, bool(solution.success), solution.message)
 
     return run
+
+
+def optimistix_jitted(
+    residual_fn: Callable[..., PyTree], args: tuple, tolerance: float, max_steps: int = 2000
+) -> Callable[[PyTree], PyTree]:
+    """`optimistix.LevenbergMarquardt` to its own end; nothing but the solve, to be timed."""
+    import equinox
+    import optimistix
+
+    solver: Any = optimistix.LevenbergMarquardt(rtol=tolerance, atol=tolerance)
+
+    @equinox.filter_jit
+    def solve(params: PyTree, args: tuple) -> PyTree:
+        solution: Any = optimistix.least_squares(
+            lambda p, a: residual_fn(p, *a), solver, params, args, max_steps=max_steps, throw=False
+        )
+        return solution.value
+
+    return lambda params: solve(params, args)
+
+
+def scipy_jitted(
+    residual_fn: Callable[..., PyTree], args: tuple, tolerance: float, max_evals: int = 2000
+) -> Callable[[Any], Any]:
+    """MINPACK through SciPy to its own end, residual and Jacobian jitted, to be timed."""
+    solve = scipy_to_the_end(residual_fn, args, "lm", tolerance, max_evals)
+    return lambda params: solve(params).params

@@ -173,7 +173,8 @@ def _update(
             direction, held = within_box(lambda held: solve(damping, held), here, box, theta)
         predicted, length = reduction(here, direction.step, held, damping)
         if solver == "cg":  # its solution is inexact
-            predicted = -jnp.vdot(direction.step, here.gradient + 0.5 * here.curvature(direction.step))
+            moved = here.push(direction.step)
+            predicted = -jnp.vdot(direction.step, here.gradient) - 0.5 * jnp.vdot(moved, moved)
         if options.geodesic:
             direction = _bend(objective, theta, unravel, args, here, solve, damping, held, direction)
         return try_direction(objective, theta, unravel, args, here, direction, predicted, box, length)

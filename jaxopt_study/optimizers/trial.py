@@ -16,6 +16,7 @@ from jaxopt_study.linear_solve import Direction, Held, choose_solver
 from jaxopt_study.linearize import Linearization, linearize, linearize_without_matrix
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.step_info import StepInfo, step_info
+from jaxopt_study.pytree import SHORT
 from jaxopt_study.types import Bool, Float, Int, JacobianMode, LinearSolver, PyTree
 
 MARGIN = 8  # an estimate of rounding errors is good to a factor of a few
@@ -113,7 +114,9 @@ def try_direction(
 
 
 def half_sums(*terms: Float[Array, " n"]) -> tuple[Float[Array, ""], ...]:
-    """Half the sum of each vector, in one reduction: in a small trial each one costs as much as its sum."""
+    """Half the sum of each vector; of short ones in one reduction, each of which costs as much as its sum."""
+    if terms[0].size > SHORT:
+        return tuple(0.5 * jnp.sum(term) for term in terms)
     return tuple(0.5 * jnp.sum(jnp.stack(terms), axis=1))
 
 

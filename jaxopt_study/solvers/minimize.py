@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, check_bounds, project_tree, sides
 from jaxopt_study.derivatives import check_pointwise
+from jaxopt_study.losses import check_loss
 from jaxopt_study.objectives import LeastSquares, check_objective
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.transform import number
@@ -252,10 +253,12 @@ def _inputs(
     first_args = args
     if batch_fn is not None:
         key = jax.random.key(0) if key is None else key
-        first_args = batch_fn(jnp.zeros((), jnp.int32), key)
-    check_objective(objective, params, first_args)
-    if isinstance(objective, LeastSquares) and objective.pointwise:
-        check_pointwise(objective, params, first_args)
+        if isinstance(objective, LeastSquares) and objective.pointwise:
+            first_args = batch_fn(jnp.zeros((), jnp.int32), key)
+    if isinstance(objective, LeastSquares):
+        check_loss(objective.loss, objective.loss_scale)
+        if objective.pointwise:
+            check_pointwise(objective, params, first_args)
     functions = traceable((objective, optimizer, observe, batch_fn))
     return length, *functions, params, args, bounds, max_steps, tolerances, key, opt_state
 
@@ -280,6 +283,9 @@ def _start(
     key: Any,
     opt_state: Any,
 ) -> Carry:
+    # Shapes are checked here, while tracing: once for every program, not at every call.
+    first_args = args if batch_fn is None else batch_fn(jnp.zeros((), jnp.int32), key)
+    check_objective(objective, params, first_args)
     if bounds is not None:
         params = project_tree(bounds, params)
     if opt_state is None:
