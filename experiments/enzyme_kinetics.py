@@ -4,7 +4,6 @@ The rate of an enzyme's reaction against the concentration x of its substrate is
 Any CSV with a row of column names can take the place of the data that the config names.
 """
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ import numpy as np
 import jaxopt_study as jos
 from jaxopt_study import study
 from jaxopt_study.models import michaelis_menten
+from jaxopt_study.study.table_file import read_columns
 
 
 @study.config
@@ -93,40 +93,12 @@ def read_points(config: Config) -> tuple[np.ndarray, np.ndarray]:
         raise study.StudyInputError(
             f"{path}: config.group and config.only belong together: give both or neither"
         )
-    points = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            names = rows.fieldnames or []
-            for name in filter(None, (config.x, config.y, config.group)):
-                if name not in names:
-                    raise study.StudyInputError(f'{path}: no column "{name}"; there are: {", ".join(names)}')
-            for row in rows:
-                if config.group is None or row[config.group] == config.only:
-                    points.append(
-                        [number(row[name], name, f"{path}:{rows.line_num}") for name in (config.x, config.y)]
-                    )
-    except FileNotFoundError:
-        raise study.StudyInputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise study.StudyInputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise study.StudyInputError(f"{path}: not a CSV: {error}") from None
-    if len(points) < 3:
-        which = "" if config.group is None else f' where column "{config.group}" is "{config.only}"'
-        raise study.StudyInputError(f"{path}: {len(points)} rows{which}; two parameters take three or more")
-    x, y = np.array(points).T
+    where = None if config.group is None or config.only is None else (config.group, config.only)
+    x, y = read_columns(path, [config.x, config.y], where=where)
+    if len(y) < 3:
+        which = "" if where is None else f' where column "{where[0]}" is "{where[1]}"'
+        raise study.StudyInputError(f"{path}: {len(y)} rows{which}; two parameters take three or more")
     return x, y
-
-
-def number(text: str | None, column: str, where: str) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise study.StudyInputError(f'{where}: column "{column}": expected a number, got "{text or ""}"')
-    return value
 
 
 def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:

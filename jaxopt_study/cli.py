@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     known, flags = parser.parse_known_args(argv)
     if flags and known.command != "run":
-        parser.error(f"unrecognized arguments: {' '.join(flags)}")
+        parser.error(f"{known.command}: unrecognized arguments: {' '.join(flags)}")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return _fail(f'{missing[0]} is not installed: pip install "jaxopt_study[study]"')
@@ -54,8 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are one line, as all others, without the usage: `--help` shows it."""
+
+    def error(self, message: str) -> NoReturn:
+        command = self.prog.removeprefix("jaxopt-study").strip()
+        self.exit(_fail(f"{command}: {message}" if command else message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jaxopt-study",
         description="Run studies from their configuration files, fit models to data; record what came out.",
         epilog=EXIT_CODES,

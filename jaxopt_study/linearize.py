@@ -126,7 +126,8 @@ def linearize(
     plain, jacobian_t = residual_and_jacobian(objective, params, args, jacobian)
     residual, factor = objective.weigh(plain)
     if factor is not None:
-        jacobian_t = jacobian_t * factor[None, :]
+        # Not by multiplication alone: the derivative of what does not count may be infinite.
+        jacobian_t = jnp.where(factor[None, :] == 0, 0.0, jacobian_t * factor[None, :])
     unit = jnp.ones_like(largest_norms)
     if jnp.finfo(jacobian_t.dtype).maxexp < 1024:
         # Squares would overflow, see `pytree.norms`.
@@ -182,7 +183,17 @@ def linearize_without_matrix(
     factor = jnp.ones_like(plain) if factor is None else factor
     signs = jnp.where(jax.random.bernoulli(jax.random.key(0), shape=plain.shape), 1.0, -1.0)
     (probe,) = pull((signs * factor).astype(plain.dtype))
-    columns = jnp.full_like(theta, norm(probe) / theta.size**0.5)
+    (slope,) = pull(factor * residual)
+    at_bound = jnp.zeros_like(theta, bool) if box is None else held(box, theta, slope)
+    # Signs may cancel in a sum; but ‖Jᵀr‖ ≤ ‖J‖‖r‖. What a bound holds has no say.
+    seen, slope_norm, length = (
+        norm(jnp.where(at_bound, 0.0, probe)),
+        norm(jnp.where(at_bound, 0.0, slope)),
+        norm(residual),
+    )
+    least = jnp.where(length > 0, slope_norm / jnp.where(length > 0, length, 1.0), 0.0)
+    free = jnp.maximum(jnp.sum(~at_bound), 1)
+    columns = jnp.full_like(theta, jnp.maximum(seen, least) / jnp.sqrt(free))
     largest = jnp.maximum(columns, largest_norms)
     scale = _scale(largest)
 
@@ -200,7 +211,7 @@ def linearize_without_matrix(
         residual,
         columns,
         largest,
-        backward(residual),
+        slope / scale,
         box,
         to_scaled=jnp.ones_like(theta),
         products=(forward, backward),

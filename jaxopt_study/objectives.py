@@ -96,7 +96,10 @@ class LeastSquares:
         """
         if self.loss == "linear":
             return residual, None
-        z = (residual / jnp.asarray(self.loss_scale, residual.dtype)) ** 2
+        # A square that overflows belongs to the farthest outlier; ∞ · 0 in its curvature would be NaN.
+        z = jnp.minimum(
+            (residual / jnp.asarray(self.loss_scale, residual.dtype)) ** 2, jnp.finfo(residual.dtype).max / 4
+        )
         _, slope, curvature = rho_with_derivatives(self.loss, z)
         square = jnp.maximum(slope + 2 * z * curvature, CURVATURE_FLOOR * slope)
         factor = jnp.sqrt(jnp.where(square > 0, square, 1.0))

@@ -48,14 +48,21 @@ def default_tolerances(dtype: Any) -> Tolerances:
 
 
 def value_test(
-    actual: Float[Array, ""], predicted: Float[Array, ""], value: Float[Array, ""], ftol: Any
+    actual: Float[Array, ""],
+    predicted: Float[Array, ""],
+    value: Float[Array, ""],
+    ftol: Any,
+    alone: Float[Array, ""] | float = 0.0,
 ) -> Bool[Array, ""]:
     """Whether neither the actual nor the predicted reduction exceeds `ftol |value|`.
+
+    As in `step_test`: a step that damping has made short lowers the value by little, and says nothing.
+    The reduction that is promised to one parameter `alone`, undamped, must not be 1000 times as much.
 
     Source: Moré, Garbow and Hillstrom, User guide for MINPACK-1, 1980, test 1 of LMDER.
     """
     small = ftol * jnp.abs(value)
-    return (ftol > 0) & (jnp.abs(actual) <= small) & (jnp.abs(predicted) <= small)
+    return (ftol > 0) & (jnp.abs(actual) <= small) & (jnp.abs(predicted) <= small) & (alone <= 1e3 * small)
 
 
 def step_test(

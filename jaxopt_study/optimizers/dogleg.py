@@ -87,7 +87,7 @@ def dogleg(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
-    if isinstance(radius, int | float) and radius <= 0:
+    if isinstance(radius, int | float) and not radius > 0:
         raise ValueError(f"radius: expected a number > 0, got {radius}")
     check_solver(solver)
     check_mode(jacobian)

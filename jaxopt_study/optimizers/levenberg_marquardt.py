@@ -122,7 +122,7 @@ def levenberg_marquardt(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
-    if isinstance(damping, int | float) and damping <= 0:
+    if isinstance(damping, int | float) and not damping > 0:
         raise ValueError(f"damping: expected a number > 0, got {damping}")
     check_solver(solver)
     check_mode(jacobian)

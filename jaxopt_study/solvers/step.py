@@ -17,6 +17,7 @@ from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update, trained_part
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.transform import relative_gradient
+from jaxopt_study.optimizers.trial import MARGIN
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace
 from jaxopt_study.stopping import gradient_test, step_test, value_test
@@ -214,10 +215,15 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         short = step_test(report.step_norm, report.params_norm, tolerances.xtol, report.coordinate_norm)
         pending = jnp.where(short, Status.STEP_CONVERGED, pending)
     if tolerances.ftol is not None:
-        still = value_test(report.actual, report.predicted, state.value, tolerances.ftol)
+        # ½ cos² ‖r‖², the most that a parameter can do alone, as far as rounding lets it be seen.
+        alone = report.gradient_test**2 * jnp.abs(state.value) - MARGIN * report.rounding
+        still = value_test(report.actual, report.predicted, state.value, tolerances.ftol, alone)
         # What is promised is lost in rounding; but a gain of about 1 says that the model still knows better.
         credible = (report.gain_ratio > 0.1) & (report.gain_ratio < 10)
-        still |= report.at_rounding & ~credible & (tolerances.ftol > 0)
+        # Heavy damping promises as little anywhere.
+        zero = jnp.zeros_like(alone)
+        flat = value_test(zero, zero, state.value, tolerances.ftol, alone)
+        still |= report.at_rounding & ~credible & flat
         pending = jnp.where(still, Status.VALUE_CONVERGED, pending)
     # An undamped step leaves out the directions that singular curvature does not determine: that
     # it was short says nothing about them, unless the value is zero but for rounding errors.

@@ -1,10 +1,10 @@
 """`jaxopt-study fit`: a model fitted to two columns of a CSV, and the record of it.
 
-What is read and checked here is what a person wrote; the fit is `jaxopt_study.curve_fit`, the
-files are written by `record`.
+What is put together here is what a person asked for: the words of `--start` and `--bounds` are read
+by `fit_flags`, the columns by `table_file`; the fit is `jaxopt_study.curve_fit`, the files are
+written by `record`.
 """
 
-import csv
 import dataclasses
 import datetime
 import importlib
@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +23,9 @@ import numpy as np
 import jaxopt_study as jos
 from jaxopt_study.study import record
 from jaxopt_study.study.environment import describe_environment
+from jaxopt_study.study.fit_flags import parse_bounds, parse_start
 from jaxopt_study.study.protocol import StudyInputError
+from jaxopt_study.study.table_file import read_columns
 from jaxopt_study.version import __version__
 
 EXAMPLE = "jaxopt_study.models.michaelis_menten:apply"
@@ -165,117 +167,6 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def parse_start(words: str) -> dict[str, float]:
-    """Parameters from `'Vm=100,K=0.1'`.
-
-    >>> parse_start("Vm=100, K=0.1")
-    {'Vm': 100.0, 'K': 0.1}
-
-    Raises:
-      StudyInputError: a part is not `NAME=NUMBER`, or a name comes twice.
-    """
-    start: dict[str, float] = {}
-    for name, value in _pairs("--start", words):
-        if name in start:
-            raise StudyInputError(f"--start: {name!r} comes twice")
-        start[name] = _number(value, f"--start: {name}")
-    return start
-
-
-def parse_bounds(words: str | None, start: Mapping[str, float]) -> Any:
-    """Bounds from `'K=0:1,Vm=0:'`: `(lower, upper)`, infinite where nothing is given.
-
-    >>> parse_bounds("K=0:1", {"Vm": 100.0, "K": 0.1})
-    ({'Vm': -inf, 'K': 0.0}, {'Vm': inf, 'K': 1.0})
-
-    Raises:
-      StudyInputError: a part is not `NAME=LOWER:UPPER`, of a parameter that `start` has and within
-        which it starts.
-    """
-    if not words:
-        return None
-    lower, upper = dict.fromkeys(start, -np.inf), dict.fromkeys(start, np.inf)
-    for name, value in _pairs("--bounds", words):
-        where = f"--bounds: {name}"
-        if name not in start:
-            raise StudyInputError(f"{where}: no such parameter in --start; there are: {', '.join(start)}")
-        low, colon, high = value.partition(":")
-        if not colon:
-            raise StudyInputError(f"{where}: expected LOWER:UPPER, got {value!r}")
-        lower[name] = _number(low, where) if low.strip() else -np.inf
-        upper[name] = _number(high, where) if high.strip() else np.inf
-        if not lower[name] <= start[name] <= upper[name]:
-            raise StudyInputError(f"{where}: starts at {start[name]:g}, outside of {value}")
-    return lower, upper
-
-
-def _pairs(flag: str, words: str) -> list[tuple[str, str]]:
-    pairs = []
-    for part in words.split(","):
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip():
-            raise StudyInputError(f"{flag}: expected NAME=VALUE, separated by commas, got {part.strip()!r}")
-        pairs.append((name.strip(), value.strip()))
-    return pairs
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise StudyInputError(f"{where}: expected a number, got {text!r}") from None
-    if not np.isfinite(value):
-        raise StudyInputError(f"{where}: expected a finite number, got {text!r}")
-    return value
-
-
-def read_columns(path: Path, names: Sequence[str], missing: Sequence[str] = ()) -> list[np.ndarray]:
-    """Columns of a CSV as arrays.
-
-    Args:
-      path: the file; its first row names the columns.
-      names: the columns to read.
-      missing: those in which an empty cell, or `NaN`, is a missing value.
-
-    Raises:
-      StudyInputError: the file or a column is not there, or a cell is not a finite number.
-    """
-    rows: list[list[float]] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            there = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = there
-            for name in names:
-                if name not in there:
-                    raise StudyInputError(f'{path}: no column "{name}"; there are: {", ".join(there)}')
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                rows.append([_cell(row[name], name, where, name in missing) for name in names])
-    except FileNotFoundError:
-        raise StudyInputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise StudyInputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StudyInputError(f"{path}: not a CSV: {error}") from None
-    if not rows:
-        raise StudyInputError(f"{path}: there are no rows below the names of the columns")
-    return list(np.array(rows).T)
-
-
-def _cell(text: str | None, column: str, where: str, may_miss: bool) -> float:
-    word = (text or "").strip()
-    if may_miss and word.lower() in ("", "nan", "na"):
-        return np.nan
-    try:
-        value = float(word)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise StudyInputError(f'{where}: column "{column}": expected a number, got "{word}"')
-    return value
 
 
 def _fit(

@@ -108,3 +108,45 @@ def test_a_pointwise_promise_about_a_scalar_argument_is_refused():
     objective = jos.LeastSquares(lambda p, x, s: p["a"][0] * s * x, pointwise=True)
     with pytest.raises(ValueError, match=r"args\[1\]"):
         minimize(objective=objective, args=(jnp.ones(3), jnp.ones(())))
+
+
+LEAF = {"integer": jnp.arange(2), "complex": jnp.ones(2) * 1j, "bool": jnp.ones(2, bool)}
+MISTAKES = {
+    **{kind: ({"params": {"a": leaf}}, TypeError, r"params\['a'\]") for kind, leaf in LEAF.items()},
+    "no params": ({"params": {}}, ValueError, "params"),
+    "loss": ({"loss": "hubber"}, ValueError, "loss.*'hubber'"),
+    "no loss": ({"loss": 3.0}, ValueError, "loss.*3.0"),
+    "scale of zero": ({"loss": "huber", "loss_scale": 0.0}, ValueError, "loss_scale.*> 0"),
+    "scale of nan": ({"loss": "huber", "loss_scale": float("nan")}, ValueError, "loss_scale.*> 0"),
+    "scale of many": ({"loss": "huber", "loss_scale": jnp.ones(2)}, ValueError, "loss_scale"),
+    "crossed bounds": ({"bounds": (2.0, 1.0)}, ValueError, r"bounds\['a'\]"),
+    "bounds of nan": ({"bounds": (float("nan"), 2.0)}, ValueError, r"bounds\['a'\]"),
+    "bounds of another tree": ({"bounds": ({"b": 0.0}, None)}, ValueError, "bounds: the lower"),
+    "bounds of another shape": ({"bounds": (None, jnp.ones(3))}, ValueError, "bounds: the upper"),
+    "start outside": ({"bounds": (3.0, 4.0)}, ValueError, r"params\['a'\]: starts outside"),
+}
+
+
+@pytest.mark.parametrize("optimizer", [jos.levenberg_marquardt(), jos.dogleg()], ids=["lm", "dogleg"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_sum_of_squares_names_its_argument(mistake, optimizer):
+    options, error, says = MISTAKES[mistake]
+    options = {"params": PARAMS, **options}
+    with pytest.raises(error, match=says):
+        inspect.unwrap(jos.least_squares)(lambda p: p["a"] - 1, optimizer=optimizer, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dogleg", {"solver": "sideways"}),
+        ("dogleg", {"jacobian": "sideways"}),
+        ("dogleg", {"radius": -1.0}),
+        ("dogleg", {"radius": float("nan")}),
+        ("levenberg_marquardt", {"damping": float("nan")}),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_when_the_optimizer_is_made(name, options):
+    (option,) = options
+    with pytest.raises(ValueError, match=option):
+        inspect.unwrap(getattr(jos, name))(**options)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxopt_study import cli
-from jaxopt_study.study import fit_file
+from jaxopt_study.study import table_file
 
 DATA = Path(__file__).parents[2] / "experiments" / "data" / "puromycin.csv"
 MODEL = "jaxopt_study.models.michaelis_menten:apply"
@@ -143,6 +143,36 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(name, capsys):
 
 def test_columns_may_have_a_byte_order_mark_and_spaces():
     Path("own.csv").write_text('x, "y"\n1, 2\n3, NaN\n', encoding="utf-8-sig")
-    x, y = fit_file.read_columns(Path("own.csv"), ["x", "y"], missing=["y"])
+    x, y = table_file.read_columns(Path("own.csv"), ["x", "y"], missing=["y"])
     np.testing.assert_array_equal(x, [1.0, 3.0])
     np.testing.assert_array_equal(y, [2.0, np.nan])
+
+
+def test_rows_are_chosen_by_the_value_of_another_column():
+    Path("own.csv").write_text("x, y, kind\n1, 2, a\n3, what, b\n5, 6, a \n")
+    x, y = table_file.read_columns(Path("own.csv"), ["x", "y"], where=("kind", "a"))
+    np.testing.assert_array_equal([x, y], [[1.0, 5.0], [2.0, 6.0]])
+    assert [c.shape for c in table_file.read_columns(Path("own.csv"), ["x", "y"], where=("kind", "c"))] == [
+        (0,)
+    ] * 2
+
+
+WORDS = {
+    "required": (["fit", "treated.csv", "--x", "a", "--y", "b"], "fit: the following arguments are required"),
+    "choice": ([*words(), "--loss", "square"], "fit: argument --loss: invalid choice: 'square'"),
+    "number": ([*words(), "--level", "high"], "fit: argument --level: invalid float value: 'high'"),
+    "no value": ([*words(), "--sigma"], "fit: argument --sigma: expected one argument"),
+    "unknown": ([*words(), "--colour", "red"], "fit: unrecognized arguments: --colour red"),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words_that_do_not_parse_are_one_line_too(name, capsys):
+    given, says = WORDS[name]
+    with pytest.raises(SystemExit) as left:
+        cli.main(given)
+    assert left.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"jaxopt-study: {says}")
+    assert captured.err.count("\n") == 1
