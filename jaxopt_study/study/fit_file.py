@@ -111,7 +111,7 @@ def fit_file(
         record.atomic_write(folder / "table.txt", lambda file: file.write(text.encode()))
         picture = None
         if plots and np.ndim(x) == 1:
-            title = f"{request.model.rpartition(':')[0].rpartition('.')[2]}: {request.y} against {request.x}"
+            title = f"{request.model.rpartition(':')[2]}: {request.y} against {request.x}"
             kind = {"level": request.level, "xlabel": request.x, "ylabel": request.y, "title": title}
             picture = record.write_picture(folder, "fit", fit.plot(**kind))
     if not quiet:
