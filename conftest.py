@@ -17,6 +17,13 @@ import optax
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs_at_once():
+    """Every program holds maps of memory, of which Linux allows a process 65,530; beyond, XLA crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _names(doctest_namespace):
     doctest_namespace.update(jax=jax, jnp=jnp, optax=optax)

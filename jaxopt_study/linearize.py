@@ -161,7 +161,7 @@ def linearize_without_matrix(
     objective: LeastSquares,
     params: PyTree,
     args: tuple,
-    largest_norms: Float[Array, " params"],
+    largest_norms: Float[Array, "..."],
     *,
     box: Box | None = None,
 ) -> Linearization:
@@ -193,7 +193,8 @@ def linearize_without_matrix(
     )
     least = jnp.where(length > 0, slope_norm / jnp.where(length > 0, length, 1.0), 0.0)
     free = jnp.maximum(jnp.sum(~at_bound), 1)
-    columns = jnp.full_like(theta, jnp.maximum(seen, least) / jnp.sqrt(free))
+    # A scalar if `largest_norms` is one, as where it was known from the start that there is no matrix.
+    columns = jnp.full_like(largest_norms, jnp.maximum(seen, least) / jnp.sqrt(free))
     largest = jnp.maximum(columns, largest_norms)
     scale = _scale(largest)
 
@@ -223,8 +224,8 @@ def _measured(
     params: PyTree,
     plain: Float[Array, " residuals"],
     residual: Float[Array, " residuals"],
-    columns: Float[Array, " params"],
-    largest: Float[Array, " params"],
+    columns: Float[Array, "..."],
+    largest: Float[Array, "..."],
     gradient: Float[Array, " params"],
     box: Box | None,
     *,
@@ -253,7 +254,7 @@ def _measured(
         cosines = jnp.where(lengths > 0, jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0), 0.0)
         gradient_test = jnp.max(cosines, initial=0.0)
     else:
-        lengths = norm(columns) * length
+        lengths = norm(jnp.broadcast_to(columns, theta.shape)) * length
         gradient_test = jnp.where(lengths > 0, grad_norm / jnp.where(lengths > 0, lengths, 1.0), 0.0)
     gone = (columns <= eps * largest) & (columns * jnp.abs(theta) < eps * length)
     # Where every residual is an outlier that Tukey's loss does not count, all is flat.
@@ -279,5 +280,5 @@ def _measured(
     )
 
 
-def _scale(largest: Float[Array, " params"]) -> Float[Array, " params"]:
+def _scale(largest: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(largest > 0, largest, 1.0)

@@ -16,8 +16,15 @@ from jaxopt_study.linear_solve import check_solver, undamped, within_box
 from jaxopt_study.objectives import as_least_squares
 from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
 from jaxopt_study.optimizers.transform import check_solvable, number, transformation
-from jaxopt_study.optimizers.trial import Trial, linearize_for, linearized_point, search, try_direction
-from jaxopt_study.pytree import norm, params_dtype, ravel, size
+from jaxopt_study.optimizers.trial import (
+    Trial,
+    linearize_for,
+    linearized_point,
+    nothing_seen,
+    search,
+    try_direction,
+)
+from jaxopt_study.pytree import norm, params_dtype, ravel
 from jaxopt_study.types import Bool, Float, JacobianMode, LinearSolver, PyTree
 
 
@@ -26,12 +33,12 @@ class DoglegState(NamedTuple):
 
     Attributes:
       radius: of the trust region for the next update, in the scaled norm ‖D d‖; infinite at first.
-      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`.
+      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`, `()` for "cg".
       info: what the last update did; its `damping` is the radius of the last trial.
     """
 
     radius: Float[Array, ""]
-    scale: Float[Array, " params"]
+    scale: Float[Array, "..."]
     info: StepInfo
 
 
@@ -95,10 +102,11 @@ def dogleg(
 
 
 def _init(bound: Any, /, params: PyTree) -> DoglegState:
-    del bound
     check_solvable(params, "dogleg")
     dtype = params_dtype(params)
-    return DoglegState(jnp.full((), jnp.inf, dtype), jnp.zeros(size(params), dtype), unmeasured(dtype))
+    return DoglegState(
+        jnp.full((), jnp.inf, dtype), nothing_seen(params, bound[-1].solver), unmeasured(dtype)
+    )
 
 
 def _update(

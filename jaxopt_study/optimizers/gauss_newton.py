@@ -18,10 +18,11 @@ from jaxopt_study.optimizers.trial import (
     full_step,
     linearize_for,
     linearized_point,
+    nothing_seen,
     reduction,
     try_direction,
 )
-from jaxopt_study.pytree import params_dtype, ravel, size
+from jaxopt_study.pytree import params_dtype, ravel
 from jaxopt_study.types import Float, JacobianMode, LinearSolver, PyTree
 
 
@@ -29,12 +30,12 @@ class GaussNewtonState(NamedTuple):
     """State of `gauss_newton`.
 
     Attributes:
-      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`. The steps do
-        not depend on it; a column that is gone, as at a saturated unit, is told by it.
+      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`, `()` for "cg".
+        The steps do not depend on it; a column that is gone, as at a saturated unit, is told by it.
       info: what the last update did.
     """
 
-    scale: Float[Array, " params"]
+    scale: Float[Array, "..."]
     info: StepInfo
 
 
@@ -93,10 +94,9 @@ def gauss_newton(
 
 
 def _init(bound: Any, /, params: PyTree) -> GaussNewtonState:
-    del bound
     check_solvable(params, "gauss_newton")
     dtype = params_dtype(params)
-    return GaussNewtonState(jnp.zeros(size(params), dtype), unmeasured(dtype))
+    return GaussNewtonState(nothing_seen(params, bound[-1].solver), unmeasured(dtype))
 
 
 def _update(

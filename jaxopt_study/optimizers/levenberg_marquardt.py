@@ -23,11 +23,12 @@ from jaxopt_study.optimizers.trial import (
     follow_damping,
     linearize_for,
     linearized_point,
+    nothing_seen,
     reduction,
     search,
     try_direction,
 )
-from jaxopt_study.pytree import norm, params_dtype, ravel, size
+from jaxopt_study.pytree import norm, params_dtype, ravel
 from jaxopt_study.types import DampingRule, Float, JacobianMode, LinearSolver, PyTree
 
 ACCELERATION_LIMIT = 0.75  # Transtrum and Sethna's α
@@ -38,12 +39,12 @@ class LevenbergMarquardtState(NamedTuple):
 
     Attributes:
       damping: λ and its growth, for the next update.
-      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`.
+      scale: the largest norm seen of each column of the Jacobian, shape `(params,)`, `()` for "cg".
       info: what the last update did.
     """
 
     damping: rule.Damping
-    scale: Float[Array, " params"]
+    scale: Float[Array, "..."]
     info: StepInfo
 
 
@@ -138,7 +139,7 @@ def _init(bound: Any, /, params: PyTree) -> LevenbergMarquardtState:
     dtype = params_dtype(params)
     return LevenbergMarquardtState(
         damping=rule.start(jnp.maximum(jnp.asarray(damping, dtype), jnp.finfo(dtype).eps ** 2)),
-        scale=jnp.zeros(size(params), dtype),
+        scale=nothing_seen(params, bound[-1].solver),
         info=unmeasured(dtype),
     )
 

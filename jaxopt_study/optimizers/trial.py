@@ -16,7 +16,7 @@ from jaxopt_study.linear_solve import Direction, Held, choose_solver
 from jaxopt_study.linearize import Linearization, linearize, linearize_without_matrix
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.step_info import StepInfo, step_info
-from jaxopt_study.pytree import SHORT
+from jaxopt_study.pytree import SHORT, params_dtype, size
 from jaxopt_study.types import Bool, Float, Int, JacobianMode, LinearSolver, PyTree
 
 MARGIN = 8  # an estimate of rounding errors is good to a factor of a few
@@ -60,19 +60,24 @@ def linearize_for(
     objective: LeastSquares,
     params: PyTree,
     args: tuple,
-    largest_norms: Float[Array, " params"],
+    largest_norms: Float[Array, "..."],
     solver: LinearSolver,
     jacobian: JacobianMode,
     box: Box | None,
 ) -> tuple[Linearization, LinearSolver]:
     """Choose the solver by the shapes, and linearize with what it needs."""
     residuals = jax.eval_shape(objective.residual, params, *args).size
-    chosen = choose_solver(solver, residuals, largest_norms.size)
+    chosen = choose_solver(solver, residuals, size(params))
     if chosen == "cg":
         return linearize_without_matrix(objective, params, args, largest_norms, box=box), chosen
     gram = chosen in ("auto", "cholesky")
     here = linearize(objective, params, args, largest_norms, jacobian=jacobian, gram=gram, box=box)
     return here, chosen
+
+
+def nothing_seen(params: PyTree, solver: LinearSolver) -> Float[Array, "..."]:
+    """The largest norms of columns before any was seen; one number where columns are never seen."""
+    return jnp.zeros(() if solver == "cg" else size(params), params_dtype(params))
 
 
 def linearized_point(here: Linearization) -> Point:
