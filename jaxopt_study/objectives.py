@@ -135,9 +135,9 @@ def check_objective(objective: Any, params: PyTree, args: tuple) -> None:
         leaves = jax.tree.leaves(jax.eval_shape(objective.residual_fn, params, *args))
         if not any(leaf.size for leaf in leaves):
             raise ValueError("objective: residual_fn returns no residuals")
-        complex_ = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.complexfloating)]
-        if complex_:
-            raise ValueError(f"objective: expected real residuals, got dtype {complex_[0]}")
+        others = [leaf.dtype for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)]
+        if others:
+            raise ValueError(f"objective: expected real float residuals, got dtype {others[0]}")
         return
     out = jax.eval_shape(objective, params, *args)
     if not isinstance(out, jax.ShapeDtypeStruct):

@@ -188,6 +188,7 @@ def _update(
         linearized_point(here),
         max_trials=max_trials,
         measure_only=measure_only,
+        extra_evals=int(options.geodesic),
     )
     return unravel(step), LevenbergMarquardtState(rule.Damping(*damping), here.largest, info)
 

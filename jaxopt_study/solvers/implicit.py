@@ -27,6 +27,7 @@ def follow_the_data(
     solve: Callable[[], tuple[PyTree, Float[Array, ""], Bool[Array, ""], Any]],
     params: PyTree,
     bounds: Any,
+    trains: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> tuple[PyTree, Float[Array, ""], Any]:
     """Give a minimum the derivatives that the implicit function theorem says it has.
 
@@ -39,12 +40,15 @@ def follow_the_data(
         not), and whatever else, which carries no derivatives.
       params: a tree like the parameters; its values are not used.
       bounds: `(lower, upper)` as `bounds.check_bounds` returns them, or None.
+      trains: from a tree like `params` to the part of it that the optimizer trains; the rest is constant.
 
     Returns:
       The parameters, the value, and the rest.
     """
     flat, unravel = ravel(params)
     box = as_box(bounds, params)
+    places = unravel(jnp.arange(flat.size).astype(flat.dtype))
+    trained = jnp.zeros(flat.size, bool).at[ravel(trains(places))[0].astype(int)].set(True)
 
     def of_vector(theta: Array) -> Array:
         return value_fn(unravel(theta)).astype(flat.dtype)
@@ -53,7 +57,8 @@ def follow_the_data(
         """Zero at the solution: the gradient, or the distance from the bound; and the value's error."""
         theta, value = unknown
         there, gradient = jax.value_and_grad(of_vector)(theta)
-        return _or_bound(box, theta, gradient), value - there
+        still = jnp.where(trained, _or_bound(box, theta, gradient), theta - jax.lax.stop_gradient(theta))
+        return still, value - there
 
     def found() -> tuple[tuple[Array, Array], Any]:
         end, value, is_minimum, rest = solve()
@@ -113,6 +118,7 @@ def _or_bound(box: Box | None, theta: Array, gradient: Array) -> Array:
         return gradient
     at_bound = jax.lax.stop_gradient(held(box, theta, gradient))
     bound = jnp.where(theta <= box.lower, box.lower, box.upper)
+    bound = jnp.where(box.lower >= box.upper, 0.5 * (box.lower + box.upper), bound)
     return jnp.where(at_bound, theta - jnp.where(at_bound, bound, 0.0), gradient)
 
 

@@ -19,12 +19,13 @@ from jaxopt_study.bounds import Bounds, check_bounds, project_tree, sides
 from jaxopt_study.derivatives import check_pointwise
 from jaxopt_study.losses import check_loss
 from jaxopt_study.objectives import LeastSquares, check_objective
+from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import check_real, params_dtype, traceable
-from jaxopt_study.result import Result, Status, Trace, is_converged
+from jaxopt_study.result import Result, Status, Trace
 from jaxopt_study.solvers.implicit import follow_the_data
-from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, measure, step
+from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, is_stationary, measure, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
 
@@ -67,7 +68,7 @@ def minimize(
       max_steps: end with `OUT_OF_STEPS` after so many steps.
       ftol: end when a step lowers the value by less, relatively. For this and the next two, 0
         switches the test off, and None is the default for the dtype if the optimizer accepts and
-        refuses its own steps (`newton`, `gauss_newton`, `levenberg_marquardt`), no test if not.
+        refuses its own steps (`newton`, `gauss_newton`, `levenberg_marquardt`, `dogleg`), no test if not.
       xtol: end when a step is shorter, relative to the parameters.
       gtol: end when the gradient is smaller, see `stopping.gradient_test`.
       target: end when the value is at or below this.
@@ -80,8 +81,8 @@ def minimize(
 
     Derivatives of `params` and `value` with respect to `args` (and to all else that the objective closes
     over, and the bounds) are those of the implicit function theorem, in forward and reverse mode and more
-    than once; NaN where the end is not a minimum: neither the gradient, the step nor the value converged.
-    With `batch_fn` there are none. Other fields carry no derivatives.
+    than once; NaN where the end is not stationary. With `batch_fn` there are none, and other fields carry
+    none. A leaf that `jos.masked` around the whole optimizer freezes is a constant.
 
     Returns:
       A `Result`. `value` and `grad_norm` are those at `params`; with `jos.masked` around the whole
@@ -226,7 +227,8 @@ def _inputs(
     opt_state: Any,
 ) -> tuple:
     """Check the arguments that can be checked before tracing; make pytrees of the functions."""
-    if not callable(objective):
+    if not callable(getattr(objective, "residual_fn", objective)):
+        objective = getattr(objective, "residual_fn", objective)
         raise TypeError(f"objective: expected a function or a LeastSquares, got {type(objective).__name__}")
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
@@ -326,8 +328,12 @@ def _inexact(dtype: Any) -> Any:
 
 
 def _check_state(given: Any, made: Any) -> None:
-    """Raise a `TypeError` unless a state has the structure and shapes that the optimizer makes."""
-    got, expected = (str(jax.tree.map(jnp.shape, tree)) for tree in (given, made))
+    """Raise a `TypeError` unless a state has the structure, shapes and dtypes that the optimizer makes."""
+
+    def form(leaf: Any) -> str:
+        return f"{jnp.shape(leaf)} {jnp.result_type(leaf)}"
+
+    got, expected = (str(jax.tree.map(form, tree)) for tree in (given, made))
     if got != expected:
         raise TypeError(
             f"opt_state: this optimizer makes another one for these params: {expected}, got {got}"
@@ -340,14 +346,23 @@ def _minimize(length: int | None, *inputs: Any) -> Result:
     setup = carry.setup
 
     def solve() -> tuple[PyTree, Array, Array, Result]:
-        end = finish(Carry(setup, _advance(setup, carry.state, setup.max_steps)))
-        stationary = is_converged(end.status) & (end.status != Status.TARGET_REACHED)
-        return end.params, end.value, stationary, dataclasses.replace(end, params=None, value=None)
+        state = _advance(setup, carry.state, setup.max_steps)
+        end = finish(Carry(setup, state))
+        return (
+            end.params,
+            end.value,
+            is_stationary(setup, state),
+            dataclasses.replace(end, params=None, value=None),
+        )
 
     if setup.batch_fn is not None:  # there is no one function that the end is a minimum of
         params, value, _, rest = solve()
         return dataclasses.replace(rest, params=params, value=value)
     params, value, rest = follow_the_data(
-        lambda params: setup.objective(params, *setup.args), solve, carry.state.params, setup.bounds
+        lambda params: setup.objective(params, *setup.args),
+        solve,
+        carry.state.params,
+        setup.bounds,
+        functools.partial(trained_part, setup.optimizer),
     )
     return dataclasses.replace(rest, params=params, value=value)

@@ -19,7 +19,7 @@ from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.transform import relative_gradient
 from jaxopt_study.optimizers.trial import MARGIN
 from jaxopt_study.pytree import add, norm, params_dtype
-from jaxopt_study.result import Status, Trace
+from jaxopt_study.result import Status, Trace, is_converged
 from jaxopt_study.stopping import gradient_test, step_test, value_test
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
@@ -81,6 +81,20 @@ class Carry:
 def is_running(state: Progress) -> Bool[Array, ""]:
     """Whether the iteration has not ended."""
     return state.status == Status.RUNNING
+
+
+def is_stationary(setup: Setup, state: Progress) -> Bool[Array, ""]:
+    """Whether the iteration has ended where the gradient is zero, as far as that can be told.
+
+    A method that accepts and refuses its own steps knows by their lengths and gains. The steps of others may
+    be short for any reason, and only the gradient itself counts, to √ε.
+    """
+    ended = is_converged(state.status) & (state.status != Status.TARGET_REACHED)
+    if state.grads is None:
+        return ended
+    flat = _gradient_measure(setup, state.params, state.grads, state.value)
+    small = flat <= jnp.finfo(flat.dtype).eps ** 0.5
+    return ended & ((state.status == Status.GRADIENT_CONVERGED) | small)
 
 
 def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) -> Progress:
@@ -150,16 +164,19 @@ def _plain_step(setup: Setup, state: Progress) -> Progress:
     )
     ending = jnp.asarray(Status.RUNNING, jnp.int32)
     tolerances = setup.tolerances
+    moved = jnp.zeros(())
+    if tolerances.xtol is not None or tolerances.ftol is not None:
+        moved = norm(jax.tree.map(jnp.subtract, params, state.params))
     if tolerances.xtol is not None:
-        short = step_test(norm(updates), norm(state.params), tolerances.xtol)
+        short = step_test(moved, norm(state.params), tolerances.xtol)
         ending = jnp.where(short, Status.STEP_CONVERGED, ending)
     if tolerances.ftol is not None:
         fall = state.value - value
         still = value_test(fall, fall, state.value, tolerances.ftol)
         ending = jnp.where(still, Status.VALUE_CONVERGED, ending)
     if tolerances.xtol is not None or tolerances.ftol is not None:
-        # An update of zero, of a warm-up or of gradients being gathered, says nothing.
-        ending = jnp.where(norm(updates) > 0, ending, Status.RUNNING)
+        # A step of zero, of a warm-up, of gradients being gathered, or into a bound, says nothing.
+        ending = jnp.where(moved > 0, ending, Status.RUNNING)
     for report in _all_reports(opt_state):
         ending = jnp.where(report.accepted, ending, _refused(report))
     ending = _end_by_gradient(setup, _gradient_measure(setup, params, grads, value), ending)

@@ -48,7 +48,7 @@ def test_gradients_are_those_of_the_whole_fit(kind):
     np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-12)
     expected = differences(jax.jit(lambda y: fit(y, options)), Y, 1e-3)
     np.testing.assert_allclose(reverse, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
-    assert (np.abs(reverse).max(1) == 0).sum() == (1 if "bounds" in options else 0)  # what a bound holds
+    assert (np.abs(reverse).max(1) < 1e-12).sum() == (1 if "bounds" in options else 0)  # what a bound holds
 
 
 def test_hessians_are_those_of_the_whole_fit():
@@ -143,3 +143,26 @@ def test_many_parameters_are_solved_for_without_a_matrix():
 
     np.testing.assert_allclose(jax.grad(solution)(1.0), size * (size + 1) / 2, rtol=1e-10)
     np.testing.assert_allclose(jax.jacfwd(solution)(1.0), size * (size + 1) / 2, rtol=1e-10)
+
+
+def test_a_frozen_leaf_is_a_constant():
+    params = {"a": jnp.array(1.0), "k": jnp.array(0.6), "c": jnp.array(0.0)}
+    frozen = jos.masked(jos.levenberg_marquardt(), {"a": True, "k": False, "c": True})
+    bounds = ({"a": -9.0, "k": 0.6, "c": -9.0}, {"a": 9.0, "k": 0.6, "c": 9.0})
+
+    def solution(y, **options):
+        return jos.least_squares(decay, params, (T, y), **options).params["a"]
+
+    by_mask = jax.jit(jax.grad(lambda y: solution(y, optimizer=frozen)))(Y)
+    by_bounds = jax.jit(jax.grad(lambda y: solution(y, bounds=bounds)))(Y)
+    np.testing.assert_allclose(by_mask, by_bounds, rtol=1e-6)
+
+
+def test_a_short_step_of_a_slow_method_is_no_minimum():
+    def bowl(p, a):
+        return jnp.sum((p - a) ** 2)
+
+    def solution(a):
+        return jos.minimize(bowl, jnp.zeros(2), jos.sgd(1e-9), (a,), xtol=1e-3, max_steps=50)
+
+    assert np.isnan(jax.grad(lambda a: solution(a).params.sum())(1.0))
