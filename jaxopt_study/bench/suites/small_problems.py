@@ -16,7 +16,7 @@ import numpy as np
 
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
-from jaxopt_study.bench.timer import Timed, machine, ratio, take_turns
+from jaxopt_study.bench.timer import machine, ratio, take_turns
 from jaxopt_study.problems.more_garbow_hillstrom import NONLINEAR_LEAST_SQUARES
 from jaxopt_study.problems.problem import Problem
 
@@ -34,7 +34,7 @@ def run(rounds: int = 15, only: list[str] | None = None) -> None:
     print(machine())
     print(f"float64, {rounds} rounds in turns; microseconds a solve, and how many times ours")
     names = [OURS, "optimistix", "scipy lm"]
-    print(f"{'':<28}{'first s':>10}" + "".join(f"{name:>22}" for name in names))
+    print(f"{'':<28}" + "".join(f"{name:>22}" for name in names))
     ratios: dict[str, list[float]] = {name: [] for name in names[1:]}
     for name in only or NONLINEAR_LEAST_SQUARES:
         problem = NONLINEAR_LEAST_SQUARES[name]()
@@ -48,15 +48,11 @@ def run(rounds: int = 15, only: list[str] | None = None) -> None:
             cells.append(f"{timed[other].median * 1e6:10.0f}{times:>8}")
             if other != OURS:
                 ratios[other].append(ratio(timed[other], timed[OURS]))
-        print(f"{name:<28}{_first(timed):>10}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+        print(f"{name:<28}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
     for other, values in ratios.items():
         if values:
             mean = float(np.exp(np.mean(np.log(values))))
             print(f"{other}: {mean:.1f} times ours in the geometric mean over {len(values)} problems")
-
-
-def _first(timed: dict[str, Timed]) -> str:
-    return "/".join(f"{timed[name].first_seconds:.1f}" for name in (OURS, "optimistix") if name in timed)
 
 
 def _contestants(problem: Problem) -> dict[str, Callable[[], Any]]:
