@@ -62,8 +62,8 @@ def minimize(
       params: where to start, a pytree of real float arrays.
       optimizer: of this package, of optax, or made of both.
       args: a tuple of further arguments of the objective, traced.
-      bounds: `(lower, upper)`, each a number, a pytree like `params` or a prefix of it; infinite or
-        None where there is none, equal where a parameter is fixed. Steps of Gauss-Newton,
+      bounds: `(lower, upper)`, each a number, a pytree like `params` or a prefix of it; infinite
+        where there is none (None for a whole side), equal where a parameter is fixed. Steps of Gauss-Newton,
         Levenberg-Marquardt, dogleg and Newton end on bounds; those of other optimizers are projected.
       max_steps: end with `OUT_OF_STEPS` after so many steps.
       ftol: end when a step lowers the value by less, relatively. For this and the next two, 0
