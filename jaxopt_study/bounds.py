@@ -29,8 +29,8 @@ def check_bounds(bounds: Any, params: PyTree) -> Bounds | None:
 
     Args:
       bounds: `(lower, upper)`; each a number, a pytree like `params` or a prefix of it, whose leaves
-        broadcast to those of `params`. Infinities are no bounds, None for a side is no bound at
-        all; where the two are equal the parameter is fixed. None for no bounds.
+        broadcast to those of `params`. Infinities are no bounds, nor is None for a leaf or for a
+        whole side; where the two are equal the parameter is fixed. None for no bounds.
       params: where to start.
 
     Returns:
@@ -51,10 +51,8 @@ def check_bounds(bounds: Any, params: PyTree) -> Bounds | None:
         return None
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise TypeError(f"bounds: expected a pair (lower, upper), got {type(bounds).__name__}")
-    none = (-jnp.inf, jnp.inf)
     lower, upper = (
-        _like(side, none[i] if bounds[i] is None else bounds[i], params)
-        for i, side in enumerate(("lower", "upper"))
+        _like(side, bound, params) for side, bound in zip(("lower", "upper"), bounds, strict=True)
     )
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     leaves = zip(paths, *map(jax.tree.leaves, (lower, params, upper)), strict=True)
@@ -70,14 +68,20 @@ def check_bounds(bounds: Any, params: PyTree) -> Bounds | None:
 
 
 def _like(side: str, bound: Any, params: PyTree) -> PyTree:
+    none = -jnp.inf if side == "lower" else jnp.inf
+
     def fill(bound: Any, below: PyTree) -> PyTree:
+        bound = none if bound is None else bound
         return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(bound, leaf.dtype), leaf.shape), below)
 
+    if isinstance(bound, list | tuple) and jax.tree_util.all_leaves([params]):
+        bound = np.asarray(bound)  # params are one array, whose bounds people write as a list
     try:
-        return jax.tree.map(fill, bound, params)
+        return jax.tree.map(fill, bound, params, is_leaf=lambda node: node is None)
     except (ValueError, TypeError) as error:
+        shapes = jax.tree.map(jnp.shape, params)
         raise ValueError(
-            f"bounds: the {side} bounds do not fit params ({' '.join(str(error).split())[:200]})"
+            f"bounds: the {side} bounds do not fit params, whose leaves have the shapes {shapes}"
         ) from error
 
 

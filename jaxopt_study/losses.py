@@ -64,14 +64,22 @@ def check_loss(loss: Any, scale: Any = 1.0) -> None:
     """Check a loss and its scale; a scale that is traced is not checked.
 
     Raises:
-      ValueError: if the loss is neither a name that this file knows nor a function, or the scale no
-        positive number.
+      ValueError: if the loss is neither a name that this file knows nor an elementwise function, or the
+        scale no positive number.
     """
     if not callable(loss) and loss not in get_args(LossName):
         raise ValueError(f"loss: expected one of {get_args(LossName)} or a function of z, got {loss!r}")
+    if callable(loss):
+        z = jax.ShapeDtypeStruct((5,), jnp.result_type(float))
+        out = jax.eval_shape(loss, z)
+        if jax.tree.map(jnp.shape, out) != z.shape:
+            raise ValueError(
+                "loss: expected an elementwise function, which returns ρ(z) in the shape of z and nothing "
+                f"else; from z of shape {z.shape} it made {jax.tree.map(jnp.shape, out)}"
+            )
     if isinstance(scale, jax.core.Tracer):
         return
-    if not (np.ndim(scale) == 0 and scale > 0):
+    if isinstance(scale, str) or not (np.ndim(scale) == 0 and scale > 0):
         raise ValueError(f"loss_scale: expected a number > 0, got {scale}")
 
 

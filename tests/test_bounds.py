@@ -81,3 +81,14 @@ def test_held_and_sides():
         held(box, theta, jnp.array([1.0, 1.0, 5.0, 5.0])), [True, False, True, False]
     )
     np.testing.assert_array_equal(sides(bounds, theta), [-1, 1, -1, 0])
+
+
+def test_a_list_bounds_one_array_and_none_bounds_no_leaf():
+    lower, upper = check_bounds(([0.0, -1.0], None), jnp.ones(2))
+    np.testing.assert_array_equal(lower, [0, -1])
+    np.testing.assert_array_equal(upper, [np.inf, np.inf])
+    params = {"a": jnp.array(1.0), "b": jnp.ones(2)}
+    lower, upper = check_bounds(({"a": None, "b": 0.0}, {"a": 2.0, "b": None}), params)
+    assert (lower["a"], upper["a"]) == (-np.inf, 2)
+    np.testing.assert_array_equal(lower["b"], [0, 0])
+    np.testing.assert_array_equal(upper["b"], [np.inf, np.inf])

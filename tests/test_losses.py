@@ -70,3 +70,8 @@ def test_an_unknown_loss_is_named():
 def test_a_scale_that_is_not_positive_is_named(scale):
     with pytest.raises(ValueError, match="loss_scale: expected a number > 0"):
         jos.least_squares(lambda p: p, jnp.ones(2), loss="huber", loss_scale=scale)
+
+
+def test_a_scale_of_words_is_named():
+    with pytest.raises(ValueError, match="loss_scale: expected a number > 0, got x"):
+        check_loss("huber", "x")

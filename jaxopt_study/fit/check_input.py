@@ -1,5 +1,6 @@
 """Bad input to a fit, said in one line that names the argument, before anything is traced."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -44,15 +45,40 @@ def check_y(y: Any, params: PyTree) -> Array:
     return y
 
 
+def fill_missing(x: PyTree, y: Array) -> PyTree:
+    """x with finite numbers at points that are missing, in the rows that belong to a missing row of y.
+
+    What the model makes of them is not used; but backward derivatives of a number that is not finite
+    are NaN, used or not. Rows of points that are there, and finite ones, stay as they are.
+    """
+    if y.ndim == 0:
+        return x
+    missing = jnp.all(jnp.isnan(y), axis=tuple(range(1, y.ndim)))
+    there = jnp.argmin(missing)  # the first row that is not missing
+
+    def fill(leaf: Array) -> Array:
+        if leaf.shape[:1] != y.shape[:1] or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        wide = (slice(None), *[None] * (leaf.ndim - 1))
+        return jnp.where(missing[wide] & ~jnp.isfinite(leaf), leaf[there][None], leaf)
+
+    return jax.tree.map(fill, x)
+
+
 def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Array) -> None:
     """Check, without computing it, that `model_fn(params, x)` is like y.
 
     Raises:
-      TypeError: if it is no function, or does not return one real array.
+      TypeError: if it is no function of two arguments, or does not return one real array.
       ValueError: if its shape is another.
     """
     if not callable(model_fn):
         raise TypeError(f"model_fn: expected a function of (params, x), got {type(model_fn).__name__}")
+    if not _takes_two(model_fn):
+        takes = inspect.signature(model_fn)
+        raise TypeError(
+            f"model_fn: expected a function of (params, x), all parameters in one; it takes {takes}"
+        )
     out = jax.eval_shape(model_fn, params, x)
     if not isinstance(out, jax.ShapeDtypeStruct):
         raise TypeError(f"model_fn: expected one array from model_fn(params, x), got a {type(out).__name__}")
@@ -71,7 +97,7 @@ def check_sigma(sigma: Any, y: Array, pointwise: bool) -> Array | None:
     """
     if sigma is None:
         return None
-    sigma = jnp.asarray(sigma, y.dtype)
+    sigma = _as_numbers("sigma", sigma, y)
     present = ~np.isnan(y) if is_concrete(y) else np.ones(y.shape, bool)
     if _broadcasts(sigma.shape, y.shape):
         sigma = jnp.broadcast_to(sigma, y.shape)
@@ -110,7 +136,7 @@ def check_weights(weights: Any, y: Array) -> Array | None:
     """
     if weights is None:
         return None
-    weights = jnp.asarray(weights, y.dtype)
+    weights = _as_numbers("weights", weights, y)
     if not _broadcasts(weights.shape, y.shape):
         raise ValueError(f"weights: shape {weights.shape} does not broadcast to the shape {y.shape} of y")
     weights = jnp.broadcast_to(weights, y.shape)
@@ -125,7 +151,9 @@ def check_weights(weights: Any, y: Array) -> Array | None:
 
 
 def check_level(level: Any) -> None:
-    """Raise a `ValueError` unless a level of confidence is within (0, 1)."""
+    """Raise a `ValueError` unless a level of confidence is one number within (0, 1)."""
+    if np.ndim(level):
+        raise ValueError(f"level: expected one probability, got an array of shape {np.shape(level)}")
     if is_concrete(level) and not 0 < float(level) < 1:
         raise ValueError(f"level: expected a probability within (0, 1), got {level}")
 
@@ -133,6 +161,23 @@ def check_level(level: Any) -> None:
 def is_concrete(*values: Any) -> bool:
     """Whether values are numbers, not traced."""
     return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature, as functions written in C
+        return True
+    return True
+
+
+def _as_numbers(name: str, value: Any, y: Array) -> Array:
+    try:
+        return jnp.asarray(value, y.dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected numbers, got {value!r}") from error
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -13,9 +13,17 @@ from jax.typing import ArrayLike
 from jaxopt_study.bounds import check_bounds
 from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
-from jaxopt_study.fit.check_input import check_model, check_sigma, check_weights, check_x, check_y
+from jaxopt_study.fit.check_input import (
+    check_model,
+    check_sigma,
+    check_weights,
+    check_x,
+    check_y,
+    fill_missing,
+)
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
+from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.pytree import check_real, ravel, traceable
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.types import PyTree
@@ -53,7 +61,7 @@ def curve_fit(
     Args:
       model_fn: `model_fn(params, x)` returns an array like y; a plain function or a callable pytree.
       x: an array, or any pytree of arrays.
-      y: real array of any shape; NaN is missing.
+      y: real array of any shape; NaN is missing. Where a row of y is missing, that of x may be NaN too.
       params: where to start, a pytree of real float arrays or numbers.
       sigma: standard deviations of the errors, broadcast to y, in the unit of y; or their
         covariance, `(y.size, y.size)`, for y raveled. 1 if not given.
@@ -66,7 +74,7 @@ def curve_fit(
       loss_scale: C, from which size on a residual, in units of sigma, is an outlier.
       pointwise: promise that a row of y uses only that row of every array in x; makes the Jacobian of
         models with many parameters cheaper.
-      optimizer: see `least_squares`.
+      optimizer: see `least_squares`. Leaves that a `jos.masked` around it freezes count as fixed.
       max_steps, ftol, xtol, gtol: see `minimize`.
 
     Returns:
@@ -110,11 +118,11 @@ def curve_fit(
         y = jnp.where(weights > 0, y, jnp.nan)
     curve = Curve(
         model=traceable(model_fn),
-        x=x,
+        x=fill_missing(x, y),
         y=y,
         sigma=check_sigma(sigma, y, pointwise),
         weights=weights,
-        bounds=check_bounds(bounds, params),
+        bounds=_frozen(optimizer, check_bounds(bounds, params), params),
         loss_scale=loss_scale,
         loss=loss,
         absolute_sigma=bool(absolute_sigma),
@@ -134,9 +142,26 @@ def curve_fit(
     return measure(curve, result.params, result.value, result.status, result.num_steps, result.num_evals)
 
 
+def _frozen(optimizer: Any, bounds: Any, params: PyTree) -> Any:
+    """The bounds, equal for leaves that `jos.masked` freezes: they are not fitted, and have no errors."""
+    if optimizer is None:
+        return bounds
+    places = jax.tree.unflatten(jax.tree.structure(params), range(len(jax.tree.leaves(params))))
+    trained = set(jax.tree.leaves(trained_part(optimizer, places)))
+    if len(trained) == len(jax.tree.leaves(params)):
+        return bounds
+
+    def fix(place: int, bound: Array, leaf: Array) -> Array:
+        return bound if place in trained else leaf
+
+    sides = check_bounds((None, None), params) if bounds is None else bounds
+    return tuple(jax.tree.map(fix, places, side, params) for side in sides or ())
+
+
 def _float(leaf: Any) -> Any:
-    """A Python float as an array; all else as it is."""
-    return jnp.asarray(leaf) if isinstance(leaf, float) else leaf
+    """A Python number as a float array; all else as it is."""
+    is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
+    return jnp.asarray(leaf, float) if is_number else leaf
 
 
 @jax.jit

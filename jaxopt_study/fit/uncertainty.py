@@ -107,7 +107,8 @@ def noise(curve: Curve, residuals: Float[Array, " residuals"], cost: Any, rank: 
       residuals: whitened, 0 where missing.
       cost: the objective.
       rank: p, how many directions were determined.
-      dof: n - p; the noise is NaN where there are none.
+      dof: n - p; the noise is NaN where there are none, or where a loss like Tukey's leaves no more than
+        p points that count.
 
     Source:
       P. J. Huber, Robust Statistics, 1981, equation 7.6.5 and what follows.
@@ -127,7 +128,9 @@ def noise(curve: Curve, residuals: Float[Array, " residuals"], cost: Any, rank: 
     spread = jnp.sum(jnp.where(present, (bend - mean) ** 2, 0.0)) / points
     correction = 1.0 + rank / points * spread / mean**2
     dispersion = correction**2 * jnp.sum(psi**2) / freedom / mean
-    return Noise(jnp.where((dof > 0) & (mean > 0), dispersion, jnp.nan), mean)
+    # As many points as parameters, the others beyond the reach of the loss, are met exactly: no noise shows.
+    enough = (dof > 0) & (jnp.sum(present & (rho.slope > 0)) > rank)
+    return Noise(jnp.where(enough & (mean > 0), dispersion, jnp.nan), mean)
 
 
 def covariance(found: Information, of_noise: Noise) -> Float[Array, "params params"]:

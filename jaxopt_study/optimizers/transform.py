@@ -43,10 +43,16 @@ def check_solvable(params: PyTree, method: str) -> None:
 
     Raises:
       TypeError: the parameters are in half precision, or some are hidden by `optax.masked`.
+      ValueError: a leaf has no elements. (XLA 0.10 loses the factorizations of LAPACK in a loop that
+        carries such a leaf.)
     """
     nodes = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
     if any(isinstance(node, optax.MaskedNode) for node in nodes):
         raise TypeError(f"{method}: sees only a part of the parameters; use jaxopt_study.masked instead")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if np.size(leaf) == 0:
+            where = "params" + jax.tree_util.keystr(path)
+            raise ValueError(f"{where}: has no elements (shape {np.shape(leaf)}); leave it out for {method}")
     dtype = params_dtype(params)
     if jnp.finfo(dtype).bits < 32:
         raise TypeError(f"{method}: needs parameters in float32 or float64, got {dtype}")

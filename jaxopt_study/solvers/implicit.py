@@ -89,7 +89,9 @@ def _root(conditions: Callable[[Any], Any], found: Callable[[], tuple[Any, Any]]
         data, moves = primals[0], tangents[0]
         _, drift = jax.jvp(lambda data: conditions(data, x), (data,), (moves,))
         _, product = jax.linearize(lambda x: conditions(data, x), x)
-        step = jax.tree.map(jnp.negative, _solve_linear(product, drift))
+        scale = jax.lax.stop_gradient(jnp.abs(x[0]))
+        scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
+        step = jax.tree.map(jnp.negative, _solve_linear(product, drift, scale))
         return (x, rest), (step, jax.tree.map(_no_tangent, rest))
 
     return root(of_conditions, of_found)
@@ -122,21 +124,31 @@ def _or_bound(box: Box | None, theta: Array, gradient: Array) -> Array:
     return jnp.where(at_bound, theta - jnp.where(at_bound, bound, 0.0), gradient)
 
 
-def _solve_linear(product: Callable[..., Any], target: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Solve `product((x, v)) = target`, whose first part is H x and whose second is v - g·x."""
+def _solve_linear(
+    product: Callable[..., Any], target: tuple[Array, Array], scale: Array
+) -> tuple[Array, Array]:
+    """Solve `product((x, v)) = target`, whose first part is H x and whose second is v - g·x.
+
+    In variables `x = D z`: those of parameters in units of their own size, `scale`, then of their own
+    curvature. H itself overflows in float32 where a parameter is 1e20, and is singular to rounding
+    where others are 1.
+    """
     gradient_part, value_part = target
 
-    def hessian_product(x: Array) -> Array:
-        return product((x, jnp.zeros_like(value_part)))[0]
+    def scaled_product(z: Array) -> Array:
+        return scale * product((scale * z, jnp.zeros_like(value_part)))[0]
 
     size = gradient_part.size
     if size <= LARGEST_MATRIX:
-        hessian = jax.vmap(hessian_product, out_axes=1)(jnp.eye(size, dtype=gradient_part.dtype))
-        x = jnp.linalg.solve(hessian, gradient_part)
+        hessian = jax.vmap(scaled_product, out_axes=1)(jnp.eye(size, dtype=gradient_part.dtype))
+        own = jax.lax.stop_gradient(jnp.sqrt(jnp.abs(jnp.diagonal(hessian))))
+        own = jnp.where((own > 0) & jnp.isfinite(own), own, 1.0)
+        hessian = hessian / own[:, None] / own[None, :]
+        x = scale / own * jnp.linalg.solve(hessian, scale * gradient_part / own)
     else:
-        x = jax.lax.custom_linear_solve(
-            hessian_product,
-            gradient_part,
+        x = scale * jax.lax.custom_linear_solve(
+            scaled_product,
+            scale * gradient_part,
             lambda matvec, b: jax.scipy.sparse.linalg.cg(matvec, b, tol=1e-12, maxiter=CG_STEPS)[0],
             symmetric=True,
         )

@@ -30,7 +30,11 @@ CASES = {
     "complex y": (TypeError, "^y: expected real", {"y": Y + 1j}),
     "y of words": (TypeError, "^y: expected numbers, got dtype", {"y": ["a", "b"]}),
     "all missing": (ValueError, "^y: there is no value", {"y": np.full(5, np.nan)}),
-    "whole parameters": (TypeError, r"^params\['a'\]: expected a real float", {"params": {"a": 1, "b": 1.0}}),
+    "whole parameters": (
+        TypeError,
+        r"^params\['a'\]: expected a real float",
+        {"params": {"a": np.array(1), "b": 1.0}},
+    ),
     "no parameters": (ValueError, "^params: the pytree has no leaves", {"params": {}}),
     "sigma too long": (ValueError, r"^sigma: expected standard .* \(5,\)", {"sigma": np.ones(4)}),
     "sigma zero": (
@@ -85,3 +89,32 @@ def test_bands_that_cannot_be_had(fit):
         fit.predict(X, 0.95, kind="tolerance")
     low, high = fit.predict(X, 0.95, kind="prediction", sigma=0.1)[1:]
     assert np.all(high > low)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        (lambda x, a, b: a * x + b, {}, TypeError, r"model_fn: expected a function of \(params, x\)"),
+        (lambda p, x: p[0] * x + p[1], {"sigma": "x"}, TypeError, "sigma: expected numbers, got 'x'"),
+        (lambda p, x: p[0] * x + p[1], {"weights": "x"}, TypeError, "weights: expected numbers, got 'x'"),
+        (lambda p, x: p[0] * x + p[1], {"loss": jnp.sum}, ValueError, "loss: expected an elementwise"),
+        (
+            lambda p, x: p[0] * x + p[1],
+            {"loss": lambda z: jnp.stack([z, z, z])},
+            ValueError,
+            "loss: expected an elementwise",
+        ),
+    ],
+)
+def test_what_scipy_takes_and_this_does_not_is_said_in_one_line(model, options, error, message):
+    x = jnp.arange(5.0)
+    with pytest.raises(error, match=message) as raised:
+        jos.curve_fit(model, x, 2 * x + 1, jnp.ones(2), **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_level_is_one_number():
+    x = jnp.arange(5.0)
+    fit = jos.curve_fit(lambda p, x: p[0] * x + p[1], x, x**1.5, [1, 1])
+    with pytest.raises(ValueError, match=r"level: expected one probability, got an array of shape \(2,\)"):
+        fit.confidence_interval(jnp.array([0.9, 0.95]))

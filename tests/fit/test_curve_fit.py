@@ -244,3 +244,43 @@ def test_one_fit_is_not_a_batch(line):
     fit = jos.curve_fit(model, x, y, {"a": 0.0, "b": 0.0})
     with pytest.raises(TypeError, match="not a batch"):
         fit[0]
+
+
+def test_a_point_missing_in_x_and_y_changes_nothing_not_even_reverse_derivatives():
+    x, y = jnp.linspace(0.0, 4.0, 9), jnp.array([3.1, 2.4, 1.8, 1.5, 1.0, 0.9, 0.7, 0.5, 0.45])
+    start = {"a": jnp.array(1.0), "k": jnp.array(1.0)}
+    there = np.r_[0:3, 4:9]
+
+    def decay(params, x):
+        return params["a"] * jnp.exp(-params["k"] * x)
+
+    def rate(x, y):
+        return jos.curve_fit(decay, x, y, start).params["k"]
+
+    with_hole = jax.value_and_grad(rate, (0, 1))(x.at[3].set(jnp.nan), y.at[3].set(jnp.nan))
+    without = jax.value_and_grad(rate, (0, 1))(x[there], y[there])
+    np.testing.assert_allclose(with_hole[0], without[0], rtol=1e-12)
+    for filled, dropped in zip(with_hole[1], without[1], strict=True):
+        np.testing.assert_allclose(filled[there], dropped, rtol=1e-9)
+        assert filled[3] == 0
+
+
+def test_leaves_that_a_mask_freezes_are_not_fitted_and_count_as_fixed():
+    x, y = jnp.linspace(0.0, 1.0, 8), jnp.array([0.1, 0.4, 0.9, 1.2, 1.4, 1.9, 2.2, 2.4])
+    start = {"a": jnp.array(1.0), "b": jnp.array(0.25)}
+
+    def line(params, x):
+        return params["a"] * x + params["b"]
+
+    masked = jos.masked(jos.levenberg_marquardt(), {"a": True, "b": False})
+    frozen = jos.curve_fit(line, x, y, start, optimizer=masked)
+    fixed = jos.curve_fit(lambda params, x: line(params | {"b": 0.25}, x), x, y, {"a": jnp.array(1.0)})
+    assert (frozen.dof, frozen.params["b"], frozen.stderr["b"]) == (7, 0.25, 0.0)
+    np.testing.assert_allclose(frozen.stderr["a"], fixed.stderr["a"], rtol=1e-10)
+
+
+def test_tukeys_loss_that_leaves_no_more_points_than_parameters_knows_no_errors():
+    x = jnp.arange(6.0)
+    y = jnp.array([0.0, 1.0, 40.0, -70.0, 90.0, -60.0])
+    fit = jos.curve_fit(lambda p, x: p[0] + p[1] * x, x, y, jnp.array([0.0, 1.0]), loss="tukey")
+    assert np.all(np.isnan(fit.stderr))

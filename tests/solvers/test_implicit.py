@@ -166,3 +166,25 @@ def test_a_short_step_of_a_slow_method_is_no_minimum():
         return jos.minimize(bowl, jnp.zeros(2), jos.sgd(1e-9), (a,), xtol=1e-3, max_steps=50)
 
     assert np.isnan(jax.grad(lambda a: solution(a).params.sum())(1.0))
+
+
+def test_derivatives_do_not_depend_on_the_units_of_parameters_in_float32():
+    def sensitivity(unit):
+        def residual(p, y):
+            x = jnp.arange(5.0)
+            return p["a"] * jnp.exp(-p["k"] / unit * x) - y
+
+        y = jnp.array([3.0, 1.9, 1.1, 0.7, 0.4])
+        start = {"a": jnp.array(2.5), "k": jnp.array(0.4 * unit)}
+        return jax.jacrev(lambda y: jos.least_squares(residual, start, (y,)).params["k"] / unit)(y)
+
+    with jax.enable_x64(True):
+        exact = sensitivity(1.0)
+    with jax.enable_x64(False):
+        for unit in (1e-12, 1e12):
+            np.testing.assert_allclose(sensitivity(unit), exact, rtol=1e-3, atol=1e-4)
+
+
+def test_leaves_without_elements_are_refused():
+    with pytest.raises(ValueError, match=r"params\['b'\]: has no elements"):
+        jos.least_squares(lambda p: p["a"], {"a": jnp.ones(2), "b": jnp.zeros((0, 3))})
