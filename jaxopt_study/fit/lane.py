@@ -17,6 +17,7 @@ from jax import Array
 from jaxopt_study import damping as rule
 from jaxopt_study.bounds import Box
 from jaxopt_study.derivatives import THIN
+from jaxopt_study.fit.raveled import raveled
 from jaxopt_study.linear_solve import Direction, Held, damped_solver, lost, within_box
 from jaxopt_study.linearize import Linearization, linearize, linearize_thin
 from jaxopt_study.objectives import LeastSquares
@@ -115,10 +116,13 @@ def linearized(
 ) -> Linearization:
     """The residuals near `theta`, without what only the making of it needs."""
     objective, params, box = rules.objective, unravel(theta), rules.box
-    if theta.size <= THIN:
-        here = linearize_thin(objective, params, args, largest_norms, unit, box=box)
-    else:
-        here = linearize(objective, params, args, largest_norms, box=box)
+
+    def products(objective: LeastSquares, params: PyTree, args: tuple, largest: Array, unit: Array) -> Any:
+        if theta.size <= THIN:
+            return linearize_thin(objective, params, args, largest, unit, box=box)
+        return linearize(objective, params, args, largest, box=box)
+
+    here = raveled(products)(objective, params, args, largest_norms, unit)
     nothing: Any = None
     return here._replace(residual=nothing, jacobian_t=nothing, to_scaled=nothing)
 

@@ -17,8 +17,7 @@ from jaxopt_study.fit.lane import Lane, Rules, advance, linearized, start
 from jaxopt_study.result import Status
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
-NARROWER = 8  # by how much the number of slots falls, when so few fits are left
-NARROWEST = 8
+NARROW = 8  # slots for the last fits, when no more are left: every width is compiled by itself
 
 
 class Ends(NamedTuple):
@@ -69,22 +68,17 @@ def fit_all(
     fits = starts.shape[0]
     width = min(slots, fits)
     state = _fill(rules, unravel, starts, args, axes, width)
-    while True:
-        least = 0 if width <= NARROWEST else max(width // NARROWER, NARROWEST)
-        go_on = functools.partial(_worth_the_width, fits=fits, least=least)
-        body = functools.partial(_round, rules, unravel, starts, args, axes)
-        state = jax.lax.while_loop(go_on, body, state)
-        if least == 0:
-            return state.ends
-        width = least
-        # Those that hold a fit come first.
-        keep = jnp.argsort(state.index, stable=True)[:width]
-        lanes = jax.tree.map(lambda leaf, keep=keep: leaf[keep], state.lanes)
+    round_ = functools.partial(_round, rules, unravel, starts, args, axes)
+
+    def worth(state: _Slots, least: int) -> Bool[Array, ""]:
+        return (state.next < fits) | (jnp.sum(state.index < fits) > least)
+
+    if width > NARROW:
+        state = jax.lax.while_loop(functools.partial(worth, least=NARROW), round_, state)
+        keep = jnp.argsort(state.index, stable=True)[:NARROW]  # those that hold a fit come first
+        lanes = jax.tree.map(lambda leaf: leaf[keep], state.lanes)
         state = state._replace(lanes=lanes, index=state.index[keep])
-
-
-def _worth_the_width(state: _Slots, fits: int, least: int) -> Bool[Array, ""]:
-    return (state.next < fits) | (jnp.sum(state.index < fits) > least)
+    return jax.lax.while_loop(functools.partial(worth, least=0), round_, state).ends
 
 
 def _fill(
@@ -150,4 +144,6 @@ def _of(args: tuple, axes: Any, index: Int[Array, " slots"]) -> tuple:
 
 
 def _rows(leaf: Array, index: Int[Array, " slots"]) -> Array:
-    return leaf.at[index].get(mode="clip")
+    """Some rows of an array; raveled, a row is copied at once."""
+    rows = leaf.reshape(leaf.shape[0], -1).at[index].get(mode="clip")
+    return rows.reshape(index.size, *leaf.shape[1:])
