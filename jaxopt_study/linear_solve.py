@@ -105,7 +105,7 @@ def damped_solver(here: Linearization, solver: LinearSolver, *, unrolled: bool =
       ValueError: if `solver` is unknown.
     """
     check_solver(solver)
-    cholesky = functools.partial(_cholesky, factored=_written_out if unrolled else _by_lapack)
+    cholesky = functools.partial(_cholesky, unrolled=unrolled)
     kernel = {"qr": _stacked_qr, "dual": _dual, "cg": _conjugate_gradients}.get(solver, cholesky)
 
     def solve(
@@ -190,10 +190,21 @@ def within_box(
     return direction, held
 
 
-def _by_lapack(
-    matrix: Float[Array, "params params"], target: Float[Array, " params"]
+def cholesky_solve(
+    matrix: Float[Array, "params params"], target: Float[Array, " params"], *, unrolled: bool = False
 ) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
-    """The solution of a positive definite system, and the diagonal of the Cholesky factor."""
+    """The solution of a positive definite system, and the diagonal of the Cholesky factor.
+
+    Args:
+      matrix: of which the lower triangle is used.
+      target: the right-hand side.
+      unrolled: see `damped_solver`.
+
+    >>> print(cholesky_solve(jnp.diag(jnp.array([4.0, 9.0])), jnp.array([8.0, 9.0]), unrolled=True)[0])
+    [2. 1.]
+    """
+    if unrolled:
+        return _written_out(matrix, target)
     factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
     return jax.scipy.linalg.cho_solve((factor, True), target), jnp.diagonal(factor)
 
@@ -201,7 +212,7 @@ def _by_lapack(
 def _written_out(
     matrix: Float[Array, "params params"], target: Float[Array, " params"]
 ) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
-    """As `_by_lapack`, number by number, so that under `vmap` every one is a vector of fits."""
+    """As LAPACK, number by number, so that under `vmap` every one is a vector of fits."""
     size = target.size
     lower: list[list[Array]] = [[] for _ in range(size)]
     forward: list[Array] = []
@@ -228,7 +239,7 @@ def _cholesky(
     here: Linearization,
     damping: Float[Array, ""],
     held: Held | None,
-    factored: Callable[[Array, Array], tuple[Array, Array]] = _by_lapack,
+    unrolled: bool = False,
 ) -> Direction:
     if here.gram is None:
         raise ValueError(
@@ -243,7 +254,7 @@ def _cholesky(
     damped = matrix + jnp.diag(diagonal)
     # A diagonal scaling changes neither the rounding errors of Cholesky nor its pivots' meaning
     # (Higham 2002, theorem 10.6), so unit columns are all the equilibration that is needed.
-    solution, diagonal_of_factor = factored(damped, target)
+    solution, diagonal_of_factor = cholesky_solve(damped, target, unrolled=unrolled)
     # A pivot is the squared distance of a column from the span of those before it. The last
     # digits of 1 + λ are what it is computed in.
     pivots = diagonal_of_factor**2 - damping

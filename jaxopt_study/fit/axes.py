@@ -15,7 +15,7 @@ from jaxopt_study.types import PyTree
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axes:
-    """0 or None for every array, hashable: pytrees like `params` and `args`."""
+    """Whether each array has a leading axis of fits, hashable: pytrees of bools like `params` and `args`."""
 
     params: Any
     args: Any
@@ -28,17 +28,17 @@ class Axes:
 
     @property
     def _key(self) -> Any:
-        leaves, structure = jax.tree.flatten((self.params, self.args), is_leaf=is_none)
+        leaves, structure = jax.tree.flatten((self.params, self.args))
         return tuple(leaves), structure
 
 
-def is_none(axis: Any) -> bool:
-    """None as a leaf."""
-    return axis is None
+def in_axes(has_axis: PyTree) -> PyTree:
+    """What `jax.vmap` takes: 0 and None for True and False."""
+    return jax.tree.map(lambda has: 0 if has else None, has_axis)
 
 
 def fill(name: str, axes: Any, tree: PyTree) -> PyTree:
-    """An axis for every array of `tree`, from a prefix of them.
+    """Whether each array of `tree` has an axis of fits, from 0 and None for it or for what it is part of.
 
     Raises:
       ValueError: if an axis is neither 0 nor None, or the prefix does not fit.
@@ -47,10 +47,10 @@ def fill(name: str, axes: Any, tree: PyTree) -> PyTree:
     def below(axis: Any, branch: Any) -> Any:
         if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int) or axis != 0):
             raise ValueError(f"{name}_axes: expected 0 or None for an array, got {axis!r}")
-        return jax.tree.map(lambda _: axis, branch)
+        return jax.tree.map(lambda _: axis is not None, branch)
 
     try:
-        return jax.tree.map(below, axes, tree, is_leaf=is_none)
+        return jax.tree.map(below, axes, tree, is_leaf=lambda axis: axis is None)
     except (ValueError, TypeError) as error:
         if str(error).startswith(f"{name}_axes"):
             raise
@@ -67,8 +67,8 @@ def check_axes(axes: Axes, params: PyTree, args: tuple) -> int:
     fits, first = 0, ""
     for name, tree, of in (("params", params, axes.params), ("args", args, axes.args)):
         paths = jax.tree_util.tree_leaves_with_path(tree)
-        for (path, leaf), axis in zip(paths, jax.tree.leaves(of, is_leaf=is_none), strict=True):
-            if axis is None:
+        for (path, leaf), has in zip(paths, jax.tree.leaves(of), strict=True):
+            if not has:
                 continue
             where = name + jax.tree_util.keystr(path)
             if not np.shape(leaf):
@@ -88,13 +88,10 @@ def check_axes(axes: Axes, params: PyTree, args: tuple) -> int:
 def one_of(params: PyTree, args: tuple, axes: Axes) -> tuple[PyTree, tuple]:
     """A single fit's parameters and arguments, as shapes."""
 
-    def shape(axis: Any, leaf: Array) -> Any:
-        return jax.ShapeDtypeStruct(leaf.shape if axis is None else leaf.shape[1:], leaf.dtype)
+    def shape(has: bool, leaf: Array) -> Any:
+        return jax.ShapeDtypeStruct(leaf.shape[1:] if has else leaf.shape, leaf.dtype)
 
-    return (
-        jax.tree.map(shape, axes.params, params, is_leaf=is_none),
-        jax.tree.map(shape, axes.args, args, is_leaf=is_none),
-    )
+    return jax.tree.map(shape, axes.params, params), jax.tree.map(shape, axes.args, args)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +105,9 @@ class Layout:
 def find_layout(data: tuple[PyTree, tuple], axes: Axes) -> Layout | None:
     """How the axis of fits is laid out over several devices; None if it is not."""
     for tree, of in zip(data, (axes.params, axes.args), strict=True):
-        for leaf, axis in zip(jax.tree.leaves(tree), jax.tree.leaves(of, is_leaf=is_none), strict=True):
+        for leaf, has in zip(jax.tree.leaves(tree), jax.tree.leaves(of), strict=True):
             sharding = None if isinstance(leaf, jax.core.Tracer) else leaf.sharding
-            if axis is None or not isinstance(sharding, NamedSharding) or not sharding.spec:
+            if not has or not isinstance(sharding, NamedSharding) or not sharding.spec:
                 continue
             names = sharding.spec[0]
             names = (names,) if isinstance(names, str) else tuple(names or ())
@@ -126,11 +123,8 @@ def on_layout(layout: Layout, axes: Axes, run: Callable[..., Any]) -> Callable[.
     """
     along = Spec(layout.names)
 
-    def spec(axis: Any) -> Spec:
-        return Spec() if axis is None else along
-
     def of(tree: PyTree) -> PyTree:
-        return jax.tree.map(spec, tree, is_leaf=is_none)
+        return jax.tree.map(lambda has: along if has else Spec(), tree)
 
     return jax.shard_map(
         run,

@@ -16,7 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, as_box, check_bounds, project, sides
-from jaxopt_study.fit.axes import Axes, Layout, check_axes, fill, find_layout, on_layout, one_of
+from jaxopt_study.fit.axes import Axes, Layout, check_axes, fill, find_layout, in_axes, on_layout, one_of
 from jaxopt_study.fit.lane import Rules
 from jaxopt_study.fit.slots import Ends, fit_all
 from jaxopt_study.losses import Loss, check_loss
@@ -184,13 +184,13 @@ def _check_bounds(bounds: Any, params: PyTree, axes: PyTree) -> Bounds | None:
         return None
 
     def extreme(pick: Any) -> PyTree:
-        def leaf(axis: Any, value: Array) -> Any:
-            if axis is None:
+        def leaf(has: bool, value: Array) -> Any:
+            if not has:
                 return value
             traced = isinstance(value, jax.core.Tracer)
             return value[0] if traced else pick(np.asarray(value), axis=0)
 
-        return jax.tree.map(leaf, axes, params, is_leaf=lambda axis: axis is None)
+        return jax.tree.map(leaf, axes, params)
 
     check_bounds(bounds, extreme(np.min))
     return check_bounds(bounds, extreme(np.max))
@@ -217,7 +217,7 @@ def _fit(
     dtype = params_dtype(params)
     one_params, _ = one_of(params, args, axes)
     _, unravel = ravel(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one_params))
-    starts = jax.vmap(ravel_leaves, in_axes=(axes.params,), axis_size=fits)(params).astype(dtype)
+    starts = jax.vmap(ravel_leaves, in_axes=(in_axes(axes.params),), axis_size=fits)(params).astype(dtype)
     if bounds is not None:
         starts = jax.vmap(lambda theta: project(as_box(bounds, one_params), theta))(starts)
     defaults = default_tolerances(dtype)
@@ -244,7 +244,7 @@ def _fit(
         counts = (end.status, end.num_steps, end.num_evals)
         return Result(params, value, end.grad_norm, *counts, opt_state=None, trace=None, active=active)
 
-    return jax.vmap(one, in_axes=(0, axes.args))(ends, args)
+    return jax.vmap(one, in_axes=(0, in_axes(axes.args)))(ends, args)
 
 
 def _is_minimum(status: Array) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.fit.axes import in_axes
 from jaxopt_study.fit.lane import Lane, Rules, advance, linearized, start
 from jaxopt_study.result import Status
 from jaxopt_study.types import Bool, Float, Int, PyTree
@@ -61,8 +62,8 @@ def fit_all(
       rules: what is the same for all.
       unravel: from a vector to parameters.
       starts: where to start, raveled.
-      args: the data, with a leading axis of fits where `axes` is 0.
-      axes: for every leaf of `args`, flat: 0, or None for data that all fits share.
+      args: the data.
+      axes: a pytree of bools like `args`: whether an array has a leading axis of fits, or all share it.
       slots: how many fits are under way at a time.
     """
     fits = starts.shape[0]
@@ -95,7 +96,7 @@ def _fill(
         here = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
         return start(rules, theta, here._replace(scale=ones))
 
-    lanes = jax.vmap(blank, in_axes=(0, axes))(starts[:width], _of(args, axes, index))
+    lanes = jax.vmap(blank, in_axes=(0, in_axes(axes)))(starts[:width], _of(args, axes, index))
     number = jnp.zeros(fits, starts.dtype)
     count = jnp.zeros(fits, jnp.int32)
     ends = Ends(jnp.zeros((fits, size), starts.dtype), number, number, count, count, count)
@@ -128,19 +129,14 @@ def _round(
 def _advance_all(
     rules: Rules, unravel: Callable[[Array], PyTree], lanes: Lane, data: tuple, axes: Any
 ) -> Lane:
-    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, axes, 0))
+    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes), 0))
     unit = jnp.where(lanes.fresh[:, None], 1.0, lanes.here.scale)
     return step(lanes, data, unit)
 
 
 def _of(args: tuple, axes: Any, index: Int[Array, " slots"]) -> tuple:
     """The data of the fits in the slots."""
-    return jax.tree.map(
-        lambda axis, leaf: leaf if axis is None else _rows(leaf, index),
-        axes,
-        args,
-        is_leaf=lambda axis: axis is None,
-    )
+    return jax.tree.map(lambda has, leaf: _rows(leaf, index) if has else leaf, axes, args)
 
 
 def _rows(leaf: Array, index: Int[Array, " slots"]) -> Array:
