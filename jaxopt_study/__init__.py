@@ -5,6 +5,7 @@
 | minimize a function or a sum of squares | `minimize`, or `start`, `advance`, `finish` apart     |
 | fit residuals                        | `least_squares`, on a `LeastSquares` or a function       |
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
+| fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
@@ -15,7 +16,9 @@ and test problems in `jaxopt_study.models` and `jaxopt_study.problems`; studies 
 file in `jaxopt_study.study`.
 """
 
+from jaxopt_study.fit.batch import least_squares_batch
 from jaxopt_study.fit.curve_fit import curve_fit
+from jaxopt_study.fit.curve_fit_batch import curve_fit_batch
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.adagrad import adagrad
@@ -45,10 +48,12 @@ __all__ = [
     "advance",
     "chain",
     "curve_fit",
+    "curve_fit_batch",
     "dogleg",
     "finish",
     "gauss_newton",
     "least_squares",
+    "least_squares_batch",
     "levenberg_marquardt",
     "masked",
     "minimize",

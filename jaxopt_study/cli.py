@@ -103,16 +103,24 @@ def _add_fit(commands: Any) -> None:
         "uncertainties, and record them with a picture.",
         epilog="example:\n"
         "  jaxopt-study fit puromycin.csv --model jaxopt_study.models.michaelis_menten:apply \\\n"
-        "      --x concentration --y rate --start 'vmax=200,k=0.1' --bounds 'k=0:'\n\n" + EXIT_CODES,
+        "      --x concentration --y rate --start 'vmax=200,k=0.1' --bounds 'k=0:'\n\n"
+        "many data sets at once, from an NPY or Parquet file that need not fit in memory:\n"
+        "  jaxopt-study fit --batch images.npy --model jaxopt_study.models.gaussian_spot:apply \\\n"
+        "      --start jaxopt_study.models.gaussian_spot:guess --out spots.parquet\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    fit.add_argument("data", metavar="DATA", type=Path, help="a CSV; its first row names the columns")
+    fit.add_argument("data", metavar="DATA", type=Path, nargs="?", help="a CSV; its first row names columns")
+    fit.add_argument(
+        "--batch", metavar="FILE", type=Path, help="an NPY file (fits, ...) or a Parquet file with lists, instead"
+    )
     word = {"metavar": "COLUMN"}
     fit.add_argument("--model", required=True, metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
-    fit.add_argument("--x", required=True, help="column of x", **word)
-    fit.add_argument("--y", required=True, help="column of y; an empty cell is a missing value", **word)
-    fit.add_argument("--start", required=True, metavar="NAME=NUMBER,...", help="first guesses, all of them")
+    fit.add_argument("--x", help="column of x; of a batch, an NPY file (coordinates if not given)", **word)
+    fit.add_argument("--y", help="column of y; an empty cell is a missing value", **word)
+    fit.add_argument(
+        "--start", required=True, metavar="NAME=NUMBER,...", help="first guesses; or MODULE:FUNCTION of a batch"
+    )
     fit.add_argument("--sigma", help="column of standard deviations of y", **word)
     fit.add_argument("--absolute-sigma", action="store_true", help="sigma is known, not up to a factor only")
     fit.add_argument("--bounds", metavar="NAME=LOWER:UPPER,...", help="a side may be empty")
@@ -120,20 +128,56 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--loss", default="linear", choices=losses, help="robust to outliers, if not linear")
     fit.add_argument("--loss-scale", type=float, default=1.0, metavar="C", help="from here on an outlier (1)")
     fit.add_argument("--level", type=float, default=0.95, help="of confidence (0.95)")
-    fit.add_argument("--dtype", default="float64", choices=["float32", "float64"])
-    fit.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
+    fit.add_argument("--dtype", choices=["float32", "float64"], help="(float64; of a batch float32)")
+    fit.add_argument(
+        "--out", type=Path, metavar="DIR", help="where records go (runs); of a batch, the file (FILE.fits.parquet)"
+    )
     fit.add_argument("--no-plots", dest="plots", action="store_false", help="draw no picture")
     fit.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
 
 
 def _fit(known: argparse.Namespace) -> int:
+    if known.batch is not None:
+        return _fit_batch(known)
     from jaxopt_study.study.fit_file import FitRequest, fit_file
 
+    for name in ("data", "x", "y"):
+        if getattr(known, name) is None:
+            flag = "DATA" if name == "data" else f"--{name}"
+            return _fail(f"fit: the following arguments are required: {flag}")
+    known.dtype = known.dtype or "float64"
     fields = [field.name for field in dataclasses.fields(FitRequest)]
     request = FitRequest(**{name: getattr(known, name) for name in fields})
-    report = fit_file(request, known.out, quiet=known.quiet, plots=known.plots)
+    report = fit_file(request, known.out or Path("runs"), quiet=known.quiet, plots=known.plots)
     if known.quiet:
         print(report.folder)
+    return 0
+
+
+def _fit_batch(known: argparse.Namespace) -> int:
+    from jaxopt_study.study.fit_batch import BatchRequest, fit_batch
+
+    for name, default in (("data", None), ("sigma", None), ("absolute_sigma", False), ("level", 0.95)):
+        if getattr(known, name) != default:
+            flag = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            return _fail(f"fit: {flag} does not go with --batch")
+    request = BatchRequest(
+        data=known.batch,
+        model=known.model,
+        start=known.start,
+        x=None if known.x is None else Path(known.x),
+        y=known.y,
+        bounds=known.bounds,
+        loss=known.loss,
+        loss_scale=known.loss_scale,
+        dtype=known.dtype or "float32",
+    )
+    out = known.out or known.batch.with_suffix(".fits.parquet")
+    done = fit_batch(request, out, quiet=known.quiet)
+    if not known.quiet:
+        pace = f"{done.fits / done.seconds:.0f} a second"
+        print(f"{done.fits} fits, {done.converged} converged, {done.seconds:.1f} s, {pace}")
+    print(out)
     return 0
 
 

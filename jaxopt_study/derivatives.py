@@ -24,6 +24,8 @@ _kept_promises: weakref.WeakSet[FunctionType] = weakref.WeakSet()
 
 IN_CACHE = 2**18  # elements, 2 MiB in float64: larger Jacobians are worked on in pieces
 
+THIN = 8  # parameters; up to so many, columns apart and products written out pay in a batch
+
 ResidualAndJacobian = tuple[Float[Array, " residuals"], Float[Array, "params residuals"]]
 
 
@@ -139,6 +141,54 @@ def gram_and_gradient(
 
     rest, rest_residual = jacobian_t[:, pieces * length :], residual[pieces * length :]
     return jax.lax.fori_loop(0, pieces, add, (rest @ rest.T, rest @ rest_residual))
+
+
+def residual_and_columns(
+    objective: LeastSquares, params: PyTree, args: tuple
+) -> tuple[Float[Array, " residuals"], list[Float[Array, " residuals"]]]:
+    """The residuals at `params` and the columns of their Jacobian, one pass a parameter, apart.
+
+    For a handful of parameters, under `vmap`. A pass knows which leaf alone it moves, and what does not
+    depend on that leaf costs nothing; the passes have the residual in common, which the compiler takes
+    once. On 15 × 15 pixels and 5 scalars this halves the time of `residual_and_jacobian`.
+
+    >>> objective = LeastSquares(lambda p, x: p["a"] * x + p["b"])
+    >>> _, columns = residual_and_columns(objective, {"a": 2.0, "b": 1.0}, (jnp.arange(2.0),))
+    >>> print(columns[0], columns[1])
+    [0. 1.] [1. 1.]
+    """
+    leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
+    residual = objective.residual(params, *args)
+    columns = []
+    for place, leaf in enumerate(leaves):
+
+        def along(moved: Array, place: int = place) -> Array:
+            return objective.residual(
+                jax.tree.unflatten(tree, [*leaves[:place], moved, *leaves[place + 1 :]]), *args
+            )
+
+        for direction in np.eye(leaf.size).reshape(leaf.size, *leaf.shape):
+            residual, column = jax.jvp(along, (leaf,), (jnp.asarray(direction, leaf.dtype),))
+            columns.append(column)
+    return residual, columns
+
+
+def thin_gram(
+    columns: list[Float[Array, " residuals"]], residual: Float[Array, " residuals"]
+) -> tuple[Float[Array, "params params"], Float[Array, " params"]]:
+    """`JᵀJ` and `Jᵀr` from the columns of J: every product multiplied and summed by itself.
+
+    For a handful of columns, under `vmap`: a product of small matrices goes through memory and a
+    general routine a fit, which took twice the time of the Jacobian; these sums are fused.
+
+    >>> gram, gradient = thin_gram([jnp.ones(3), jnp.arange(3.0)], jnp.arange(3.0))
+    >>> print(gram[0], gradient)
+    [3. 3.] [3. 5.]
+    """
+    size = len(columns)
+    product = {(i, j): jnp.sum(columns[i] * columns[j]) for i in range(size) for j in range(i, size)}
+    rows = [jnp.stack([product[min(i, j), max(i, j)] for j in range(size)]) for i in range(size)]
+    return jnp.stack(rows), jnp.stack([jnp.sum(column * residual) for column in columns])
 
 
 def number_of_rows(args: tuple) -> int:

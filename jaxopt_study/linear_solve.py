@@ -15,6 +15,7 @@ Parameters that are *held* keep a step that is known (zero, or up to their bound
 that of the others. Which factorization was used is reported.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
@@ -86,13 +87,15 @@ class Held(NamedTuple):
 Solve = Callable[..., Direction]
 
 
-def damped_solver(here: Linearization, solver: LinearSolver) -> Solve:
+def damped_solver(here: Linearization, solver: LinearSolver, *, unrolled: bool = False) -> Solve:
     """Make what is common to all dampings once.
 
     Args:
       here: in scaled columns.
       solver: see the table above, `"auto"` as `choose_solver` left it. Where a factorization fails
         the step is NaN, a rejected trial.
+      unrolled: write Cholesky out, number by number: for a handful of parameters under `vmap`, where
+        a call of LAPACK for every system would take longer than the factorization.
 
     Returns:
       `solve(damping, held=None, residual=None)`, which solves for one λ > 0: with the steps of some
@@ -102,7 +105,8 @@ def damped_solver(here: Linearization, solver: LinearSolver) -> Solve:
       ValueError: if `solver` is unknown.
     """
     check_solver(solver)
-    kernel = {"qr": _stacked_qr, "dual": _dual, "cg": _conjugate_gradients}.get(solver, _cholesky)
+    cholesky = functools.partial(_cholesky, unrolled=unrolled)
+    kernel = {"qr": _stacked_qr, "dual": _dual, "cg": _conjugate_gradients}.get(solver, cholesky)
 
     def solve(
         damping: Float[Array, ""],
@@ -117,7 +121,7 @@ def damped_solver(here: Linearization, solver: LinearSolver) -> Solve:
             return direction
         failed = ~jnp.all(jnp.isfinite(direction.step)) & jnp.all(jnp.isfinite(system.gradient))
         # With pivots lost in rounding and too little damping to make up for them, the step is noise.
-        noise = direction.rank_deficient & (damping < _lost(here.scaled_jacobian_t.T))
+        noise = direction.rank_deficient & (damping < lost(here.gradient))
         return jax.lax.cond(failed | noise, lambda: _stacked_qr(system, damping, held), lambda: direction)
 
     return solve
@@ -186,7 +190,57 @@ def within_box(
     return direction, held
 
 
-def _cholesky(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:
+def cholesky_solve(
+    matrix: Float[Array, "params params"], target: Float[Array, " params"], *, unrolled: bool = False
+) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
+    """The solution of a positive definite system, and the diagonal of the Cholesky factor.
+
+    Args:
+      matrix: of which the lower triangle is used.
+      target: the right-hand side.
+      unrolled: see `damped_solver`.
+
+    >>> print(cholesky_solve(jnp.diag(jnp.array([4.0, 9.0])), jnp.array([8.0, 9.0]), unrolled=True)[0])
+    [2. 1.]
+    """
+    if unrolled:
+        return _written_out(matrix, target)
+    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+    return jax.scipy.linalg.cho_solve((factor, True), target), jnp.diagonal(factor)
+
+
+def _written_out(
+    matrix: Float[Array, "params params"], target: Float[Array, " params"]
+) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
+    """As LAPACK, number by number, so that under `vmap` every one is a vector of fits."""
+    size = target.size
+    lower: list[list[Array]] = [[] for _ in range(size)]
+    forward: list[Array] = []
+    for i in range(size):
+        for j in range(i):
+            rest = matrix[i, j] - _dot(lower[i][:j], lower[j][:j])
+            lower[i].append(rest / lower[j][j])
+        square = matrix[i, i] - _dot(lower[i], lower[i])
+        # As LAPACK's, a factor that does not exist is NaN and not a division by zero.
+        lower[i].append(jnp.sqrt(jnp.where(square > 0, square, jnp.nan)))
+        forward.append((target[i] - _dot(lower[i][:i], forward)) / lower[i][i])
+    solution: list[Array] = []
+    for i in reversed(range(size)):
+        below = [lower[k][i] for k in reversed(range(i + 1, size))]
+        solution.append((forward[i] - _dot(below, solution)) / lower[i][i])
+    return jnp.stack(solution[::-1]), jnp.stack([lower[i][i] for i in range(size)])
+
+
+def _dot(left: list[Array], right: list[Array]) -> Array | float:
+    return sum((a * b for a, b in zip(left, right, strict=True)), start=0.0)
+
+
+def _cholesky(
+    here: Linearization,
+    damping: Float[Array, ""],
+    held: Held | None,
+    unrolled: bool = False,
+) -> Direction:
     if here.gram is None:
         raise ValueError(
             "linearization: was made with gram=False, which only solvers 'qr', 'dual' and 'cg' can use"
@@ -200,12 +254,11 @@ def _cholesky(here: Linearization, damping: Float[Array, ""], held: Held | None)
     damped = matrix + jnp.diag(diagonal)
     # A diagonal scaling changes neither the rounding errors of Cholesky nor its pivots' meaning
     # (Higham 2002, theorem 10.6), so unit columns are all the equilibration that is needed.
-    factor = jax.lax.linalg.cholesky(damped, symmetrize_input=False)
-    step = -jax.scipy.linalg.cho_solve((factor, True), target)
+    solution, diagonal_of_factor = cholesky_solve(damped, target, unrolled=unrolled)
     # A pivot is the squared distance of a column from the span of those before it. The last
     # digits of 1 + λ are what it is computed in.
-    pivots = jnp.diagonal(factor) ** 2 - damping
-    return _known(held, step, _full_rank(pivots, matrix, damping, held), jnp.zeros((), bool))
+    pivots = diagonal_of_factor**2 - damping
+    return _known(held, -solution, _full_rank(pivots, matrix, damping, held), jnp.zeros((), bool))
 
 
 def _full_rank(
@@ -214,7 +267,7 @@ def _full_rank(
     damping: Float[Array, ""],
     held: Held | None,
 ) -> Bool[Array, ""]:
-    good = pivots > _lost(matrix) * (1 + damping)
+    good = pivots > lost(matrix) * (1 + damping)
     return jnp.all(good if held is None else good | held.mask)
 
 
@@ -229,9 +282,9 @@ def _known(
     return Direction(step, ~full_rank, orthogonal)
 
 
-def _lost(matrix: Float[Array, "rows columns"]) -> float:
-    """What of a squared length of 1 is rounding error after a factorization."""
-    return 10 * matrix.shape[1] * float(jnp.finfo(matrix.dtype).eps)
+def lost(matrix: Float[Array, "*rows columns"]) -> float:
+    """What of a squared length of 1 is rounding error after a factorization of so many columns."""
+    return 10 * matrix.shape[-1] * float(jnp.finfo(matrix.dtype).eps)
 
 
 def _rest(
@@ -266,7 +319,7 @@ def _dual(here: Linearization, damping: Float[Array, ""], held: Held | None) -> 
     lengths = jnp.diagonal(outer)
     pivots = (jnp.diagonal(factor) ** 2 - damping) / jnp.where(lengths > 0, lengths, 1.0)
     tall = jacobian_t.shape[0] <= jacobian_t.shape[1]
-    full_rank = jnp.all(pivots > _lost(outer) * (1 + damping)) & tall
+    full_rank = jnp.all(pivots > lost(outer) * (1 + damping)) & tall
     return _known(held, step, full_rank, jnp.zeros((), bool))
 
 
@@ -293,7 +346,7 @@ def _minimum_norm(here: Linearization, held: Held | None = None) -> Direction:
     keep = singular > max(jacobian_t.shape) * jnp.finfo(r.dtype).eps * largest
     projected = u.T @ (q.T @ -residual)
     step = vt.T @ jnp.where(keep, projected / jnp.where(keep, singular, 1.0), 0.0)
-    determined = singular**2 > _lost(jacobian_t.T) * largest**2
+    determined = singular**2 > lost(jacobian_t.T) * largest**2
     # A held parameter's column is zero, and so is a singular value for it.
     zeros = 0 if held is None else jnp.sum(held.mask)
     full_rank = jnp.sum(determined) + zeros >= jacobian_t.shape[0]

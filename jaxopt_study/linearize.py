@@ -13,7 +13,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box, held
-from jaxopt_study.derivatives import gram_and_gradient, residual_and_jacobian
+from jaxopt_study.derivatives import (
+    gram_and_gradient,
+    residual_and_columns,
+    residual_and_jacobian,
+    thin_gram,
+)
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves
 from jaxopt_study.types import Bool, Float, JacobianMode, PyTree
@@ -157,6 +162,52 @@ def linearize(
     )
 
 
+def linearize_thin(
+    objective: LeastSquares,
+    params: PyTree,
+    args: tuple,
+    largest_norms: Float[Array, " params"],
+    unit: Float[Array, " params"],
+    *,
+    box: Box | None = None,
+) -> Linearization:
+    """Linearize the residuals for a handful of parameters, under `vmap`, in one pass over the data.
+
+    As `linearize`, without keeping the Jacobian: its products are all that Cholesky needs.
+
+    Args:
+      objective, params, args, largest_norms, box: see `linearize`.
+      unit: what columns are divided by before they are squared, of their size to a factor of 10¹⁵ in
+        float32, so that no square overflows. (To look for the largest element first would be
+        another pass over the data.)
+
+    Returns:
+      A `Linearization` without matrices but `gram`.
+    """
+    plain, columns = residual_and_columns(objective, params, args)
+    residual, factor = objective.weigh(plain)
+    if factor is not None:
+        columns = [jnp.where(factor == 0, 0.0, column * factor) for column in columns]
+    columns = [column / unit[i] for i, column in enumerate(columns)]
+    product, slope = thin_gram(columns, residual)
+    norms_of_columns = unit * jnp.sqrt(jnp.diagonal(product))
+    largest = jnp.maximum(norms_of_columns, largest_norms)
+    to_scaled = unit / _scale(largest)
+    return _measured(
+        objective,
+        params,
+        plain,
+        residual,
+        norms_of_columns,
+        largest,
+        to_scaled * slope,
+        box,
+        to_scaled=to_scaled,
+        gram=product * jnp.outer(to_scaled, to_scaled),
+        length=jnp.sqrt(jnp.sum(residual**2)),
+    )
+
+
 def linearize_without_matrix(
     objective: LeastSquares,
     params: PyTree,
@@ -233,6 +284,7 @@ def _measured(
     jacobian_t: Any = None,
     gram: Any = None,
     products: Any = None,
+    length: Any = None,
 ) -> Linearization:
     eps = jnp.finfo(gradient.dtype).eps
     scale = _scale(largest)
@@ -241,7 +293,7 @@ def _measured(
     if box is not None:
         at_bound = held(box, theta, gradient)
         gradient = jnp.where(at_bound, 0.0, gradient)
-    length = norm(residual)
+    length = norm(residual) if length is None else length
     value = 0.5 * length**2 if objective.loss == "linear" else 0.5 * jnp.sum(objective.costs(plain))
     squares = (columns / scale) ** 2
     alone = jnp.where(squares > 0, gradient / jnp.where(squares > 0, squares, 1.0), 0.0)

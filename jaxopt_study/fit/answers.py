@@ -3,6 +3,7 @@
 A batch of fits is asked one by one, by `vmap` over the axes that its statuses have.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxopt_study.bounds import sides
 from jaxopt_study.derivatives import residual_and_jacobian
 from jaxopt_study.fit import predict, uncertainty
+from jaxopt_study.fit.axes import in_axes
 from jaxopt_study.fit.profile import profile_ends
 from jaxopt_study.fit.quantile import t_quantile
 from jaxopt_study.pytree import ravel, ravel_leaves
@@ -28,11 +30,18 @@ def each(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def ask(self: Any, *args: Any, **options: Any) -> Any:
         one = functools.partial(_call, method, args, options)
+        axes = in_axes(has_axis(self))
         for _ in range(np.ndim(self.status)):
-            one = jax.vmap(one)
+            one = jax.vmap(one, in_axes=(axes,))
         return one(self)
 
     return ask
+
+
+def has_axis(fit: Any) -> Any:
+    """For every array of a batch of fits whether it has a leading axis: a `Fit` of bools."""
+    every = {f.name: jax.tree.map(lambda _: True, getattr(fit, f.name)) for f in dataclasses.fields(fit)}
+    return dataclasses.replace(fit, **{**every, "curve": fit.curve.has_axis})
 
 
 def _call(method: Callable[..., Any], args: tuple, options: dict[str, Any], fit: Any) -> Any:

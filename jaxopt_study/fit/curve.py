@@ -38,6 +38,7 @@ class Curve:
       loss: a name or a function, see `losses`.
       absolute_sigma: whether `sigma` is known, and not only up to a common factor.
       pointwise: whether a row of y uses only that row of x.
+      shared: of a batch, the fields whose arrays all fits have in common, and which have no leading axis.
     """
 
     model: Any
@@ -50,6 +51,17 @@ class Curve:
     loss: Any = dataclasses.field(default="linear", metadata={"static": True})
     absolute_sigma: bool = dataclasses.field(default=False, metadata={"static": True})
     pointwise: bool = dataclasses.field(default=False, metadata={"static": True})
+    shared: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    @property
+    def has_axis(self) -> "Curve":
+        """For every array of a batch whether it has a leading axis of fits: bools in their places."""
+        fields = {}
+        for field in dataclasses.fields(self):
+            if not field.metadata.get("static"):
+                has = field.name not in self.shared
+                fields[field.name] = jax.tree.map(lambda _, has=has: has, getattr(self, field.name))
+        return dataclasses.replace(self, **fields)
 
     @property
     def objective(self) -> LeastSquares:

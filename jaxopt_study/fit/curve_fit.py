@@ -167,12 +167,25 @@ def _float(leaf: Any) -> Any:
 @jax.jit
 def measure(curve: Any, params: PyTree, cost: Any, status: Any, num_steps: Any, num_evals: Any) -> Fit:
     """The `Fit` at a solution."""
+    return assemble(curve, params, cost, (status, num_steps, num_evals), at_solution(curve, params, cost))
+
+
+def assemble(curve: Any, params: PyTree, cost: Any, ends: tuple[Any, Any, Any], known: tuple) -> Fit:
+    """The `Fit`, from its status and counts and what is known of the solution.
+
+    Args:
+      curve: what was fitted.
+      params, cost: the solution.
+      ends: status, number of steps and of evaluations.
+      known: residuals, information, noise, and which parameters stand on a bound; see `at_solution`.
+    """
     _, unravel = ravel(params)
-    residuals, found, of_noise, at_bound = at_solution(curve, params, cost)
+    residuals, found, of_noise, at_bound = known
     points = jnp.sum(curve.present, dtype=jnp.int32)
     matrix = uncertainty.covariance(found, of_noise)
     free = jnp.sum(at_bound == 0, dtype=jnp.int32)
     missing = ~curve.present
+    status, num_steps, num_evals = ends
     return Fit(
         params=params,
         stderr=unravel(uncertainty.standard_errors(matrix)),

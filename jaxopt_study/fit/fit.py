@@ -109,7 +109,11 @@ class Fit:
         """One fit of a batch, or some of them."""
         if np.ndim(self.status) == 0:
             raise TypeError("fit: this is one fit, not a batch of them")
-        return jax.tree.map(lambda leaf: leaf[index], self)
+        has_axis = answers.has_axis(self)
+        picked = jax.tree.map(lambda has, leaf: leaf[index] if has else leaf, has_axis, self)
+        if np.ndim(picked.status):
+            return picked
+        return dataclasses.replace(picked, curve=dataclasses.replace(picked.curve, shared=()))
 
     def confidence_interval(self, level: ArrayLike = 0.95) -> tuple[PyTree, PyTree]:
         """`estimate ± t · stderr`, which takes the model to be linear over that distance.

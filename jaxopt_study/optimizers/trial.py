@@ -192,6 +192,55 @@ def full_step(
     return jnp.where(accepted, trial.step, NOTHING), report(point, trial, accepted, at_rounding, damping)
 
 
+class Verdict(NamedTuple):
+    """What a trial was found to be worth.
+
+    Attributes:
+      accepted: whether to take it.
+      at_rounding, rank_deficient: what the first trial at this point said, see `StepInfo`.
+      gain_ratio: actual over predicted reduction.
+      control: damping or radius, and what goes with it, for the next trial.
+    """
+
+    accepted: Bool[Array, ""]
+    at_rounding: Bool[Array, ""]
+    rank_deficient: Bool[Array, ""]
+    gain_ratio: Float[Array, ""]
+    control: Float[Array, " controls"]
+
+
+def judge(
+    trial: Trial,
+    first: Bool[Array, ""],
+    at_rounding: Bool[Array, ""],
+    rank_deficient: Bool[Array, ""],
+    control: Float[Array, " controls"],
+    follow: Callable[..., Float[Array, " controls"]],
+    margin: Float[Array, ""],
+) -> Verdict:
+    """Accept or refuse a trial.
+
+    Args:
+      trial: with the step and what came of it.
+      first: whether it is the first at this point.
+      at_rounding, rank_deficient: what the first one said, where this is another.
+      control: that of this trial.
+      follow: see `search`.
+      margin: a reduction that rounding errors hide.
+    """
+    # What the first trial says of the point is right; later ones are short, and their systems
+    # hardly those of the curvature.
+    at_rounding = jnp.where(first, jnp.abs(trial.predicted) <= margin, at_rounding)
+    rank_deficient = jnp.where(first, trial.rank_deficient, rank_deficient)
+    accepted = rule.is_decrease(trial.actual, at_rounding, margin)
+    gain = rule.gain_ratio(trial.actual, trial.predicted)
+    # A gain made of rounding errors tells nothing: to follow it has been seen to lower λ to where
+    # steps overshoot, at a minimum with large residuals.
+    kept = accepted & at_rounding
+    control = jnp.where(kept, control, follow(control, accepted, gain, trial.step_norm))
+    return Verdict(accepted, at_rounding, rank_deficient, gain, control)
+
+
 class _Search(NamedTuple):
     """What is carried from trial to trial: few arrays, each costs as much as a norm.
 
@@ -241,22 +290,15 @@ def search(
 
     def again(state: _Search) -> _Search:
         trial = attempt(state.control[0])
-        # What the first trial says of the point is right; later ones are short, and their systems
-        # hardly those of the curvature.
-        first = state.trials == 0
-        at_rounding = jnp.where(first, jnp.abs(trial.predicted) <= margin, state.flags[2])
-        singular = jnp.where(first, trial.rank_deficient, state.flags[1])
-        accepted = rule.is_decrease(trial.actual, at_rounding, margin)
-        gain = rule.gain_ratio(trial.actual, trial.predicted)
-        # A gain made of rounding errors tells nothing: to follow it has been seen to lower λ to where
-        # steps overshoot, at a minimum with large residuals.
-        kept = accepted & at_rounding
+        verdict = judge(
+            trial, state.trials == 0, state.flags[2], state.flags[1], state.control, follow, margin
+        )
         return _Search(
             trial.step,
-            jnp.where(kept, state.control, follow(state.control, accepted, gain, trial.step_norm)),
+            verdict.control,
             jnp.stack([trial.value, trial.actual, trial.predicted, trial.step_norm, state.control[0]]),
             state.trials + 1,
-            jnp.stack([accepted, singular, at_rounding, trial.orthogonal]),
+            jnp.stack([verdict.accepted, verdict.rank_deficient, verdict.at_rounding, trial.orthogonal]),
         )
 
     def going(state: _Search) -> Bool[Array, ""]:

@@ -17,10 +17,10 @@ from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update, trained_part
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.transform import relative_gradient
-from jaxopt_study.optimizers.trial import MARGIN
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace, is_converged
-from jaxopt_study.stopping import gradient_test, step_test, value_test
+from jaxopt_study.solvers.ending import after_step, at_point, by_gradient, by_value, refused
+from jaxopt_study.stopping import step_test, value_test
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
 # The fields of a pytree are not typed by shape: `vmap`, `tree.map` and an `out_axes` make the same
@@ -125,7 +125,7 @@ def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) ->
     if grads is None:
         state = dataclasses.replace(state, pending=ending)
     else:
-        ending = _end_by_gradient(setup, _gradient_measure(setup, params, grads, value), ending)
+        ending = by_gradient(setup.tolerances, _gradient_measure(setup, params, grads, value), ending)
         state = dataclasses.replace(state, status=jnp.where(is_running(state), ending, state.status))
     return _record(setup, state)
 
@@ -178,8 +178,8 @@ def _plain_step(setup: Setup, state: Progress) -> Progress:
         # A step of zero, of a warm-up, of gradients being gathered, or into a bound, says nothing.
         ending = jnp.where(moved > 0, ending, Status.RUNNING)
     for report in _all_reports(opt_state):
-        ending = jnp.where(report.accepted, ending, _refused(report))
-    ending = _end_by_gradient(setup, _gradient_measure(setup, params, grads, value), ending)
+        ending = jnp.where(report.accepted, ending, refused(report))
+    ending = by_gradient(setup.tolerances, _gradient_measure(setup, params, grads, value), ending)
     ending = _end_by_value(setup, new, ending)
     return _record(setup, dataclasses.replace(new, status=ending))
 
@@ -199,13 +199,9 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     if report is None:
         raise TypeError("optimizer: its state had an `info` before the update, and has none after it")
     ending = jnp.where(measure_only, state.pending, Status.RUNNING)
-    ending = jnp.where(report.accepted | measure_only, ending, _refused(report))
+    ending = jnp.where(report.accepted | measure_only, ending, refused(report))
     better = ~measure_only | (ending == Status.OUT_OF_STEPS)
-    flat = _end_by_gradient(setup, report.gradient_test, ending)
-    lost_sight = (flat == Status.GRADIENT_CONVERGED) & report.vanished
-    ending = jnp.where(better, jnp.where(lost_sight, Status.RANK_DEFICIENT, flat), ending)
-    lost = jnp.where(state.num_steps == 0, Status.NON_FINITE_START, Status.NON_FINITE)
-    ending = jnp.where(jnp.isfinite(report.grad_norm), ending, lost)
+    ending = at_point(setup.tolerances, report, state.num_steps, ending, better)
     ended = ending != Status.RUNNING
 
     # Where the iteration ends here, the step is not taken, and the optimizer's state goes on
@@ -226,27 +222,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         num_steps=state.num_steps + ~ended,
         num_evals=state.num_evals + report.num_evals,
     )
-    pending = jnp.asarray(Status.RUNNING, jnp.int32)
-    tolerances = setup.tolerances
-    if tolerances.xtol is not None:
-        short = step_test(report.step_norm, report.params_norm, tolerances.xtol, report.coordinate_norm)
-        pending = jnp.where(short, Status.STEP_CONVERGED, pending)
-    if tolerances.ftol is not None:
-        # ½ cos² ‖r‖², the most that a parameter can do alone, as far as rounding lets it be seen.
-        alone = report.gradient_test**2 * jnp.abs(state.value) - MARGIN * report.rounding
-        still = value_test(report.actual, report.predicted, state.value, tolerances.ftol, alone)
-        # What is promised is lost in rounding; but a gain of about 1 says that the model still knows better.
-        credible = (report.gain_ratio > 0.1) & (report.gain_ratio < 10)
-        # Heavy damping promises as little anywhere.
-        zero = jnp.zeros_like(alone)
-        flat = value_test(zero, zero, state.value, tolerances.ftol, alone)
-        still |= report.at_rounding & ~credible & flat
-        pending = jnp.where(still, Status.VALUE_CONVERGED, pending)
-    # An undamped step leaves out the directions that singular curvature does not determine: that
-    # it was short says nothing about them, unless the value is zero but for rounding errors.
-    blind = report.rank_deficient & (report.damping == 0) & (state.value > report.rounding)
-    blind &= pending != Status.RUNNING
-    pending = jnp.where(blind, Status.RANK_DEFICIENT, pending)
+    pending = after_step(setup.tolerances, report, state.value)
     pending = _end_by_value(setup, state, pending)
     state = dataclasses.replace(state, pending=jnp.where(ended, Status.RUNNING, pending))
     return _record(setup, state)
@@ -265,29 +241,12 @@ def _free(setup: Setup, params: PyTree, grads: PyTree) -> PyTree:
 
 
 def _end_by_value(setup: Setup, state: Progress, ending: Any) -> Int[Array, ""]:
-    """The end that the value, or the number of steps, brings; `ending` if none."""
-    stopped = (state.num_steps >= setup.max_steps) & (ending == Status.RUNNING)
-    ending = jnp.where(stopped, Status.OUT_OF_STEPS, ending)
-    if setup.tolerances.target is not None:
-        ending = jnp.where(state.value <= setup.tolerances.target, Status.TARGET_REACHED, ending)
-    return jnp.where(jnp.isfinite(state.value), ending, Status.NON_FINITE).astype(jnp.int32)
+    return by_value(setup.tolerances, setup.max_steps, state.value, state.num_steps, ending)
 
 
 def _gradient_measure(setup: Setup, params: PyTree, grads: PyTree, value: Float[Array, ""]) -> Any:
     optimizer = setup.optimizer
     return relative_gradient(trained_part(optimizer, params), _free(setup, params, grads), value)
-
-
-def _end_by_gradient(setup: Setup, measure: Float[Array, ""], ending: Any) -> Int[Array, ""]:
-    if setup.tolerances.gtol is not None:
-        flat = gradient_test(measure, setup.tolerances.gtol)
-        ending = jnp.where(flat, Status.GRADIENT_CONVERGED, ending)
-    return jnp.asarray(ending, jnp.int32)
-
-
-def _refused(report: StepInfo) -> Int[Array, ""]:
-    """How an iteration ends in which no trial was accepted."""
-    return jnp.where(report.rank_deficient, Status.RANK_DEFICIENT, Status.STALLED)
 
 
 def _record(setup: Setup, state: Progress) -> Progress:

@@ -25,8 +25,10 @@ def parse_start(words: str) -> dict[str, float]:
     return start
 
 
-def parse_bounds(words: str | None, start: Mapping[str, float]) -> Any:
+def parse_bounds(words: str | None, start: Mapping[str, float], *, starts_known: bool = True) -> Any:
     """Bounds from `'K=0:1,Vm=0:'`: `(lower, upper)`, infinite where nothing is given.
+
+    Where `starts_known` is False only the names of `start` count.
 
     >>> parse_bounds("K=0:1", {"Vm": 100.0, "K": 0.1})
     ({'Vm': -inf, 'K': 0.0}, {'Vm': inf, 'K': 1.0})
@@ -47,7 +49,7 @@ def parse_bounds(words: str | None, start: Mapping[str, float]) -> Any:
             raise StudyInputError(f"{where}: expected LOWER:UPPER, got {value!r}")
         lower[name] = _number(low, where) if low.strip() else -np.inf
         upper[name] = _number(high, where) if high.strip() else np.inf
-        if not lower[name] <= start[name] <= upper[name]:
+        if starts_known and not lower[name] <= start[name] <= upper[name]:
             raise StudyInputError(f"{where}: starts at {start[name]:g}, outside of {value}")
     return lower, upper
 

@@ -1,0 +1,145 @@
+"""Many fits in one loop: S slots, each with a fit; one that ends makes place for the next.
+
+Under `vmap` a loop runs until its slowest lane ends. Here a lane that ends is written to its place in
+the results and its slot takes the next problem, so that a slow fit costs one slot. When no problems are
+left the fits that still run move together into fewer slots.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_study.fit.axes import in_axes
+from jaxopt_study.fit.lane import Lane, Rules, advance, linearized, start
+from jaxopt_study.result import Status
+from jaxopt_study.types import Bool, Float, Int, PyTree
+
+NARROW = 8  # slots for the last fits, when no more are left: every width is compiled by itself
+
+
+class Ends(NamedTuple):
+    """How fits ended, each with a leading axis of fits; the names are those of `Result`."""
+
+    theta: Any
+    value: Any
+    grad_norm: Any
+    status: Any
+    num_steps: Any
+    num_evals: Any
+
+
+class _Slots(NamedTuple):
+    """What is carried from trial to trial.
+
+    Attributes:
+      lanes: a `Lane` with a leading axis of slots.
+      index: which fit a slot holds; the number of fits where it holds none.
+      next: the first fit that no slot has held.
+      ends: the results so far.
+    """
+
+    lanes: Lane
+    index: Int[Array, " slots"]
+    next: Int[Array, ""]
+    ends: Ends
+
+
+def fit_all(
+    rules: Rules,
+    unravel: Callable[[Array], PyTree],
+    starts: Float[Array, "fits params"],
+    args: tuple,
+    axes: Any,
+    slots: int,
+) -> Ends:
+    """Fit every problem of a batch.
+
+    Args:
+      rules: what is the same for all.
+      unravel: from a vector to parameters.
+      starts: where to start, raveled.
+      args: the data.
+      axes: a pytree of bools like `args`: whether an array has a leading axis of fits, or all share it.
+      slots: how many fits are under way at a time.
+    """
+    fits = starts.shape[0]
+    width = min(slots, fits)
+    state = _fill(rules, unravel, starts, args, axes, width)
+    round_ = functools.partial(_round, rules, unravel, starts, args, axes)
+
+    def worth(state: _Slots, least: int) -> Bool[Array, ""]:
+        return (state.next < fits) | (jnp.sum(state.index < fits) > least)
+
+    if width > NARROW:
+        state = jax.lax.while_loop(functools.partial(worth, least=NARROW), round_, state)
+        keep = jnp.argsort(state.index, stable=True)[:NARROW]  # those that hold a fit come first
+        lanes = jax.tree.map(lambda leaf: leaf[keep], state.lanes)
+        state = state._replace(lanes=lanes, index=state.index[keep])
+    return jax.lax.while_loop(functools.partial(worth, least=0), round_, state).ends
+
+
+def _fill(
+    rules: Rules, unravel: Callable[[Array], PyTree], starts: Array, args: tuple, axes: Any, width: int
+) -> _Slots:
+    fits, size = starts.shape
+    index = jnp.arange(width, dtype=jnp.int32)
+
+    def blank(theta: Array, args: tuple) -> Lane:
+        ones = jnp.ones_like(theta)
+        like = jax.eval_shape(
+            lambda theta: linearized(rules, unravel, theta, args, jnp.zeros_like(theta), ones), theta
+        )
+        here = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        return start(rules, theta, here._replace(scale=ones))
+
+    lanes = jax.vmap(blank, in_axes=(0, in_axes(axes)))(starts[:width], _of(args, axes, index))
+    number = jnp.zeros(fits, starts.dtype)
+    count = jnp.zeros(fits, jnp.int32)
+    ends = Ends(jnp.zeros((fits, size), starts.dtype), number, number, count, count, count)
+    return _Slots(lanes, index, jnp.asarray(width, jnp.int32), ends)
+
+
+def _round(
+    rules: Rules, unravel: Callable[[Array], PyTree], starts: Array, args: tuple, axes: Any, state: _Slots
+) -> _Slots:
+    """One trial in every slot; then results go out, and the next problems in."""
+    fits = starts.shape[0]
+    data = _of(args, axes, state.index)
+    lanes = _advance_all(rules, unravel, state.lanes, data, axes)
+    done = (lanes.status != Status.RUNNING) & (state.index < fits)
+    found = Ends(
+        lanes.theta, lanes.here.value, lanes.here.grad_norm, lanes.status, lanes.num_steps, lanes.num_evals
+    )
+    place = jnp.where(done, state.index, fits)  # beyond the end nothing is written
+    ends = jax.tree.map(lambda all_, some: all_.at[place].set(some, mode="drop"), state.ends, found)
+    taken = state.next + jnp.cumsum(done, dtype=jnp.int32)
+    index = jnp.where(done, jnp.minimum(taken - 1, fits), state.index)
+
+    def anew(theta: Array, lane: Lane, done: Array) -> Lane:
+        return jax.tree.map(lambda new, old: jnp.where(done, new, old), start(rules, theta, lane.here), lane)
+
+    lanes = jax.vmap(anew)(_rows(starts, index), lanes, done)
+    return _Slots(lanes, index, jnp.minimum(taken[-1], fits), ends)
+
+
+def _advance_all(
+    rules: Rules, unravel: Callable[[Array], PyTree], lanes: Lane, data: tuple, axes: Any
+) -> Lane:
+    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes), 0))
+    unit = jnp.where(lanes.fresh[:, None], 1.0, lanes.here.scale)
+    return step(lanes, data, unit)
+
+
+def _of(args: tuple, axes: Any, index: Int[Array, " slots"]) -> tuple:
+    """The data of the fits in the slots."""
+    return jax.tree.map(lambda has, leaf: _rows(leaf, index) if has else leaf, axes, args)
+
+
+def _rows(leaf: Array, index: Int[Array, " slots"]) -> Array:
+    """Some rows of an array; raveled, a row is copied at once."""
+    rows = leaf.reshape(leaf.shape[0], -1).at[index].get(mode="clip")
+    return rows.reshape(index.size, *leaf.shape[1:])
