@@ -15,7 +15,7 @@ from jaxopt_study.bounds import Bounds, check_bounds, sides
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, norm, params_dtype, ravel, ravel_leaves, traceable
+from jaxopt_study.pytree import check_real, norm, ravel, ravel_leaves, traceable
 from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers import root_ending
 from jaxopt_study.solvers.implicit import only_where, root_of, solve_regular
@@ -147,11 +147,10 @@ def find_root(
     """
     options, x0 = _check(fn, x0, args, method, bracket, bounds, max_steps, solver, jacobian)
     x = check_real("x0", x0)
-    if bracket is not None:
-        bracket = tuple(jnp.asarray(end, x.dtype) for end in bracket)
+    ends = None if bracket is None else (jnp.asarray(bracket[0], x.dtype), jnp.asarray(bracket[1], x.dtype))
     numbers = RootNumbers(ftol, xtol, xatol, gtol, radius, max_steps)
     numbers = RootNumbers(*(None if value is None else number(value) for value in numbers))
-    return _find(options, traceable(fn), x, args, bracket, check_bounds(bounds, x), numbers)
+    return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x), numbers)
 
 
 def _check(
@@ -355,9 +354,7 @@ def _by_least_squares(
         status=jnp.where(is_root, converged, failed).astype(jnp.int32),
         num_steps=result.num_steps,
         num_evals=result.num_evals + 1 + root_ending.NEIGHBORS,
-        opt_state=RootState(
-            there.residual, there.radius, _count(result) + 1, there.model.singular
-        ),
+        opt_state=RootState(there.residual, there.radius, _count(result) + 1, there.model.singular),
     )
 
 

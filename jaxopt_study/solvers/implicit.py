@@ -159,7 +159,7 @@ def _solve_linear(product: Callable[..., Any], target: tuple[Array, Array]) -> t
 
 
 def solve_regular(product: Callable[[Array], Array], target: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Solve `J z = target` by elimination, beyond `LARGEST_MATRIX` unknowns by GMRES; NaN if J is singular."""
+    """Solve `J z = target` by elimination, for many unknowns by GMRES; NaN if J is singular."""
     if target.size <= LARGEST_MATRIX:
         matrix = jax.vmap(product, out_axes=1)(jnp.eye(target.size, dtype=target.dtype))
         solution = solve_square(matrix, target)
@@ -182,6 +182,6 @@ def only_where(known: Bool[Array, ""], x: Array) -> Array:
 
 
 @only_where.defjvp
-def only_where_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _only_where_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     known, x = primals
     return only_where(known, x), tangents[1] * jnp.where(known, 1.0, jnp.nan).astype(x.dtype)

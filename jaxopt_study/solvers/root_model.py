@@ -7,7 +7,7 @@ dogleg path needs: two steps and their images, because every point of the path i
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,9 @@ def dense_model(
     slopes = scaled.T @ unit
     newton, singular = solve_square(scaled, -unit)
     singular |= ~jnp.all(jnp.isfinite(newton))
-    newton = jax.lax.cond(singular, _regularized, lambda scaled, slopes, newton: newton, scaled, slopes, newton)
+    newton = jax.lax.cond(
+        singular, _regularized, lambda scaled, slopes, newton: newton, scaled, slopes, newton
+    )
     terms = jnp.abs(jacobian) @ jnp.abs(x)
     at_rounding = jnp.all(jnp.abs(residual) <= jnp.finfo(x.dtype).eps * terms)
     # Not with the largest norms: one that was huge far away would make every step look short.

@@ -47,7 +47,7 @@ class NewtonOptions:
       broyden: whether J follows by rank-one updates while they do well.
     """
 
-    model: ModelOptions = ModelOptions()
+    model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
     broyden: bool = False
 
 
@@ -230,9 +230,7 @@ def _relinearize(
     """The model at another point, with an exact Jacobian or with the one that followed."""
 
     def fresh() -> tuple:
-        model, jacobian, largest = _linearize(
-            fn, state.x, state.residual, state.size, state.largest, options
-        )
+        model, jacobian, largest = _linearize(fn, state.x, state.residual, state.size, state.largest, options)
         return model, jacobian, largest, jnp.ones((), bool)
 
     def same() -> tuple:
@@ -268,7 +266,5 @@ def _judge(state: RootProgress, tolerances: RootTolerances, not_finite: Status) 
     known = jnp.isfinite(model.slope) & jnp.isfinite(state.size)
     status = jnp.where(running & ~known, not_finite, status)
     status = jnp.where(running & model.at_rounding, Status.VALUE_CONVERGED, status)
-    status = jnp.where(
-        jnp.max(jnp.abs(state.residual)) <= tolerances.ftol, Status.TARGET_REACHED, status
-    )
+    status = jnp.where(jnp.max(jnp.abs(state.residual)) <= tolerances.ftol, Status.TARGET_REACHED, status)
     return state._replace(status=status.astype(jnp.int32), last=short)
