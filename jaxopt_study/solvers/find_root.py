@@ -22,7 +22,7 @@ from jaxopt_study.solvers.implicit import only_where, root_of, solve_regular
 from jaxopt_study.solvers.minimize import minimize
 from jaxopt_study.solvers.root_bracket import enclose
 from jaxopt_study.solvers.root_model import ModelOptions, RootSolver
-from jaxopt_study.solvers.root_newton import NewtonOptions, RootTolerances, begin
+from jaxopt_study.solvers.root_newton import NewtonOptions, RootTolerances, begin, trial
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
 RootMethod = Literal["auto", "newton", "broyden", "levenberg_marquardt", "chandrupatla"]
@@ -341,7 +341,7 @@ def _by_least_squares(
     )
     theta = ravel_leaves(result.params)
     loose = tolerances._replace(xtol=100 * tolerances.xtol)
-    there = begin(of_vector, theta, jnp.ones((), theta.dtype), loose, options.newton)
+    there = trial(of_vector, begin(theta, jnp.ones((), theta.dtype), options.newton), loose, options.newton)
     is_root = is_converged(there.status) | there.last | root_ending.is_noise(of_vector, theta, there.residual)
     # A minimum of ½‖f‖² in the box; or where f is stationary and not zero.
     rest = result.converged | (result.status == Status.STALLED) | (result.status == Status.RANK_DEFICIENT)

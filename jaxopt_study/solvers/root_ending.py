@@ -29,7 +29,8 @@ LARGEST_HESSIAN = 64  # unknowns: it takes their square of forward passes
 STATIONARY = 1e-3  # of the merit, that it could still fall: less is none
 NEIGHBORS = 4  # points beside x, a rounding error or two away
 NOISE = 4  # how many times its own noise f may be and still be zero
-ROUNDS = 12  # times that an iteration goes on from where it came to rest
+ROUNDS = 8  # times that an iteration goes on from where it came to rest
+FINER = 1e4  # times, that the slope must be smaller before the next look
 LENGTHS = 24  # that a way down from a saddle is looked for with, each half of the one before
 DIRECTIONS = 3  # of least curvature, along which it is looked for
 
@@ -73,29 +74,25 @@ def solve(
         stationary.
     """
     if not examine:
-        end = run(fn, begin(fn, x, radius, tolerances, options), max_steps, tolerances, options)
+        end = run(fn, begin(x, radius, options), max_steps, tolerances, options)
         status = jnp.where(end.status == SUSPECT, Status.NO_ROOT, end.status)
         return end._replace(status=status.astype(jnp.int32))
 
     def again(search: _Search) -> _Search:
         finer = tolerances._replace(gtol=search.gtol)
         before = search.end
-        start = begin(fn, before.x, search.radius, finer, options, before.largest)
+        start = begin(before.x, search.radius, options, before.largest)
         start = start._replace(
             num_steps=before.num_steps,
-            num_evals=before.num_evals + start.num_evals,
-            num_jacobians=before.num_jacobians + start.num_jacobians,
+            num_evals=before.num_evals,
+            num_jacobians=before.num_jacobians,
         )
         end = run(fn, start, max_steps, finer, options)
         search = search._replace(end=end, rounds=search.rounds + 1)
         resting = (end.status == SUSPECT) | (end.status == Status.STALLED)
         return jax.lax.cond(resting, functools.partial(_examine, fn, radius), lambda search: search, search)
 
-    # Shapes alone: all of it is computed in the first round.
-    shapes = jax.eval_shape(lambda: begin(fn, x, radius, tolerances, options))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    running = jnp.asarray(Status.RUNNING, jnp.int32)
-    first = _Search(nothing._replace(x=x, status=running), radius, tolerances.gtol, jnp.zeros((), jnp.int32))
+    first = _Search(begin(x, radius, options), radius, tolerances.gtol, jnp.zeros((), jnp.int32))
     return jax.lax.while_loop(lambda search: search.end.status == Status.RUNNING, again, first).end
 
 
@@ -132,7 +129,7 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     status = jnp.where(goes_on, Status.RUNNING, status)
     reach = norm(scale * x)
     last = jnp.where(reach > 0, state.radius / jnp.where(reach > 0, reach, 1.0), radius)
-    finer = jnp.where(search.rounds < ROUNDS - 1, jnp.minimum(search.gtol, state.model.slope) / 100, 0.0)
+    finer = jnp.where(search.rounds < ROUNDS - 1, jnp.minimum(search.gtol, state.model.slope) / FINER, 0.0)
     return _Search(
         state._replace(
             x=jnp.where(kick, x + steps[best], x),

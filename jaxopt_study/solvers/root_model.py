@@ -105,11 +105,7 @@ def dense_model(
     scale = scale_of(largest)
     scaled = jacobian / scale
     slopes = scaled.T @ unit
-    newton, singular = solve_square(scaled, -unit)
-    singular |= ~jnp.all(jnp.isfinite(newton))
-    newton = jax.lax.cond(
-        singular, _regularized, lambda scaled, slopes, newton: newton, scaled, slopes, newton
-    )
+    newton, singular = _newton_step(scaled, unit, slopes)
     terms = jnp.abs(jacobian) @ jnp.abs(x)
     at_rounding = jnp.all(jnp.abs(residual) <= jnp.finfo(x.dtype).eps * terms)
     # Not with the largest norms: one that was huge far away would make every step look short.
@@ -127,15 +123,34 @@ def dense_model(
     )
 
 
-def _regularized(
-    scaled: Float[Array, "n n"], slopes: Float[Array, " n"], newton: Float[Array, " n"]
-) -> Float[Array, " n"]:
-    """`-(ĴᵀĴ + √(nε) ‖ĴᵀĴ‖ I)⁻¹ Ĵᵀf̂`: Dennis and Schnabel 1983, section 6.5."""
-    del newton
+def _newton_step(
+    scaled: Float[Array, "n n"], unit: Float[Array, " n"], slopes: Float[Array, " n"]
+) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
+    """`-Ĵ⁻¹f̂`; where Ĵ is singular `-(ĴᵀĴ + √(nε) ‖ĴᵀĴ‖ I)⁻¹ Ĵᵀf̂`, and that it was.
+
+    Source: Dennis and Schnabel 1983, section 6.5.
+    """
+    size = slopes.size
     gram = scaled.T @ scaled
     most = jnp.max(jnp.sum(jnp.abs(gram), axis=0))
-    shift = (slopes.size * jnp.finfo(scaled.dtype).eps) ** 0.5 * jnp.where(most > 0, most, 1.0)
-    return -solve_square(gram + shift * jnp.eye(slopes.size, dtype=scaled.dtype), slopes).x
+    shift = (size * jnp.finfo(scaled.dtype).eps) ** 0.5 * jnp.where(most > 0, most, 1.0)
+    regular = gram + shift * jnp.eye(size, dtype=scaled.dtype)
+
+    # A loop of one or two turns, because elimination is most of what there is to compile here.
+    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        _, singular, turns = carry
+        matrix, right = jnp.where(singular, regular, scaled), jnp.where(singular, slopes, unit)
+        solution = solve_square(matrix, -right)
+        failed = solution.singular | ~jnp.all(jnp.isfinite(solution.x))
+        return solution.x, singular | failed, turns + 1
+
+    zero, no = jnp.zeros_like(slopes), jnp.zeros((), bool)
+    newton, singular, _ = jax.lax.while_loop(
+        lambda carry: (carry[2] == 0) | ((carry[2] == 1) & carry[1]),
+        again,
+        (zero, no, jnp.zeros((), jnp.int32)),
+    )
+    return newton, singular
 
 
 def matrix_free_model(
