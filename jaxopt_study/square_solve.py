@@ -39,7 +39,7 @@ def solve_square(matrix: Float[Array, "n n"], target: Float[Array, " n"]) -> Sol
     """
     size = target.size
     columns = _nonzero(jnp.max(jnp.abs(matrix), axis=0))
-    scaled = matrix / columns
+    scaled = matrix / columns[None, :]
     rows = _nonzero(jnp.max(jnp.abs(scaled), axis=1))
     scaled, right = scaled / rows[:, None], target / rows
     if size <= UNROLLED:

@@ -15,7 +15,7 @@ from jaxopt_study.bounds import Bounds, check_bounds, sides
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, norm, ravel, ravel_leaves, traceable
+from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
 from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers import root_ending
 from jaxopt_study.solvers.implicit import only_where, root_of, solve_regular
@@ -266,7 +266,9 @@ def tolerances_for(x: Float[Array, " n"], numbers: RootNumbers) -> RootTolerance
     """Numbers that were given, and the defaults of the dtype."""
     eps = float(jnp.finfo(x.dtype).eps)
     ftol, xtol, xatol, gtol, *_ = numbers
-    floor = eps * jnp.abs(x) if xatol is None else jnp.broadcast_to(jnp.asarray(xatol, x.dtype), x.shape)
+    # An unknown that starts at 0 says nothing of its size.
+    sizes = jnp.where(x == 0, jnp.max(jnp.abs(x)), jnp.abs(x))
+    floor = eps * sizes if xatol is None else jnp.broadcast_to(jnp.asarray(xatol, x.dtype), x.shape)
     return RootTolerances(
         jnp.asarray(0.0 if ftol is None else ftol, x.dtype),
         jnp.asarray(eps**0.625 if xtol is None else xtol, x.dtype),
@@ -345,11 +347,13 @@ def _by_least_squares(
     is_root = is_converged(there.status) | there.last | root_ending.is_noise(of_vector, theta, there.residual)
     # A minimum of ½‖f‖² in the box; or where f is stationary and not zero.
     rest = result.converged | (result.status == Status.STALLED) | (result.status == Status.RANK_DEFICIENT)
-    failed = jnp.where(rest, Status.NO_ROOT, result.status)
+    helps = root_ending.newton_helps(of_vector, there)
+    resting = jnp.where(helps, Status.STALLED, Status.NO_ROOT)
+    failed = jnp.where(rest, resting, result.status)
     converged = jnp.where(result.converged, result.status, Status.VALUE_CONVERGED)
     return Result(
         params=theta,
-        value=0.5 * norm(there.residual) ** 2,
+        value=0.5 * there.size**2,
         grad_norm=result.grad_norm,
         status=jnp.where(is_root, converged, failed).astype(jnp.int32),
         num_steps=result.num_steps,

@@ -282,7 +282,7 @@ def _search(
             return jnp.where(jnp.isfinite(ends.x), ends.x, starts), ends
 
         def deflated(take_away: Array, u: Array) -> Array:
-            squares = jnp.sum((u - jnp.where(jnp.isfinite(places), places, 0.0)) ** 2, axis=1)
+            squares = jnp.sum((u[None] - jnp.where(jnp.isfinite(places), places, 0.0)) ** 2, axis=1)
             used = take_away & (jnp.arange(rooms) < count)
             factor = jnp.where(used, 1 + DEFLATE / jnp.where(used & (squares > 0), squares, 1.0), 1.0)
             return fn(u) * jnp.prod(factor)
@@ -304,7 +304,7 @@ def _search(
     order = jnp.lexsort(tuple(rounded[:, i] for i in reversed(range(n))))
     used = jnp.arange(rooms) < count
     # Infinite where there is none.
-    places = low + width * jnp.where(jnp.isfinite(places), places, jnp.nan)
+    places = low[None] + width[None] * jnp.where(jnp.isfinite(places), places, jnp.nan)
     rest = (
         count,
         jnp.where(used, sizes[order], jnp.nan),
@@ -331,7 +331,7 @@ def _merge(
     def one(known: tuple, end: tuple) -> tuple[tuple, None]:
         places, best, hits, flags, count, overflow = known
         u, size, flag, is_root = end
-        far = jnp.max(jnp.abs(places - u), axis=1)
+        far = jnp.max(jnp.abs(places - u[None]), axis=1)
         near = jnp.argmin(far)
         seen = far[near] <= gap
         slot = jnp.where(seen, near, jnp.minimum(count, rooms - 1))
@@ -361,4 +361,4 @@ def _fill(points: int, shift: Float[Array, " n"]) -> Float[Array, "points n"]:
         phi = (1 + phi) ** (1 / (n + 1))
     alpha = np.mod(phi ** -np.arange(1.0, n + 1), 1.0)
     steps = np.mod(np.arange(1.0, points + 1)[:, None] * alpha, 1.0)  # in float64 on the host
-    return jnp.mod(shift + jnp.asarray(steps, shift.dtype), 1.0)
+    return jnp.mod(shift[None] + jnp.asarray(steps, shift.dtype), 1.0)

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.pytree import norm
 from jaxopt_study.result import Status
-from jaxopt_study.solvers.root_model import Function, scale_of
+from jaxopt_study.solvers.root_model import Function, length, scale_of
 from jaxopt_study.solvers.root_newton import (
     SUSPECT,
     NewtonOptions,
@@ -26,7 +25,8 @@ from jaxopt_study.solvers.root_newton import (
 from jaxopt_study.types import Bool, Float, Int
 
 LARGEST_HESSIAN = 64  # unknowns: it takes their square of forward passes
-STATIONARY = 1e-3  # of the merit, that it could still fall: less is none
+STATIONARY = 1e-6  # of the merit, that it could still fall: less is none
+NO_WAY = 1e-3  # the same where no trial succeeded: rounding hides the rest
 NEIGHBORS = 4  # points beside x, a rounding error or two away
 NOISE = 4  # how many times its own noise f may be and still be zero
 ROUNDS = 8  # times that an iteration goes on from where it came to rest
@@ -119,7 +119,8 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     best = jnp.argmin(sizes)
     downhill = (curvature[0] < -(eps**0.5) * steepest) | flat
     kick = downhill & (sizes[best] < state.size * (1 - 10 * eps)) & ~noise
-    stationary = (fall <= STATIONARY) & ~kick
+    limit = jnp.where(state.status == SUSPECT, STATIONARY, NO_WAY)
+    stationary = (fall <= limit) & ~kick & ~newton_helps(fn, state)
     # Stationary neither to first nor to second order: a root at which J is singular, far or near.
     goes_on = kick | ((state.status == SUSPECT) & ~stationary)
     goes_on &= (search.rounds < ROUNDS) & ~noise
@@ -127,7 +128,7 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     status = jnp.where(stationary, resting, Status.STALLED)
     status = jnp.where(noise, Status.VALUE_CONVERGED, status)
     status = jnp.where(goes_on, Status.RUNNING, status)
-    reach = norm(scale * x)
+    reach = length(scale * x)
     last = jnp.where(reach > 0, state.radius / jnp.where(reach > 0, reach, 1.0), radius)
     finer = jnp.where(search.rounds < ROUNDS - 1, jnp.minimum(search.gtol, state.model.slope) / FINER, 0.0)
     return _Search(
@@ -135,7 +136,7 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
             x=jnp.where(kick, x + steps[best], x),
             status=status.astype(jnp.int32),
             num_steps=state.num_steps + kick,
-            num_evals=state.num_evals + sizes.size + NEIGHBORS + 1,
+            num_evals=state.num_evals + sizes.size + NEIGHBORS + 2,
         ),
         jnp.where(kick, radius, last).astype(dtype),
         jnp.where(kick, search.gtol, finer).astype(dtype),
@@ -143,16 +144,25 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     )
 
 
+def newton_helps(fn: Function, state: RootProgress) -> Bool[Array, ""]:
+    """Whether Newton's full step takes a part of ‖f‖ away, as near a root at which J is singular.
+
+    The curvature there, in directions that the linear model has lost, is lost beside that in others.
+    """
+    step = state.size * state.model.newton / scale_of(state.largest)
+    return length(fn(state.x + step)) < 0.9 * state.size
+
+
 def _ways_down(
     fn: Function, state: RootProgress, basis: Float[Array, "n n"], scale: Float[Array, " n"]
 ) -> tuple[Float[Array, "points n"], Float[Array, " points"]]:
     """Points along the directions of least curvature, both ways, far and near; and ‖f‖ there."""
-    reach = norm(scale * state.x)
+    reach = length(scale * state.x)
     lengths = jnp.where(reach > 0, reach, 1.0) * 2.0 ** -jnp.arange(LENGTHS, dtype=state.x.dtype)
     directions = (basis / scale[:, None]).T[:DIRECTIONS]
-    steps = jnp.concatenate([lengths, -lengths])[:, None, None] * directions
+    steps = jnp.concatenate([lengths, -lengths])[:, None, None] * directions[None]
     steps = steps.reshape(-1, state.x.size)
-    sizes = jax.vmap(lambda step: norm(fn(state.x + step)))(steps)
+    sizes = jax.vmap(lambda step: length(fn(state.x + step)))(steps)
     return steps, jnp.where(jnp.isfinite(sizes), sizes, jnp.inf)
 
 
@@ -181,6 +191,6 @@ def is_noise(fn: Function, x: Float[Array, " n"], residual: Float[Array, " n"]) 
     i, j = jnp.arange(1, NEIGHBORS + 1)[:, None], jnp.arange(1, x.size + 1)[None, :]
     signs = jnp.where((i * j * (i + j) // 2 + i) % 2 == 0, 1.0, -1.0).astype(x.dtype)
     apart = jnp.ceil(i / 2).astype(x.dtype)
-    beside = x * (1 + eps * apart * signs)
-    changes = jnp.max(jnp.abs(jax.vmap(fn)(beside) - residual), axis=0)
+    beside = x[None] * (1 + eps * apart * signs)
+    changes = jnp.max(jnp.abs(jax.vmap(fn)(beside) - residual[None]), axis=0)
     return jnp.all(jnp.abs(residual) <= NOISE * changes)

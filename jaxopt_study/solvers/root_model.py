@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.pytree import norm
 from jaxopt_study.square_solve import solve_square
 from jaxopt_study.types import Bool, Float
 
@@ -71,11 +70,18 @@ def take_jacobian(fn: Function, x: Float[Array, " n"], options: ModelOptions) ->
     return jax.jacfwd(fn)(x) if options.jacobian == "forward" else jax.jacrev(fn)(x)
 
 
+def length(vector: Float[Array, " n"]) -> Float[Array, ""]:
+    """Euclidean norm, of tiny elements too: `pytree.norm` lets their squares vanish in float64."""
+    largest = jnp.max(jnp.abs(vector))
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+    return unit * jnp.sqrt(jnp.sum((vector / unit) ** 2))
+
+
 def column_norms(jacobian: Float[Array, "n n"]) -> Float[Array, " n"]:
     """Norms of the columns; no square overflows where an element does not."""
     largest = jnp.max(jnp.abs(jacobian), axis=0)
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
-    return unit * jnp.sqrt(jnp.sum((jacobian / unit) ** 2, axis=0))
+    return unit * jnp.sqrt(jnp.sum((jacobian / unit[None, :]) ** 2, axis=0))
 
 
 def scale_of(largest: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -103,20 +109,20 @@ def dense_model(
     """
     unit = residual / jnp.where(size > 0, size, 1.0)
     scale = scale_of(largest)
-    scaled = jacobian / scale
+    scaled = jacobian / scale[None, :]
     slopes = scaled.T @ unit
     newton, singular = _newton_step(scaled, unit, slopes)
     terms = jnp.abs(jacobian) @ jnp.abs(x)
     at_rounding = jnp.all(jnp.abs(residual) <= jnp.finfo(x.dtype).eps * terms)
     # Not with the largest norms: one that was huge far away would make every step look short.
     weights = columns / scale
-    relative = _relative(size * norm(weights * newton), norm(columns * x))
+    relative = _relative(size * length(weights * newton), length(columns * x))
     return RootModel(
         newton,
         scaled @ newton,
         *_descent(slopes, scaled @ slopes),
-        slope=norm(slopes),
-        grad_norm=size * norm(scale * slopes),
+        slope=length(slopes),
+        grad_norm=size * length(scale * slopes),
         relative=relative,
         singular=singular,
         at_rounding=at_rounding,
@@ -169,22 +175,22 @@ def matrix_free_model(
     usable = jnp.all(jnp.isfinite(newton))
     newton = jnp.where(usable, newton, -slopes)
     pushed = push(newton)
-    singular = norm(pushed + unit) > 0.5  # GMRES did not get anywhere
-    slope = norm(slopes)
+    singular = length(pushed + unit) > 0.5  # GMRES did not get anywhere
+    slope = length(slopes)
     return RootModel(
         newton,
         pushed,
         *_descent(slopes, push(slopes)),
         slope=slope,
         grad_norm=size * slope,
-        relative=_relative(size * norm(newton), norm(x)),
+        relative=_relative(size * length(newton), length(x)),
         singular=singular,
         at_rounding=jnp.zeros((), bool),  # the terms of f are not seen
     )
 
 
-def _relative(length: Float[Array, ""], whole: Float[Array, ""]) -> Float[Array, ""]:
-    return jnp.where(whole > 0, length / jnp.where(whole > 0, whole, 1.0), jnp.inf)
+def _relative(part: Float[Array, ""], whole: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), jnp.inf)
 
 
 def _descent(slopes: Float[Array, " n"], bend: Float[Array, " n"]) -> tuple[Array, Array]:

@@ -17,7 +17,6 @@ from jax import Array
 
 from jaxopt_study.damping import gain_ratio, next_radius
 from jaxopt_study.optimizers.dogleg import path_fractions
-from jaxopt_study.pytree import norm
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.root_model import (
     Function,
@@ -25,6 +24,7 @@ from jaxopt_study.solvers.root_model import (
     RootModel,
     column_norms,
     dense_model,
+    length,
     matrix_free_model,
     scale_of,
     take_jacobian,
@@ -162,18 +162,18 @@ def trial(
     pushed = first * model.pushed_cauchy + second * (model.pushed_newton - model.pushed_cauchy)
     unit = state.residual / size
     predicted = -jnp.vdot(pushed, 2 * unit + pushed)
-    length = size * norm(e)
+    far = size * length(e)
     x = state.x + size * e / scale
     residual = fn(x)
-    there = norm(residual)
+    there = length(residual)
     ratio = there / size
     actual = jnp.where(jnp.isfinite(there) & jnp.all(jnp.isfinite(x)), (1 - ratio) * (1 + ratio), -jnp.inf)
     accepted = ((actual > SUFFICIENT * predicted) & (actual > 0)) | state.first
     # The last step is so short that rounding errors of f may be all that it changes.
     moves = accepted | (state.last & (actual >= 0))
-    radius = next_radius(state.radius, gain_ratio(actual, predicted), length)
-    radius = jnp.where(accepted, radius, 0.25 * jnp.minimum(state.radius, length))
-    lost = ~accepted & ((length <= jnp.finfo(x.dtype).eps * norm(scale * state.x)) | ~(radius > 0))
+    radius = next_radius(state.radius, gain_ratio(actual, predicted), far)
+    radius = jnp.where(accepted, radius, 0.25 * jnp.minimum(state.radius, far))
+    lost = ~accepted & ((far <= jnp.finfo(x.dtype).eps * length(scale * state.x)) | ~(radius > 0))
     new = state._replace(
         x=jnp.where(moves, x, state.x),
         residual=jnp.where(moves, residual, state.residual),
@@ -195,7 +195,7 @@ def trial(
         new = _relinearize(fn, new, moved, refresh | state.first, followed, options)
     else:
         new = _relinearize(fn, new, moved, moved, None, options)
-    reach = norm(scale_of(new.largest) * new.x)
+    reach = length(scale_of(new.largest) * new.x)
     first_radius = state.radius * jnp.where(reach > 0, reach, 1.0)
     new = new._replace(radius=jnp.where(state.first, first_radius, new.radius))
     not_finite = jnp.where(state.first, Status.NON_FINITE_START, Status.NON_FINITE)
