@@ -99,10 +99,10 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
-    for i, (label, record) in enumerate(records.items()):
+    for i, record in enumerate(records.values()):
         for lane in range(2):
             steps = int(record.outcome.num_steps[lane])
-            look = {"color": f"C{i}", "label": LABELS.get(label, label) if lane == 0 else None}
+            look = {"color": f"C{i}", "label": LABELS[record.config.method] if lane == 0 else None}
             at = np.arange(1, steps + 2)
             axes[0].plot(at, record.outcome.traces["x"][lane][: steps + 1], lw=1.6, **look)
             axes[1].plot(at, record.outcome.traces["square"][lane][: steps + 1], lw=1.6, **look)
@@ -117,5 +117,5 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     for ax in axes:
         ax.set(xscale="log", xlabel="step + 1")
         ax.grid(alpha=0.3)
-    figure.legend(loc="outside right center")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(records))
     return {"paths": figure}

@@ -106,7 +106,7 @@ def summary(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
         own_side = np.where(starts < HILL, -1, 1)[None, :]
         all_arrive = arrived.all(axis=1)
         said[f"{label}_arrives_percent"] = round(100 * float(arrived.mean()), 1)
-        said[f"{label}_rates_good_from_every_start"] = span(rates[all_arrive])
+        said[f"{label}_rates_good_from_every_start"] = span(rates, all_arrive)
         said[f"{label}_median_steps_there"] = middle(steps[all_arrive])
         best = int(np.argmin(np.where(all_arrive, rate_cost(steps), np.inf)))
         said[f"{label}_best_rate"] = float(f"{rates[best]:.2g}") if all_arrive.any() else "none"
@@ -115,7 +115,7 @@ def summary(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
             100 * float(ends_elsewhere.sum() / max(arrived.sum(), 1)), 1
         )
         safe = all_arrive & ~ends_elsewhere.any(axis=1)
-        said[f"{label}_rates_that_keep_to_their_side"] = span(rates[safe])
+        said[f"{label}_rates_that_keep_to_their_side"] = span(rates, safe)
     return said
 
 
@@ -124,8 +124,13 @@ def rate_cost(steps: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(steps).any(axis=1), np.inf, np.nan_to_num(steps).mean(axis=1))
 
 
-def span(rates: np.ndarray) -> str:
-    return f"{rates.min():.1e} to {rates.max():.1e}" if rates.size else "none"
+def span(rates: np.ndarray, good: np.ndarray) -> str:
+    """The longest stretch of learning rates without a bad one in it."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], good.astype(int), [0]])))
+    if not edges.size:
+        return "none"
+    first, after = max(edges.reshape(-1, 2), key=lambda ends: ends[1] - ends[0])
+    return f"{rates[first]:.1e} to {rates[after - 1]:.1e}"
 
 
 def middle(steps: np.ndarray) -> Any:
@@ -194,7 +199,9 @@ def draw_answers(records: Mapping[str, study.Recorded]) -> Any:
         arrived = root != 0
         crossed = arrived & (root != np.where(starts < HILL, -1, 1)[None, :])
         enough = arrived.mean(axis=1) > 0.05
-        typical = np.array([np.nanmedian(row) if ok else np.nan for row, ok in zip(steps, enough, strict=True)])
+        typical = np.array(
+            [np.nanmedian(row) if ok else np.nan for row, ok in zip(steps, enough, strict=True)]
+        )
         share = crossed.sum(axis=1) / np.maximum(arrived.sum(axis=1), 1)
         look = {"label": LABELS[record.config.method], "lw": 1.6}
         axes[0].plot(rates, 100 * arrived.mean(axis=1), **look)
