@@ -1,4 +1,4 @@
-"""Which root of z³ - 1 Newton's method reaches, from every point of a square; and what a trust region changes.
+"""Which root of z³ - 1 Newton's method reaches from every point of a square, and what a trust region does.
 
 Plain Newton steps make the basins a fractal; steps that must lower |z³ - 1| make most of it go away. A lane
 is a row of the picture (an imaginary part); in the trace, `step` counts real parts, `root` is 0, 1 or 2, -1

@@ -156,7 +156,7 @@ def draw_maps(records: Mapping[str, study.Recorded]) -> Any:
         rows, columns, figsize=(4.4 * columns + 1.2, 3.9 * rows), layout="constrained", squeeze=False
     )
     images: dict[int, Any] = {}
-    for ax, (label, record) in zip(axes.flat, records.items(), strict=False):
+    for ax, record in zip(axes.flat, records.values(), strict=False):
         config, outcome = record.config, record.outcome
         starts, rates = axes_of(config)
         steps, root = np.maximum(outcome.traces["steps"], 1), outcome.traces["root"]
@@ -191,7 +191,7 @@ def draw_answers(records: Mapping[str, study.Recorded]) -> Any:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(14.5, 4.4), layout="constrained")
-    for label, record in records.items():
+    for record in records.values():
         if record.config.method == "newton":
             continue  # it has no learning rate
         starts, rates = axes_of(record.config)
