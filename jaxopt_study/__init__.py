@@ -4,6 +4,7 @@
 |--------------------------------------|----------------------------------------------------------|
 | minimize a function or a sum of squares | `minimize`, or `start`, `advance`, `finish` apart     |
 | fit residuals                        | `least_squares`, on a `LeastSquares` or a function       |
+| solve equations, find all roots      | `find_root`, `find_roots`, which returns `Roots`         |
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
@@ -31,6 +32,8 @@ from jaxopt_study.optimizers.newton import newton
 from jaxopt_study.optimizers.rmsprop import rmsprop
 from jaxopt_study.optimizers.sgd import sgd
 from jaxopt_study.result import Result, Status
+from jaxopt_study.solvers.find_root import find_root
+from jaxopt_study.solvers.find_roots import Roots, find_roots
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.solvers.minimize import advance, finish, minimize, start
 from jaxopt_study.solvers.step import Carry
@@ -41,6 +44,7 @@ __all__ = [
     "Fit",
     "LeastSquares",
     "Result",
+    "Roots",
     "Status",
     "__version__",
     "adagrad",
@@ -50,6 +54,8 @@ __all__ = [
     "curve_fit",
     "curve_fit_batch",
     "dogleg",
+    "find_root",
+    "find_roots",
     "finish",
     "gauss_newton",
     "least_squares",

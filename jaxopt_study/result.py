@@ -33,6 +33,9 @@ class Status(enum.IntEnum):
     | `NON_FINITE_START`   | no        | the value or gradient at the start is infinite or not a number    |
     | `NON_FINITE`         | no        | a step led to a value or gradient that is infinite or not a       |
     |                      |           | number; `params` is where it led                                  |
+    | `NO_ROOT`            | no        | of `find_root`: there is no root here. ‖f‖ is at a minimum that   |
+    |                      |           | is not zero, or f changes its sign by a jump or at a pole         |
+    | `NOT_BRACKETED`      | no        | of `find_root`: f has the same sign at both ends of the bracket   |
     """
 
     RUNNING = 0
@@ -45,6 +48,8 @@ class Status(enum.IntEnum):
     RANK_DEFICIENT = 7
     NON_FINITE_START = 8
     NON_FINITE = 9
+    NO_ROOT = 10
+    NOT_BRACKETED = 11
 
 
 MESSAGES = {
@@ -58,6 +63,8 @@ MESSAGES = {
     Status.RANK_DEFICIENT: "not converged: stopped short at rank-deficient curvature",
     Status.NON_FINITE_START: "failed: the value or its gradient at the start is not finite",
     Status.NON_FINITE: "failed: a step led to a value or a gradient that is not finite",
+    Status.NO_ROOT: "no root: the residual has a minimum here that is not zero, or jumps across it",
+    Status.NOT_BRACKETED: "failed: the function has the same sign at both ends of the bracket",
 }
 
 

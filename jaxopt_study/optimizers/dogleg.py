@@ -167,16 +167,29 @@ def _along_the_path(
     cauchy: Float[Array, " params"], aim: Float[Array, " params"], radius: Float[Array, ""]
 ) -> Float[Array, " params"]:
     """The last point of the path 0, `cauchy`, `aim` that is not further than `radius` from 0."""
+    first, second = path_fractions(cauchy, aim, radius)
+    return first * cauchy + second * (aim - cauchy)
+
+
+def path_fractions(
+    cauchy: Float[Array, " params"], aim: Float[Array, " params"], radius: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """How much of the legs from 0 to `cauchy` and from there to `aim` lies within `radius` of 0.
+
+    >>> print(*path_fractions(jnp.array([1.0, 0.0]), jnp.array([1.0, 2.0]), jnp.sqrt(2.0)))
+    1.0 0.5
+    """
     short = norm(cauchy)
-    to_cauchy = cauchy * jnp.minimum(1.0, radius / jnp.where(short > 0, short, 1.0))
     leg = aim - cauchy
     # ‖cauchy + t leg‖² = Δ², with the root taken in the way that does not cancel.
     a, b, c = jnp.vdot(leg, leg), jnp.vdot(cauchy, leg), radius**2 - short**2
     root = jnp.sqrt(jnp.maximum(b**2 + a * c, 0.0))
     divisor = jnp.where(b > 0, b + root, a)
     t = jnp.where(b > 0, c, root - b) / jnp.where(divisor > 0, divisor, 1.0)
-    beyond = cauchy + jnp.clip(t, 0.0, 1.0) * leg
-    return jnp.where(short >= radius, to_cauchy, jnp.where(norm(aim) <= radius, aim, beyond))
+    to_cauchy = jnp.minimum(1.0, radius / jnp.where(short > 0, short, 1.0))
+    inside, arrived = short < radius, norm(aim) <= radius
+    second = jnp.where(arrived, 1.0, jnp.where(inside, jnp.clip(t, 0.0, 1.0), 0.0))
+    return jnp.where(inside | arrived, 1.0, to_cauchy), second
 
 
 def _follow(

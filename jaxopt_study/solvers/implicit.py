@@ -15,11 +15,13 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxopt_study.bounds import Box, as_box, held
-from jaxopt_study.pytree import ravel
+from jaxopt_study.pytree import norm, ravel
+from jaxopt_study.square_solve import solve_square
 from jaxopt_study.types import Bool, Float, PyTree
 
 LARGEST_MATRIX = 200  # parameters; beyond, conjugate gradients on Hessian-vector products
 CG_STEPS = 1000
+GMRES_VECTORS = 60  # kept before GMRES starts anew
 
 
 def follow_the_data(
@@ -64,16 +66,28 @@ def follow_the_data(
         end, value, is_minimum, rest = solve()
         return (ravel(end)[0], value), (is_minimum, rest)
 
-    (theta, value), (is_minimum, rest) = _root(conditions, found, (flat, jnp.zeros((), flat.dtype)))
-    theta, value = _only_where(is_minimum, theta), _only_where(is_minimum, value)
+    like = (flat, jnp.zeros((), flat.dtype))
+    (theta, value), (is_minimum, rest) = root_of(conditions, found, like, _solve_linear)
+    theta, value = only_where(is_minimum, theta), only_where(is_minimum, value)
     return unravel(theta), value, rest
 
 
-def _root(conditions: Callable[[Any], Any], found: Callable[[], tuple[Any, Any]], like: Any) -> Any:
+def root_of(
+    conditions: Callable[[Any], Any],
+    found: Callable[[], tuple[Any, Any]],
+    like: Any,
+    solve_linear: Callable[[Callable[[Any], Any], Any, Any], Any],
+) -> Any:
     """What `found` returns, `(x, rest)`, where x has the derivatives of a root of `conditions`.
 
     As `jax.lax.custom_root`, which cannot return integers beside the root. What the functions close over
     is made an argument, so that the rule sees its tangents.
+
+    Args:
+      conditions: of x, zero at the root, in the form of x.
+      found: finds the root, and the rest, which carries no derivatives.
+      like: something in the form of x.
+      solve_linear: `(product, target, x) -> z` with `product(z) = target`, linear in the target.
     """
     conditions, of_conditions = _closed(conditions, like)
     found, of_found = _closed(found)
@@ -89,9 +103,7 @@ def _root(conditions: Callable[[Any], Any], found: Callable[[], tuple[Any, Any]]
         data, moves = primals[0], tangents[0]
         _, drift = jax.jvp(lambda data: conditions(data, x), (data,), (moves,))
         _, product = jax.linearize(lambda x: conditions(data, x), x)
-        scale = jax.lax.stop_gradient(jnp.abs(x[0]))
-        scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
-        step = jax.tree.map(jnp.negative, _solve_linear(product, drift, scale))
+        step = jax.tree.map(jnp.negative, solve_linear(product, drift, x))
         return (x, rest), (step, jax.tree.map(_no_tangent, rest))
 
     return root(of_conditions, of_found)
@@ -125,15 +137,16 @@ def _or_bound(box: Box | None, theta: Array, gradient: Array) -> Array:
 
 
 def _solve_linear(
-    product: Callable[..., Any], target: tuple[Array, Array], scale: Array
+    product: Callable[..., Any], target: tuple[Array, Array], minimum: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Solve `product((x, v)) = target`, whose first part is H x and whose second is v - g·x.
 
-    In variables `x = D z`: those of parameters in units of their own size, `scale`, then of their own
-    curvature. H itself overflows in float32 where a parameter is 1e20, and is singular to rounding
-    where others are 1.
+    In variables `x = D z`: parameters in units of their own size, then of their own curvature. H itself
+    overflows in float32 where a parameter is 1e20, and is singular to rounding where others are 1.
     """
     gradient_part, value_part = target
+    scale = jax.lax.stop_gradient(jnp.abs(minimum[0]))
+    scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
 
     def scaled_product(z: Array) -> Array:
         return scale * product((scale * z, jnp.zeros_like(value_part)))[0]
@@ -156,14 +169,33 @@ def _solve_linear(
     return x, value_part - slope
 
 
+def solve_regular(
+    product: Callable[[Array], Array], target: Float[Array, " n"], root: Any = None
+) -> Float[Array, " n"]:
+    """Solve `J z = target` by elimination, for many unknowns by GMRES; NaN if J is singular."""
+    del root
+    if target.size <= LARGEST_MATRIX:
+        matrix = jax.vmap(product, out_axes=1)(jnp.eye(target.size, dtype=target.dtype))
+        solution = solve_square(matrix, target)
+        return jnp.where(solution.singular, jnp.nan, solution.x)
+
+    def iterate(matvec: Callable[[Array], Array], b: Array) -> Array:
+        restart = min(GMRES_VECTORS, b.size)
+        x, _ = jax.scipy.sparse.linalg.gmres(matvec, b, tol=1e-12, restart=restart, maxiter=CG_STEPS)
+        solved = norm(matvec(x) - b) <= 1e-3 * norm(b)
+        return jnp.where(solved, x, jnp.nan)
+
+    return jax.lax.custom_linear_solve(product, target, iterate, transpose_solve=iterate)
+
+
 @jax.custom_jvp
-def _only_where(known: Bool[Array, ""], x: Array) -> Array:
+def only_where(known: Bool[Array, ""], x: Array) -> Array:
     """x, whose tangent is NaN where it is not known."""
     del known
     return x
 
 
-@_only_where.defjvp
+@only_where.defjvp
 def _only_where_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     known, x = primals
-    return _only_where(known, x), tangents[1] * jnp.where(known, 1.0, jnp.nan).astype(x.dtype)
+    return only_where(known, x), tangents[1] * jnp.where(known, 1.0, jnp.nan).astype(x.dtype)

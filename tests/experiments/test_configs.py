@@ -14,6 +14,9 @@ SMALL = {
     "rosenbrock_network_gauss_newton": (["--starts", "2", "--points", "50"], {"loss.png"}),
     "enzyme_kinetics": ([], {"curves.png"}),
     "line_gradient": ([], {"line.png"}),
+    "quadratic_roots": ([], {"paths.png"}),
+    "quadratic_roots_map": (["--size", "6", "--max-steps", "60"], {"maps.png", "answers.png"}),
+    "newton_fractal": (["--size", "6"], {"basins.png"}),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
 }
 

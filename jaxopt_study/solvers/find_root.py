@@ -1,0 +1,367 @@
+"""`find_root`: where a function is zero. As many equations as unknowns; all roots are in `find_roots`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxopt_study.bounds import Bounds, check_bounds, sides
+from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
+from jaxopt_study.optimizers.transform import number
+from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
+from jaxopt_study.result import Result, Status, is_converged
+from jaxopt_study.solvers import root_ending
+from jaxopt_study.solvers.implicit import only_where, root_of, solve_regular
+from jaxopt_study.solvers.minimize import minimize
+from jaxopt_study.solvers.root_bracket import enclose
+from jaxopt_study.solvers.root_model import ModelOptions, RootSolver
+from jaxopt_study.solvers.root_newton import NewtonOptions, RootTolerances, begin, trial
+from jaxopt_study.types import Bool, Float, Int, PyTree
+
+RootMethod = Literal["auto", "newton", "broyden", "levenberg_marquardt", "chandrupatla"]
+MAX_STEPS = 200
+FIRST_RADIUS = 100.0  # relative to the start, as in MINPACK
+
+
+class RootState(NamedTuple):
+    """What `find_root` knows at its end besides the root, in `Result.opt_state`.
+
+    Attributes:
+      residual: f at the root, in the form that the function returns.
+      radius: of the trust region; for a bracket its width.
+      num_jacobians: Jacobians taken, int32.
+      singular: whether the last of them was singular to working precision.
+    """
+
+    residual: Any
+    radius: Any
+    num_jacobians: Any
+    singular: Any
+
+
+class RootNumbers(NamedTuple):
+    """Numbers that `find_root` takes, traced; None is the dtype's default."""
+
+    ftol: Any = None
+    xtol: Any = None
+    xatol: Any = None
+    gtol: Any = None
+    radius: Any = FIRST_RADIUS
+    max_steps: Any = MAX_STEPS
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    method: RootMethod
+    newton: NewtonOptions
+
+
+def find_root(
+    fn: Callable[..., PyTree],
+    x0: PyTree = None,
+    args: tuple = (),
+    *,
+    method: RootMethod = "auto",
+    bracket: tuple[ArrayLike, ArrayLike] | None = None,
+    bounds: Bounds | None = None,
+    max_steps: ArrayLike = MAX_STEPS,
+    ftol: ArrayLike | None = None,
+    xtol: ArrayLike | None = None,
+    xatol: ArrayLike | None = None,
+    gtol: ArrayLike | None = None,
+    radius: ArrayLike = FIRST_RADIUS,
+    solver: RootSolver = "auto",
+    jacobian: Literal["auto", "forward", "reverse"] = "auto",
+) -> Result:
+    """Solve `fn(x, *args) = 0`, one equation or a system of as many equations as unknowns.
+
+    | method                  | what it is, and when                                                     |
+    |-------------------------|--------------------------------------------------------------------------|
+    | `"newton"`              | Newton's method in a trust region (Powell's dogleg); the default         |
+    | `"broyden"`             | the same with rank-one updates of the Jacobian: for Jacobians that cost  |
+    |                         | much more than the function                                              |
+    | `"levenberg_marquardt"` | `least_squares`; the default with `bounds`                               |
+    | `"chandrupatla"`        | one equation, enclosed in `bracket`, without derivatives; the default    |
+    |                         | with `bracket`                                                           |
+
+    A function is compiled for once per function *object*: define it once, and pass data that changes
+    through `args`. Tolerances, start, bracket and bounds are traced.
+
+    Args:
+      fn: a function of `(x, *args)` that returns a pytree of real floats, as many as x has.
+      x0: where to start, a pytree of real float arrays; may be left out with a bracket, and is the first
+        point looked at in it if not.
+      args: a tuple of further arguments of the function, traced.
+      method: see above.
+      bracket: two numbers, in any order, at which fn has different signs; x is then one number.
+      bounds: `(lower, upper)`, see `minimize`.
+      max_steps: end with `OUT_OF_STEPS` after so many accepted steps (in a bracket: evaluations).
+      ftol: the largest |fᵢ| that counts as zero, in its unit; 0 by default: none but zero itself.
+      xtol: end when Newton's step is shorter, relative to x (each unknown weighted with its column of the
+        Jacobian), after taking it; ε^⅝ by default, 2e-10 in float64, for a bracket ε.
+      xatol: the same as a length, in the unit of x; by default ε|x0|, for a bracket (a, b) ε²|b - a|.
+      gtol: look for a minimum of ‖f‖ that is not zero when its slope is smaller than so much of the
+        largest one seen; √ε by default.
+      radius: of the trust region at the start, relative to x0.
+      solver: of the linear systems, `"lu"` or `"gmres"` (Newton-Krylov: no Jacobian is held; takes
+        derivatives in forward and reverse mode), or `"auto"`: GMRES beyond 4096 unknowns.
+      jacobian: `"forward"` (`"auto"`) or `"reverse"`; forward mode goes through any loop.
+
+    The root is differentiable with respect to `args`, and to all else that `fn` closes over, by the implicit
+    function theorem, in forward and reverse mode and more than once. The derivatives are NaN where
+    no root was found or the Jacobian is singular. Other fields carry none.
+
+    Returns:
+      A `Result`: `params` is the root, `value` is ½‖f‖² there, `grad_norm` its gradient's norm where
+      a Jacobian was last taken (NaN for a bracket), `opt_state` a `RootState` with the residual.
+      `status`:
+      `TARGET_REACHED` (|f| ≤ ftol), `VALUE_CONVERGED` (f is zero to rounding), `STEP_CONVERGED`
+      (`xtol`), or how it failed. **`NO_ROOT`** says that ‖f‖ has a local minimum at `params` that is not
+      zero (to second order, up to 64 unknowns), or that f jumps across zero; another start may find one.
+
+    Raises:
+      TypeError: if an argument is of the wrong kind, or x0 has a leaf that is not a real float array.
+      ValueError: if the numbers of equations and unknowns differ, or an option is unknown.
+
+    Source: see `root_newton`, `root_bracket`.
+
+    Example:
+      >>> import jaxopt_study as jos
+      >>> circle = lambda p, r: {"on": p["x"]**2 + p["y"]**2 - r**2, "diagonal": p["x"] - p["y"]}
+      >>> start = {"x": jnp.array(1.0), "y": jnp.array(0.5)}
+      >>> root = lambda r: jos.find_root(circle, start, (r,)).params["x"]
+      >>> print(f"{root(2.0):.4f} {jax.grad(root)(2.0):.4f}")
+      1.4142 0.7071
+      >>> print(f"{jos.find_root(jnp.cos, bracket=(0.0, 3.0)).params:.4f}")
+      1.5708
+      >>> jos.find_root(lambda x: x**2 + 1, 3.0).message
+      'no root: the residual has a minimum here that is not zero, or jumps across it'
+    """
+    options, x0 = _check(fn, x0, args, method, bracket, bounds, max_steps, solver, jacobian)
+    x = check_real("x0", x0)
+    ends = None if bracket is None else (jnp.asarray(bracket[0], x.dtype), jnp.asarray(bracket[1], x.dtype))
+    numbers = RootNumbers(ftol, xtol, xatol, gtol, radius, max_steps)
+    numbers = RootNumbers(*(None if value is None else number(value) for value in numbers))
+    return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x), numbers)
+
+
+def _check(
+    fn: Any,
+    x0: Any,
+    args: Any,
+    method: Any,
+    bracket: Any,
+    bounds: Any,
+    max_steps: Any,
+    solver: Any,
+    jacobian: Any,
+) -> tuple[_Options, PyTree]:
+    """Options, and where to start."""
+    if not callable(fn):
+        raise TypeError(f"fn: expected a function of (x, *args), got {type(fn).__name__}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
+    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
+        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
+    for name, value, known in (
+        ("method", method, get_args(RootMethod)),
+        ("solver", solver, get_args(RootSolver)),
+        ("jacobian", jacobian, ("auto", "forward", "reverse")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+    if method == "auto":
+        method = "newton" if bounds is None else "levenberg_marquardt"
+        method = method if bracket is None else "chandrupatla"
+    if (bracket is None) == (method == "chandrupatla"):
+        need = "needs bracket=(a, b)" if bracket is None else "takes no bracket"
+        raise ValueError(f"bracket: method {method!r} {need}")
+    if bounds is not None and method != "levenberg_marquardt":
+        raise ValueError(f"bounds: method {method!r} takes none; 'levenberg_marquardt' does")
+    if bracket is None:
+        if x0 is None:
+            raise TypeError("x0: expected where to start, a pytree of real float arrays, got None")
+    else:
+        x0 = _check_bracket(x0, bracket)
+    forward: Any = "reverse" if jacobian == "reverse" else "forward"
+    return _Options(method, NewtonOptions(ModelOptions(solver, forward), method == "broyden")), x0
+
+
+def _check_bracket(x0: Any, bracket: Any) -> Any:
+    """The start in a bracket; an end if there is none, which says that there is none."""
+    if not isinstance(bracket, tuple | list) or len(bracket) != 2:
+        raise TypeError(f"bracket: expected a pair (a, b), got {type(bracket).__name__}")
+    for name, value in (("bracket", bracket[0]), ("bracket", bracket[1]), ("x0", x0)):
+        if value is not None and (np.ndim(value) != 0 or isinstance(value, dict)):
+            raise ValueError(f"{name}: expected one number, got shape {np.shape(value)} (many: use jax.vmap)")
+    a, b = bracket
+    if not any(isinstance(end, jax.core.Tracer) for end in bracket) and not abs(a - b) > 0:
+        raise ValueError(f"bracket: expected two different numbers, got {a} and {b}")
+    if x0 is None:
+        return jnp.asarray(a, jnp.result_type(a, b, float))
+    return x0
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _find(
+    options: _Options,
+    fn: Any,
+    x: PyTree,
+    args: tuple,
+    bracket: tuple[Array, Array] | None,
+    bounds: Bounds | None,
+    numbers: RootNumbers,
+) -> Result:
+    flat, unravel = ravel(x)
+    shape = check_square(fn, x, args)
+
+    def of_vector(theta: Array) -> Array:
+        return ravel_leaves(fn(unravel(theta), *args)).astype(flat.dtype)
+
+    def found() -> tuple[Array, tuple[Bool[Array, ""], Result]]:
+        if bracket is not None:
+            result = _in_bracket(of_vector, bracket, flat[0], numbers)
+        elif options.method == "levenberg_marquardt":
+            result = _by_least_squares(fn, of_vector, x, args, bounds, numbers, options)
+        else:
+            result = _by_newton(of_vector, flat, numbers, options)
+        return result.params, (result.converged, dataclasses.replace(result, params=None))
+
+    root, (is_root, rest) = root_of(of_vector, found, flat, solve_regular)
+    _, unravel_residual = ravel(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape))
+    params = unravel(only_where(is_root, root))
+    state = rest.opt_state._replace(residual=unravel_residual(rest.opt_state.residual))
+    active = None if bounds is None else sides(bounds, jax.lax.stop_gradient(params))
+    return dataclasses.replace(rest, params=params, opt_state=state, active=active)
+
+
+def check_square(fn: Any, x: PyTree, args: tuple) -> Any:
+    """Check, without computing it, that fn returns as many real floats as x has; the form of its value.
+
+    Raises:
+      ValueError: if not.
+    """
+    shape = jax.eval_shape(fn, x, *args)
+    leaves = jax.tree.leaves(shape)
+    others = [leaf.dtype for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)]
+    if others:
+        raise ValueError(f"fn: expected real floats, got dtype {others[0]}")
+    equations, unknowns = (sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(t)) for t in (shape, x))
+    if equations != unknowns:
+        raise ValueError(
+            f"fn: returns {equations} numbers for {unknowns} unknowns (use jos.least_squares if not as many)"
+        )
+    return shape
+
+
+def tolerances_for(x: Float[Array, " n"], numbers: RootNumbers) -> RootTolerances:
+    """Numbers that were given, and the defaults of the dtype."""
+    eps = float(jnp.finfo(x.dtype).eps)
+    ftol, xtol, xatol, gtol, *_ = numbers
+    # An unknown that starts at 0 says nothing of its size.
+    sizes = jnp.where(x == 0, jnp.max(jnp.abs(x)), jnp.abs(x))
+    floor = eps * sizes if xatol is None else jnp.broadcast_to(jnp.asarray(xatol, x.dtype), x.shape)
+    return RootTolerances(
+        jnp.asarray(0.0 if ftol is None else ftol, x.dtype),
+        jnp.asarray(eps**0.625 if xtol is None else xtol, x.dtype),
+        floor.astype(x.dtype),
+        jnp.asarray(eps**0.5 if gtol is None else gtol, x.dtype),
+    )
+
+
+def _by_newton(fn: Any, x: Array, numbers: RootNumbers, options: _Options) -> Result:
+    radius = jnp.asarray(numbers.radius, x.dtype)
+    end = root_ending.solve(fn, x, radius, numbers.max_steps, tolerances_for(x, numbers), options.newton)
+    return Result(
+        params=end.x,
+        value=0.5 * end.size**2,
+        grad_norm=end.model.grad_norm,
+        status=end.status,
+        num_steps=end.num_steps,
+        num_evals=end.num_evals,
+        opt_state=RootState(end.residual, end.radius, end.num_jacobians, end.model.singular),
+    )
+
+
+def _in_bracket(fn: Any, bracket: tuple[Array, Array], x0: Array, numbers: RootNumbers) -> Result:
+    dtype = x0.dtype
+    eps = float(jnp.finfo(dtype).eps)
+    ftol, xtol, xatol, *_ = numbers
+    end = enclose(
+        lambda x: fn(x[None])[0],
+        bracket,
+        x0,
+        jnp.asarray(numbers.max_steps, jnp.int32),
+        ftol=jnp.asarray(0.0 if ftol is None else ftol, dtype),
+        xtol=jnp.asarray(eps if xtol is None else xtol, dtype),
+        # A bracket around 0 would shrink on and on.
+        xatol=jnp.asarray(eps**2 * jnp.abs(bracket[1] - bracket[0]) if xatol is None else xatol, dtype),
+    )
+    zero = jnp.zeros((), jnp.int32)
+    return Result(
+        params=end.x[None],
+        value=0.5 * end.residual**2,
+        grad_norm=jnp.full((), jnp.nan, dtype),
+        status=end.status,
+        num_steps=end.num_steps,
+        num_evals=end.num_evals,
+        opt_state=RootState(end.residual[None], end.width, zero, jnp.zeros((), bool)),
+    )
+
+
+def _by_least_squares(
+    fn: Any,
+    of_vector: Any,
+    x: PyTree,
+    args: tuple,
+    bounds: Bounds | None,
+    numbers: RootNumbers,
+    options: _Options,
+) -> Result:
+    """Levenberg-Marquardt, whose end is a root only if Newton's method would end there too."""
+    start = ravel_leaves(x)
+    tolerances = tolerances_for(start, numbers)
+    result = minimize(
+        LeastSquares(fn),
+        x,
+        levenberg_marquardt(),
+        args,
+        bounds=bounds,
+        max_steps=numbers.max_steps,
+        xtol=tolerances.xtol,
+        ftol=0.0,
+        gtol=jnp.finfo(start.dtype).eps,
+        target=0.5 * tolerances.ftol**2,
+    )
+    theta = ravel_leaves(result.params)
+    loose = tolerances._replace(xtol=100 * tolerances.xtol)
+    there = trial(of_vector, begin(theta, jnp.ones((), theta.dtype), options.newton), loose, options.newton)
+    is_root = is_converged(there.status) | there.last | root_ending.is_noise(of_vector, theta, there.residual)
+    # A minimum of ½‖f‖² in the box; or where f is stationary and not zero.
+    rest = result.converged | (result.status == Status.STALLED) | (result.status == Status.RANK_DEFICIENT)
+    helps = root_ending.newton_helps(of_vector, there)
+    resting = jnp.where(helps, Status.STALLED, Status.NO_ROOT)
+    failed = jnp.where(rest, resting, result.status)
+    converged = jnp.where(result.converged, result.status, Status.VALUE_CONVERGED)
+    return Result(
+        params=theta,
+        value=0.5 * there.size**2,
+        grad_norm=result.grad_norm,
+        status=jnp.where(is_root, converged, failed).astype(jnp.int32),
+        num_steps=result.num_steps,
+        num_evals=result.num_evals + 1 + root_ending.NEIGHBORS,
+        opt_state=RootState(there.residual, there.radius, _count(result) + 1, there.model.singular),
+    )
+
+
+def _count(result: Result) -> Int[Array, ""]:
+    """A Jacobian at the start, one after every step."""
+    return result.num_steps + 1

@@ -1,0 +1,196 @@
+"""What an iteration that came to rest away from zero has found: no root, a way on, or a root in the noise.
+
+Where ‖f‖ looks stationary and f is not zero, the second derivatives of the merit tell a minimum (there is no
+root here) from a saddle or a maximum (there is a way down) and from a root where J is singular (the merit
+can still fall by a part of itself). Nothing here is part of an iteration that goes well.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_study.result import Status
+from jaxopt_study.solvers.root_model import Function, length, scale_of
+from jaxopt_study.solvers.root_newton import (
+    SUSPECT,
+    NewtonOptions,
+    RootProgress,
+    RootTolerances,
+    begin,
+    run,
+)
+from jaxopt_study.types import Bool, Float, Int
+
+LARGEST_HESSIAN = 64  # unknowns: it takes their square of forward passes
+STATIONARY = 1e-6  # of the merit, that it could still fall: less is none
+NO_WAY = 1e-3  # the same where no trial succeeded: rounding hides the rest
+NEIGHBORS = 4  # points beside x, a rounding error or two away
+NOISE = 4  # how many times its own noise f may be and still be zero
+ROUNDS = 8  # times that an iteration goes on from where it came to rest
+FINER = 1e4  # times, that the slope must be smaller before the next look
+LENGTHS = 24  # that a way down from a saddle is looked for with, each half of the one before
+DIRECTIONS = 3  # of least curvature, along which it is looked for
+
+
+class _Search(NamedTuple):
+    """Between two iterations: the last of them, and how the next is to begin.
+
+    Attributes:
+      end: the iteration, whose `status` is `RUNNING` where another is to begin at its x.
+      radius: of the trust region then, relative to `‖D x‖`.
+      gtol: how small a slope calls for the next look.
+      rounds: iterations so far.
+    """
+
+    end: RootProgress
+    radius: Float[Array, ""]
+    gtol: Float[Array, ""]
+    rounds: Int[Array, ""]
+
+
+def solve(
+    fn: Function,
+    x: Float[Array, " n"],
+    radius: Float[Array, ""],
+    max_steps: Any,
+    tolerances: RootTolerances,
+    options: NewtonOptions,
+    *,
+    examine: bool = True,
+) -> RootProgress:
+    """Iterate from a start to an end that is understood.
+
+    Args:
+      fn: f, from a vector to a vector as long.
+      x: the start.
+      radius: of the trust region, relative to `‖D x‖`.
+      max_steps: end after so many steps.
+      tolerances: when a root is known.
+      options: of the method.
+      examine: whether to go into ends that are no roots; if not, `NO_ROOT` is said where ‖f‖ looks
+        stationary.
+    """
+    if not examine:
+        end = run(fn, begin(x, radius, options), max_steps, tolerances, options)
+        status = jnp.where(end.status == SUSPECT, Status.NO_ROOT, end.status)
+        return end._replace(status=status.astype(jnp.int32))
+
+    def again(search: _Search) -> _Search:
+        finer = tolerances._replace(gtol=search.gtol)
+        before = search.end
+        start = begin(before.x, search.radius, options, before.largest)
+        start = start._replace(
+            num_steps=before.num_steps,
+            num_evals=before.num_evals,
+            num_jacobians=before.num_jacobians,
+        )
+        end = run(fn, start, max_steps, finer, options)
+        search = search._replace(end=end, rounds=search.rounds + 1)
+        resting = (end.status == SUSPECT) | (end.status == Status.STALLED)
+        return jax.lax.cond(resting, functools.partial(_examine, fn, radius), lambda search: search, search)
+
+    first = _Search(begin(x, radius, options), radius, tolerances.gtol, jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(lambda search: search.end.status == Status.RUNNING, again, first).end
+
+
+def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search:
+    """Say what this end is, or show a way on."""
+    state = search.end
+    x, dtype = state.x, state.x.dtype
+    noise = is_noise(fn, x, state.residual)
+    if x.size > LARGEST_HESSIAN:
+        resting = jnp.where(state.status == SUSPECT, Status.NO_ROOT, state.status)
+        status = jnp.where(noise, Status.VALUE_CONVERGED, resting)
+        return search._replace(end=state._replace(status=status.astype(jnp.int32)))
+    eps = jnp.finfo(dtype).eps
+    scale = scale_of(state.largest)
+    slopes, hessian = _merit_derivatives(fn, x, state.residual / state.size, state.size, scale)
+    curvature, basis = jnp.linalg.eigh(0.5 * (hessian + hessian.T))
+    along = basis.T @ slopes
+    steepest = jnp.max(jnp.abs(curvature))
+    flat = ~(steepest > 0)
+    # The merit is ½ in these units. By how much of it could it still fall?
+    least = jnp.where(flat, 1.0, x.size * eps * steepest)
+    fall = jnp.sum(along**2 / jnp.maximum(jnp.abs(curvature), least))
+    steps, sizes = _ways_down(fn, state, basis, scale)
+    best = jnp.argmin(sizes)
+    downhill = (curvature[0] < -(eps**0.5) * steepest) | flat
+    kick = downhill & (sizes[best] < state.size * (1 - 10 * eps)) & ~noise
+    limit = jnp.where(state.status == SUSPECT, STATIONARY, NO_WAY)
+    stationary = (fall <= limit) & ~kick & ~newton_helps(fn, state)
+    # Stationary neither to first nor to second order: a root at which J is singular, far or near.
+    goes_on = kick | ((state.status == SUSPECT) & ~stationary)
+    goes_on &= (search.rounds < ROUNDS) & ~noise
+    resting = jnp.where(flat, Status.RANK_DEFICIENT, Status.NO_ROOT)
+    status = jnp.where(stationary, resting, Status.STALLED)
+    status = jnp.where(noise, Status.VALUE_CONVERGED, status)
+    status = jnp.where(goes_on, Status.RUNNING, status)
+    reach = length(scale * x)
+    last = jnp.where(reach > 0, state.radius / jnp.where(reach > 0, reach, 1.0), radius)
+    finer = jnp.where(search.rounds < ROUNDS - 1, jnp.minimum(search.gtol, state.model.slope) / FINER, 0.0)
+    return _Search(
+        state._replace(
+            x=jnp.where(kick, x + steps[best], x),
+            status=status.astype(jnp.int32),
+            num_steps=state.num_steps + kick,
+            num_evals=state.num_evals + sizes.size + NEIGHBORS + 2,
+        ),
+        jnp.where(kick, radius, last).astype(dtype),
+        jnp.where(kick, search.gtol, finer).astype(dtype),
+        search.rounds,
+    )
+
+
+def newton_helps(fn: Function, state: RootProgress) -> Bool[Array, ""]:
+    """Whether Newton's full step takes a part of ‖f‖ away, as near a root at which J is singular.
+
+    The curvature there, in directions that the linear model has lost, is lost beside that in others.
+    """
+    step = state.size * state.model.newton / scale_of(state.largest)
+    return length(fn(state.x + step)) < 0.9 * state.size
+
+
+def _ways_down(
+    fn: Function, state: RootProgress, basis: Float[Array, "n n"], scale: Float[Array, " n"]
+) -> tuple[Float[Array, "points n"], Float[Array, " points"]]:
+    """Points along the directions of least curvature, both ways, far and near; and ‖f‖ there."""
+    reach = length(scale * state.x)
+    lengths = jnp.where(reach > 0, reach, 1.0) * 2.0 ** -jnp.arange(LENGTHS, dtype=state.x.dtype)
+    directions = (basis / scale[:, None]).T[:DIRECTIONS]
+    steps = jnp.concatenate([lengths, -lengths])[:, None, None] * directions[None]
+    steps = steps.reshape(-1, state.x.size)
+    sizes = jax.vmap(lambda step: length(fn(state.x + step)))(steps)
+    return steps, jnp.where(jnp.isfinite(sizes), sizes, jnp.inf)
+
+
+def _merit_derivatives(
+    fn: Function, x: Array, unit: Array, size: Array, scale: Array
+) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+    """Gradient and Hessian of `½‖f‖² / ‖f(x)‖²` with respect to e, by forward mode alone."""
+
+    def relative(e: Array) -> Array:
+        return fn(x + size * e / scale) / size
+
+    def gradient(e: Array) -> tuple[Array, Array]:
+        jacobian = jax.jacfwd(relative)(e)
+        return jacobian.T @ unit, jacobian
+
+    zero = jnp.zeros_like(x)
+    slopes, jacobian = gradient(zero)
+    bent = jax.jacfwd(lambda e: gradient(e)[0])(zero)
+    return slopes, jacobian.T @ jacobian + bent
+
+
+def is_noise(fn: Function, x: Float[Array, " n"], residual: Float[Array, " n"]) -> Bool[Array, ""]:
+    """Whether f is zero as far as can be seen: no more than it changes between neighboring floats."""
+    eps = jnp.finfo(x.dtype).eps
+    # Signs of no pattern, fixed: bits of i j (i + j).
+    i, j = jnp.arange(1, NEIGHBORS + 1)[:, None], jnp.arange(1, x.size + 1)[None, :]
+    signs = jnp.where((i * j * (i + j) // 2 + i) % 2 == 0, 1.0, -1.0).astype(x.dtype)
+    apart = jnp.ceil(i / 2).astype(x.dtype)
+    beside = x[None] * (1 + eps * apart * signs)
+    changes = jnp.max(jnp.abs(jax.vmap(fn)(beside) - residual[None]), axis=0)
+    return jnp.all(jnp.abs(residual) <= NOISE * changes)
