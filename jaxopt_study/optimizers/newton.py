@@ -27,6 +27,7 @@ from jaxopt_study.types import Float, PyTree
 NewtonSolver = Literal["auto", "exact", "cg"]
 
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
+FIRST_REACH = 1000.0  # how many first radii a full step may be long where H is positive definite
 EXACT_UP_TO = 4  # parameters: so many products a step conjugate gradients take as well
 
 
@@ -96,7 +97,8 @@ def newton(
         |curvature|: with `saddle_free` see there; in a trust region the first step is not longer than
         `‖g‖ / (λ max|w|)`. A leaf.
       solver: see above.
-      radius: Δ at the start, relative to ‖θ‖, or to 1 where that is zero. A leaf.
+      radius: Δ at the start, relative to ‖θ‖, or to 1 where that is zero. Where H is positive definite the
+        full step is tried first nevertheless, if it is not longer than 1000 Δ. A leaf.
       saddle_free: instead of the trust region, damp `H = Q diag(w) Qᵀ` with its eigenvalues made positive,
         `d = -Q diag(1 / (|w| + λ max|w|)) Qᵀg`, and raise λ until the value falls (Dauphin et al. 2014). Exact.
       linesearch: of optax, `optax.scale_by_zoom_linesearch(20)` for one, instead of the trust region: the
@@ -190,22 +192,29 @@ def _update(
     def of_vector(theta: Array) -> Array:
         return value_fn(unravel(theta)).astype(theta.dtype)
 
-    def radius_for(gradient: Array, steepest: Callable[[], Array]) -> Array:
+    def radii(gradient: Array, steepest: Callable[[], Array]) -> tuple[Array, Array]:
+        """Δ, and how far a first step may go where H is positive definite."""
         length = norm(theta)
         first = first_radius * jnp.where(length > 0, length, 1.0)
         bend = jax.lax.cond(
-            (damping > 0) & jnp.isinf(state.radius), lambda: damping * steepest(), lambda: jnp.zeros((), theta.dtype)
+            (damping > 0) & jnp.isinf(state.radius),
+            lambda: (damping * steepest()).astype(theta.dtype),
+            lambda: jnp.zeros((), theta.dtype),
         )
         damped = norm(gradient) / jnp.where(bend > 0, bend, 1.0)
-        first = jnp.where((bend > 0) & (damped > 0), jnp.minimum(first, damped), first)
-        return jnp.where(jnp.isfinite(state.radius), state.radius, first).astype(theta.dtype)
+        bound = (bend > 0) & (damped > 0)
+        first = jnp.where(bound, jnp.minimum(first, damped), first)
+        reach = jnp.where(bound, first, FIRST_REACH * first)
+        known = jnp.isfinite(state.radius)
+        choose = lambda new: jnp.where(known, state.radius, new).astype(theta.dtype)  # noqa: E731
+        return choose(first), choose(reach)
 
     def finished(point: Point) -> Array:
         return measure_only | ((point.gradient_test <= limit) & ~jnp.asarray(point.way_down))
 
     if options.exact(params):
         here = newton_exact.spectrum(of_vector, theta, given, box)
-        radius = radius_for(here.free_gradient, lambda: here.steepest)
+        radius = newton_exact.first_radius(here, *radii(here.free_gradient, lambda: here.steepest))
         point = newton_exact.point(here, theta, radius)
         products = jnp.full((), theta.size, jnp.int32)
         seen = None
@@ -220,7 +229,7 @@ def _update(
             given,
             box,
             state.seen,
-            lambda free, push: radius_for(free, lambda: newton_cg.curvature_along(free, push)),
+            lambda free, push: radii(free, lambda: newton_cg.curvature_along(free, push)),
             jnp.finfo(theta.dtype).eps ** 0.625 if gtol is None else gtol,
             measure_only,
         )

@@ -88,7 +88,7 @@ def model(
     gradient: Vector | None,
     box: Box | None,
     seen: Seen,
-    radius: Callable[[Vector, Callable[[Array], Array]], Scalar],
+    radii: Callable[[Vector, Callable[[Array], Array]], tuple[Scalar, Scalar]],
     gtol: Any,
     measure_only: Any,
 ) -> Model:
@@ -109,25 +109,35 @@ def model(
     grad_norm = norm(free)
     test = jnp.where(known, jnp.vdot(free, alone), jnp.where(grad_norm == 0, 0.0, jnp.inf))
     test = _cosine(value, test)
-    probing = (test <= gtol) & ~seen.probed
     first = jnp.where(seen.first > 0, seen.first, grad_norm)
-    forcing = jnp.minimum(FORCING, jnp.sqrt(grad_norm / jnp.where(first > 0, first, 1.0)))
-    length = radius(free, push)
-    finished = measure_only | ((test <= gtol) & seen.probed)
-    limit = jnp.where(finished, 0, MAX_PRODUCTS)
-    task = _Task(push, matrix, free, length, forcing, probing, jnp.where(probing, PROBE_PRODUCTS, limit))
-    path, products = _within_box(task, theta, mask, box)
-    stepping = (products > 0) & ~probing
+    curvature_known = jnp.maximum(seen.curvature, 0.0)
+    rounding = rounding_errors(value, gradient, curvature_known, theta)
+    finished = measure_only | (test <= gtol)
+    # A coordinate without a slope may stay invisible from the first step to the last.
+    invisible = (seen.first == 0) & jnp.any((free == 0) & ~mask)
+    radius, reach = radii(free, push)
+    task = _Task(
+        push=push,
+        matrix=matrix,
+        gradient=free,
+        radius=radius,
+        reach=reach,
+        forcing=jnp.minimum(FORCING, jnp.sqrt(grad_norm / _or_one(first))),
+        max_products=jnp.where(finished, 0, MAX_PRODUCTS),
+        visible=MARGIN * rounding,
+    )
+    probing = (finished | invisible) & ~seen.probed
+    path, way_down, products = _search(task, theta, mask, box, probing)
+    stepping = (path.products > 0) & ~way_down
+    slack = 1 + 4 * jnp.finfo(theta.dtype).eps
+    full = jnp.clip(slack * norm(path.step), radius, reach)
+    radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
-    seen_ahead = jnp.maximum(-jnp.vdot(free, path.step), grad_norm**2 / _or_one(path.curvature))
-    ahead = _cosine(value, seen_ahead)
-    test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), ahead), test)
+    ahead = jnp.maximum(-jnp.vdot(free, path.step), grad_norm**2 / _or_one(path.curvature))
+    test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(value, ahead)), test)
     curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
     rounding = rounding_errors(value, gradient, curvature, theta)
-    # A direction without curvature is no way down; and how far down has to be seen in the value.
-    floor = jnp.finfo(theta.dtype).eps ** 0.75 * path.curvature
-    way_down = probing & (path.lowest < -floor) & (-0.5 * path.lowest * length**2 > MARGIN * rounding)
-    kept = append(seen.pairs, path.pairs._replace(count=jnp.where(probing, 0, path.pairs.count)))
+    kept = append(seen.pairs, path.pairs)
     probed = (seen.probed | probing) & ~way_down & (test <= gtol)
     at = Point(
         value=value,
@@ -138,9 +148,7 @@ def model(
         params_norm=norm(theta),
         way_down=way_down,
     )
-    # A random direction that met no way down is no step.
-    path = jax.tree.map(lambda leaf: jnp.where(probing & ~way_down, jnp.zeros_like(leaf), leaf), path)
-    return Model(value, gradient, push, path, length, products, at, Seen(kept, theta, own, first, curvature, probed))
+    return Model(value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed))
 
 
 def curvature_along(direction: Vector, push: Callable[[Array], Array]) -> Scalar:
@@ -157,9 +165,9 @@ def direction(
     size = norm(gradient)
     first = jnp.where(seen.first > 0, seen.first, size)
     forcing = jnp.minimum(FORCING, jnp.sqrt(size / _or_one(first)))
-    no, far = jnp.zeros((), bool), jnp.asarray(jnp.finfo(theta.dtype).max ** 0.25, theta.dtype)
-    task = _Task(push, inverse(seen.pairs), gradient, far, forcing, no, jnp.asarray(MAX_PRODUCTS))
-    path = task.solve(jnp.zeros_like(theta, bool))
+    limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
+    task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, nothing)
+    path = task.solve(jnp.zeros_like(theta, bool), no)
     # What leads to the border is a direction of negative curvature; it would drown the rest.
     within = jnp.where(path.negative, path.inside, path.step)
     usable = jnp.vdot(within, gradient) < 0
@@ -207,70 +215,103 @@ def _or_one(number: Array) -> Array:
 
 
 class _Task(NamedTuple):
-    """What conjugate gradients are asked for, but for what is held."""
+    """What conjugate gradients are asked for, but for what is held.
+
+    Attributes:
+      push: products with the Hessian.
+      matrix: what is known of its inverse.
+      gradient: zero where it is held.
+      radius: of the trust region.
+      reach: how far to go where all curvature is positive; the same, but for the first step.
+      forcing: the relative residual at which to end.
+      max_products: of a step; a probe has its own.
+      visible: the least reduction that rounding errors do not hide.
+    """
 
     push: Callable[[Array], Array]
     matrix: Inverse
     gradient: Vector
     radius: Scalar
+    reach: Scalar
     forcing: Scalar
-    probing: Bool[Array, ""]
     max_products: Int[Array, ""]
+    visible: Scalar
 
-    def solve(self, mask: Bool[Array, " params"]) -> Path:
-        """The path over what is not held; a straight one, when probing."""
+    def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
+        """The path over what is not held; when probing, from a random slope and without a border."""
         keep = lambda v: jnp.where(mask, 0.0, v)  # noqa: E731
         random = jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)
-        target = keep(jnp.where(self.probing, random, self.gradient))
+        target = keep(jnp.where(probing, random, self.gradient))
         usable = jnp.vdot(target, keep(self.matrix(target))) > 0
-        far = jnp.finfo(target.dtype).max ** 0.25
         return truncated_cg(
             lambda v: keep(self.push(v)),
             target,
-            jnp.where(self.probing, far, self.radius),
-            jnp.where(self.probing, PROBE_TOLERANCE, self.forcing) * norm(target),
+            jnp.where(probing, far(target), self.reach),
+            jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
             precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
             memory=self.matrix.pairs.steps.shape[0],
-            max_products=self.max_products,
+            max_products=jnp.where(probing, PROBE_PRODUCTS, self.max_products),
         )
 
+    def is_way_down(self, path: Path) -> Bool[Array, ""]:
+        """Whether a probe met negative curvature that the value will show."""
+        floor = jnp.finfo(self.radius.dtype).eps ** 0.75 * path.curvature
+        return (path.lowest < -floor) & (-0.5 * path.lowest * self.radius**2 > self.visible)
 
-def _within_box(
-    task: _Task, theta: Vector, mask: Bool[Array, " params"], box: Box | None
-) -> tuple[Path, Int[Array, ""]]:
-    """The path, and where it would leave through a bound another one, with more held."""
-
-    def oriented(path: Path) -> Path:
-        """A probe is as long as the radius, and goes where it is not blocked."""
-        long = norm(path.step)
-        ratio = task.radius / _or_one(long)
-        ahead = back = -jnp.vdot(path.step, task.gradient)
+    def straight(self, path: Path, theta: Vector, box: Box | None) -> Path:
+        """The end of a probe, as long as the radius, and where it is not blocked."""
+        ratio = self.radius / _or_one(norm(path.step))
+        ahead = -jnp.vdot(path.step, self.gradient)
+        back = jnp.zeros_like(ahead)
         if box is not None:
             lower, upper = box.lower - theta, box.upper - theta
             ahead, back = (norm(jnp.clip(s * ratio * path.step, lower, upper)) for s in (1.0, -1.0))
-        else:
-            back = jnp.zeros_like(back)
         factor = jnp.where(ahead >= back, ratio, -ratio)
         step, product = factor * path.step, factor * path.product
-        straight = path._replace(first=step, first_product=product, step=step, product=product)
-        return jax.tree.map(lambda new, old: jnp.where(task.probing, new, old), straight, path)
+        return path._replace(first=step, first_product=product, step=step, product=product)
 
-    path = oriented(task.solve(mask))
-    if box is None:
-        return path, path.products
+
+def far(like: Vector) -> Scalar:
+    """A radius that nothing reaches but a direction of negative curvature; its square is finite."""
+    return jnp.asarray(jnp.finfo(like.dtype).max ** 0.25, like.dtype)
+
+
+def _choose(which: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
+
+
+def _search(
+    task: _Task, theta: Vector, mask: Bool[Array, " params"], box: Box | None, probing: Bool[Array, ""]
+) -> tuple[Path, Bool[Array, ""], Int[Array, ""]]:
+    """The path; a probe first where it is asked for, and more held where it would leave through a bound.
+
+    Returns:
+      The path; whether it is that of a probe that found a way down; all products taken.
+    """
 
     def leaving(path: Path, mask: Array) -> Array:
+        if box is None:
+            return jnp.zeros_like(mask)
         down = (path.first < 0) | (path.step < 0)
         up = (path.first > 0) | (path.step > 0)
         return ~mask & (((theta <= box.lower) & down) | ((theta >= box.upper) & up))
 
-    def again(carry: tuple[Path, Array, Array]) -> tuple[Path, Array, Array]:
-        path, mask, products = carry
-        mask = mask | leaving(path, mask)
-        path = oriented(task.solve(mask))
-        return path, mask, products + path.products
+    def again(carry: tuple[Path, Array, Array, Array, Array]) -> tuple[Path, Array, Array, Array, Array]:
+        _, mask, probing, products, _ = carry
+        path = task.solve(mask, probing)
+        products = products + path.products
+        in_vain = probing & ~task.is_way_down(path)
+        path = _choose(probing, task.straight(path, theta, box), path)
+        # A random direction that met nothing is no step.
+        path = _choose(in_vain, jax.tree.map(jnp.zeros_like, path), path)
+        blocked = leaving(path, mask)
+        going = (in_vain & (task.max_products > 0)) | jnp.any(blocked)
+        return path, mask | blocked, probing & ~in_vain, products, going
 
-    path, _, products = jax.lax.while_loop(
-        lambda carry: jnp.any(leaving(carry[0], carry[1])), again, (path, mask, path.products)
+    yes, none = jnp.ones((), bool), jnp.zeros((), jnp.int32)
+    shapes = jax.eval_shape(task.solve, mask, probing)
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    path, _, found, products, _ = jax.lax.while_loop(
+        lambda carry: carry[-1], again, (empty, mask, probing, none, yes)
     )
-    return path, products
+    return path, found, products

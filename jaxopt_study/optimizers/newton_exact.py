@@ -97,6 +97,14 @@ def _eigenvectors(
     return jnp.linalg.eigh(hessian, symmetrize_input=False)
 
 
+def first_radius(here: Spectrum, radius: Scalar, reach: Scalar) -> Scalar:
+    """The radius; where H is positive definite, as large as the full step needs it, up to `reach`."""
+    convex = (here.curvature[0] > 0) & ~here.flat[0]
+    full = norm(here.slope / jnp.where(convex, here.curvature, 1.0))
+    needed = jnp.clip((1 + 4 * jnp.finfo(full.dtype).eps) * full, radius, reach)
+    return jnp.where(convex & jnp.isfinite(full), needed, radius)
+
+
 def point(here: Spectrum, theta: Vector, radius: Scalar) -> Point:
     """What is known before any trial."""
     rounding = rounding_errors(here.value, here.gradient, here.hessian, theta)
