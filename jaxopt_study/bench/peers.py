@@ -329,3 +329,151 @@ def scipy_brentq(
     jitted = jax.jit(fn)
     low, high = bracket
     return lambda _: brentq(lambda x: float(jitted(x)), low, high, xtol=1e-300, rtol=max(tolerance, 1e-15))
+
+
+class Minimized(NamedTuple):
+    """How a minimizer's run to its own end went, its evaluations counted apart.
+
+    Attributes:
+      params: where it ended.
+      values: evaluations of the objective alone, or with its gradient.
+      gradients: evaluations of the gradient.
+      products: Hessian-vector products; a Hessian is as many as there are parameters.
+      claims: whether it says that it converged.
+      reason: in its own words.
+    """
+
+    params: Any
+    values: int
+    gradients: int
+    products: int
+    claims: bool
+    reason: str
+
+    @property
+    def evaluations(self) -> int:
+        """All three together."""
+        return self.values + self.gradients + self.products
+
+
+Minimize = Callable[[Any], Minimized]
+
+
+def optimistix_bfgs(
+    objective: Callable[..., Any], args: tuple, tolerance: float = 1e-10, max_steps: int = 5000
+) -> Minimize:
+    """`optimistix.BFGS` from a start to its own end.
+
+    It evaluates the objective once a step, and finishes the gradient at those that it accepts.
+    """
+    import equinox
+    import optimistix
+
+    solver: Any = optimistix.BFGS(rtol=tolerance, atol=tolerance)
+
+    @equinox.filter_jit
+    def solve(params: Any, args: tuple) -> Any:
+        return optimistix.minimise(
+            lambda p, a: objective(p, *a), solver, params, args, max_steps=max_steps, throw=False
+        )
+
+    def run(params: Any) -> Minimized:
+        solution = solve(params, args)
+        results: Any = optimistix.RESULTS
+        claims = bool(solution.result == results.successful)
+        reason = "successful" if claims else str(results[solution.result]).split(". ")[0]
+        values = int(solution.stats["num_steps"])
+        gradients = int(solution.stats.get("num_accepted_steps", values))
+        return Minimized(solution.value, values, gradients, 0, claims, reason)
+
+    return run
+
+
+def optax_lbfgs(
+    objective: Callable[..., Any], args: tuple, tolerance: float = 1e-10, max_steps: int = 5000
+) -> Minimize:
+    """`optax.lbfgs` with its default line search, until `max |g| <= tolerance max(1, |f|)` or it is stuck.
+
+    The loop is the one of optax's documentation: the line search's last value and gradient are used again.
+    """
+    import jax.numpy as jnp
+    import optax
+
+    optimizer = optax.lbfgs()
+
+    @jax.jit
+    def solve(params: Any, args: tuple) -> Any:
+        fn = lambda p: objective(p, *args)  # noqa: E731
+        value_and_grad = optax.value_and_grad_from_state(fn)
+
+        def flat(value: Any, grad: Any) -> Any:
+            return jnp.max(jnp.abs(grad)) <= tolerance * jnp.maximum(1.0, jnp.abs(value))
+
+        def body(carry: Any) -> Any:
+            params, state, evals, steps, _ = carry
+            value, grad = value_and_grad(params, state=state)
+            updates, state = optimizer.update(grad, state, params, value=value, grad=grad, value_fn=fn)
+            moved = optax.apply_updates(params, updates)
+            info = optax.tree_utils.tree_get(state, "info")
+            new_value = optax.tree_utils.tree_get(state, "value")
+            new_grad = optax.tree_utils.tree_get(state, "grad")
+            done = flat(new_value, new_grad) | jnp.all(moved == params) | ~jnp.isfinite(new_value)
+            return moved, state, evals + info.num_linesearch_steps, steps + 1, done
+
+        zero = jnp.zeros((), jnp.int32)
+        start = (params, optimizer.init(params), zero + 1, zero, jnp.zeros((), bool))
+        params, state, evals, steps, _ = jax.lax.while_loop(
+            lambda carry: ~carry[-1] & (carry[-2] < max_steps), body, start
+        )
+        value, grad = jax.value_and_grad(fn)(params)
+        return params, evals, steps, flat(value, grad)
+
+    def run(params: Any) -> Minimized:
+        params, evals, steps, flat = solve(params, args)
+        return Minimized(params, int(evals), int(evals), 0, bool(flat), f"{int(steps)} steps")
+
+    return run
+
+
+def scipy_minimize(
+    objective: Callable[..., Any],
+    args: tuple,
+    method: str = "trust-exact",
+    tolerance: float = 1e-10,
+    max_steps: int = 5000,
+) -> Minimize:
+    """`scipy.optimize.minimize` from a start to its own end, with jitted derivatives."""
+    from scipy import optimize
+
+    value = jax.jit(objective)
+    gradient = jax.jit(jax.grad(objective))
+    hessian = jax.jit(jax.hessian(objective))
+    second = method in ("trust-exact", "dogleg", "trust-ncg", "trust-krylov", "Newton-CG")
+    name = "maxfun" if method in ("L-BFGS-B", "TNC") else "maxiter"
+
+    def run(params: Any) -> Minimized:
+        start = np.asarray(params)
+        try:
+            with np.errstate(all="ignore"):
+                found = optimize.minimize(
+                    lambda x: float(value(x, *args)),
+                    start,
+                    jac=lambda x: np.asarray(gradient(x, *args)),
+                    hess=(lambda x: np.asarray(hessian(x, *args))) if second else None,
+                    method=method,
+                    tol=tolerance,
+                    options={name: max_steps},
+                )
+        except (ValueError, np.linalg.LinAlgError, OverflowError, ZeroDivisionError) as error:
+            return Minimized(params, 0, 0, 0, False, str(error))
+        hessians = int(found.get("nhev", 0)) if second else 0
+        return Minimized(
+            found.x,
+            int(found.nfev),
+            int(found.get("njev", found.nfev)),
+            hessians * start.size,
+            bool(found.success),
+            str(found.message),
+        )
+
+    return run

@@ -10,7 +10,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import as_box, project
-from jaxopt_study.damping import next_radius
 from jaxopt_study.derivatives import check_mode
 from jaxopt_study.linear_solve import check_solver, undamped, within_box
 from jaxopt_study.objectives import as_least_squares
@@ -18,6 +17,7 @@ from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
 from jaxopt_study.optimizers.transform import check_solvable, number, transformation
 from jaxopt_study.optimizers.trial import (
     Trial,
+    follow_radius,
     linearize_for,
     linearized_point,
     nothing_seen,
@@ -25,7 +25,7 @@ from jaxopt_study.optimizers.trial import (
     try_direction,
 )
 from jaxopt_study.pytree import norm, params_dtype, ravel
-from jaxopt_study.types import Bool, Float, JacobianMode, LinearSolver, PyTree
+from jaxopt_study.types import Float, JacobianMode, LinearSolver, PyTree
 
 
 class DoglegState(NamedTuple):
@@ -153,7 +153,7 @@ def _update(
 
     step, control, info = search(
         attempt,
-        _follow,
+        follow_radius,
         radius[None],
         theta,
         linearized_point(here),
@@ -191,13 +191,3 @@ def path_fractions(
     second = jnp.where(arrived, 1.0, jnp.where(inside, jnp.clip(t, 0.0, 1.0), 0.0))
     return jnp.where(inside | arrived, 1.0, to_cauchy), second
 
-
-def _follow(
-    control: Float[Array, " 1"],
-    accepted: Bool[Array, ""],
-    gain: Float[Array, ""],
-    step_norm: Float[Array, ""],
-) -> Float[Array, " 1"]:
-    # Also a trial that was refused for another reason than its gain has to be followed by a shorter one.
-    shorter = 0.25 * jnp.minimum(control[0], step_norm)
-    return jnp.where(accepted, next_radius(control[0], gain, step_norm), shorter)[None]

@@ -1,8 +1,12 @@
-"""Newton's method for a minimum: full steps while they lower the value, damped ones when not."""
+"""Newton's method for a minimum: in a trust region, exactly or by conjugate gradients; damped; line-searched.
+
+The public functions and what they carry; the two ways of computing a step are in `newton_exact` and
+`newton_cg`.
+"""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,72 +15,111 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study import damping as damping_rule
-from jaxopt_study.bounds import as_box, held, project
-from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
+from jaxopt_study.bounds import as_box
+from jaxopt_study.optimizers import newton_cg, newton_exact
+from jaxopt_study.optimizers.combine import chain
+from jaxopt_study.optimizers.step_info import Evaluations, StepInfo, no_evaluations, unmeasured
 from jaxopt_study.optimizers.transform import check_solvable, number, transformation
-from jaxopt_study.optimizers.trial import Point, Trial, follow_damping, full_step, move, search
-from jaxopt_study.pytree import norm, params_dtype, ravel
+from jaxopt_study.optimizers.trial import Point, follow_damping, follow_radius, full_step, search
+from jaxopt_study.pytree import norm, params_dtype, ravel, size
 from jaxopt_study.types import Float, PyTree
 
+NewtonSolver = Literal["auto", "exact", "cg"]
+
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
+FIRST_REACH = 1000.0  # how many first radii a full step may be long where H is positive definite
+EXACT_UP_TO = 4  # parameters: so many products a step conjugate gradients take as well
 
 
 class NewtonState(NamedTuple):
     """State of `newton`.
 
     Attributes:
-      damping: λ and its growth, for the next update.
+      damping: λ and its growth, for the next update; used with `saddle_free`.
+      radius: of the trust region for the next update; infinite before the first.
+      seen: what conjugate gradients have learned of the curvature, None for the exact solver.
+      evaluations: values, gradients and Hessian-vector products, counted apart, from the start.
       info: what the last update did.
     """
 
     damping: damping_rule.Damping
+    radius: Float[Array, ""]
+    seen: newton_cg.Seen | None
+    evaluations: Evaluations
     info: StepInfo
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Options:
+    solver: NewtonSolver
     plain: bool
+    saddle_free: bool
+
+    def exact(self, params: PyTree) -> bool:
+        if self.plain or self.saddle_free or self.solver == "exact":
+            return True
+        return self.solver == "auto" and size(params) <= EXACT_UP_TO
 
 
 def newton(
-    damping: ArrayLike | None = 0.0, *, max_trials: ArrayLike = 60
+    damping: ArrayLike | None = 0.0,
+    *,
+    solver: NewtonSolver = "auto",
+    radius: ArrayLike = 1.0,
+    saddle_free: bool = False,
+    linesearch: optax.GradientTransformation | None = None,
+    max_trials: ArrayLike = 60,
 ) -> optax.GradientTransformationExtraArgs:
-    """Newton's method with the exact Hessian, for up to a few hundred parameters.
+    """Newton's method in a trust region: `min gᵀd + ½ dᵀHd` over `‖d‖ ≤ Δ`, negative curvature and all.
 
-    With the eigenvalues and -vectors of the Hessian, `H = Q diag(w) Qᵀ`, an update is
+    | `solver`  | how                                                     | for                              |
+    |-----------|---------------------------------------------------------|----------------------------------|
+    | `"exact"` | H as n products and one eigendecomposition; the step of | a few hundred parameters;        |
+    |           | Moré and Sorensen, the hard case too                    | final answers to the last digit  |
+    | `"cg"`    | Steihaug's conjugate gradients, preconditioned by what  | any number: H is never formed, a |
+    |           | those of the steps before have seen                     | step takes 2 to 4 products       |
+    | `"auto"`  | `"exact"` up to 4 parameters, else `"cg"`               | fewest evaluations               |
 
-        d = -Q diag(1 / (|w| + λ max|w|)) Qᵀ g
+    Where H is positive definite and the model holds this is Newton's step `-H⁻¹g` (with `"cg"` to a tenth of
+    the gradient, and better near the end). Where it is not, the step goes along negative curvature, to the
+    border of the region; also at a strict saddle, where the gradient is zero, and `info.way_down` says so:
+    `minimize` does not end there. Conjugate gradients look for such a direction once, in at most 20
+    products, before they let an iteration end.
 
-    and λ grows from 0 until the value falls. While H is positive definite and full steps succeed
-    this is Newton's step `-H⁻¹g`. Taking |w| instead of w makes every step one of descent, also
-    where H is indefinite, so that it leads away from saddles (but not from the very point, where
-    the gradient is zero). Directions without curvature are left alone (the minimum-norm step), and
-    `info.rank_deficient` says so.
-
-    What `gtol` is compared with is `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`. It does not change with the units
-    of f or of the parameters; for a sum of squares with small residuals it is the largest cosine
-    between the residuals and a column of the Jacobian.
+    What `gtol` is compared with does not change with the units of f. Exact: `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`; cg:
+    `√(gᵀMg / 2|f|)`, M being what is known of H⁻¹. For a sum of squares with small residuals these are
+    cosines between the residuals and what J reaches.
 
     Args:
-      damping: λ at the start, relative to the largest |w| (dimensionless); a leaf. None for the
-        plain method: `d = -H⁻¹g` whatever it does to the value. It finds stationary points, of
-        any kind.
-      max_trials: how many dampings one update tries before it gives up.
+      damping: None for the plain method, `d = -H⁻¹g` whatever it does to the value: it finds stationary
+        points, of any kind, and is exact. A number is λ ≥ 0 at the start, relative to the largest
+        |curvature|: with `saddle_free` see there; in a trust region the first step is not longer than
+        `‖g‖ / (λ max|w|)`. A leaf.
+      solver: see above.
+      radius: Δ at the start, relative to ‖θ‖, or to 1 where that is zero. Where H is positive definite the
+        full step is tried first nevertheless, if it is not longer than 1000 Δ. A leaf.
+      saddle_free: instead of the trust region, damp `H = Q diag(w) Qᵀ` with its eigenvalues made positive,
+        `d = -Q diag(1 / (|w| + λ max|w|)) Qᵀg`, and raise λ until the value falls (Dauphin et al. 2014). Exact.
+      linesearch: of optax, `optax.scale_by_zoom_linesearch(20)` for one, instead of the trust region: the
+        direction is `scale_by_newton`'s, and the state that of a chain.
+      max_trials: how many radii, or dampings, one update tries before it gives up.
 
     Returns:
       An `optax.GradientTransformationExtraArgs` whose update takes the keyword `value_fn`, the
-      objective as a function of the parameters alone, and `bounds`, a pair of pytrees like `params`,
-      onto which steps are projected. `grads` may be None: then the gradient of
+      objective as a function of the parameters alone, and `bounds`, a pair of pytrees like `params`, in
+      which steps end. `grads` may be None: then the gradient of
       `value_fn` is used, which comes with the Hessian at no cost; otherwise `grads` is. The update
       is a step to be added; it is zero when no trial was accepted. See `StepInfo` for
-      `state.info`.
+      `state.info`; its `damping` is the radius of the last trial.
 
     Raises:
-      ValueError: if `damping` is negative.
+      ValueError: if `damping` is negative, `radius` not positive, `solver` unknown or not one that the other
+        options can go with.
       TypeError: from `init`, if the parameters are in half precision or hidden by `optax.masked`.
 
-    Source: Nocedal and Wright 2006, sections 3.3 and 3.4; |w| as in Dauphin et al. 2014.
+    Source: Nocedal and Wright 2006, chapters 4 and 7; J. J. Moré and D. C. Sorensen 1983;
+      T. Steihaug 1983; J. L. Morales and J. Nocedal 2000.
 
     Example:
       >>> value_fn = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
@@ -91,15 +134,38 @@ def newton(
     """
     if isinstance(damping, int | float) and damping < 0:
         raise ValueError(f"damping: expected a number >= 0 or None, got {damping}")
+    if isinstance(radius, int | float) and not radius > 0:
+        raise ValueError(f"radius: expected a number > 0, got {radius}")
+    _check_solver(solver)
+    plain = damping is None
+    if solver == "cg" and (plain or saddle_free):
+        raise ValueError("solver: 'cg' has neither eigenvalues (saddle_free) nor full steps (damping=None)")
+    if linesearch is not None:
+        if plain or saddle_free:
+            raise ValueError("linesearch: decides on the length; it goes with no damping and no saddle_free")
+        return chain(scale_by_newton(solver=solver), optax.scale(-1.0), linesearch)
+    options = _Options(solver, plain, saddle_free)
     start = 0.0 if damping is None else number(damping)
-    return transformation(_init, _update, start, max_trials, _Options(plain=damping is None))
+    return transformation(_init, _update, start, number(radius), max_trials, options)
+
+
+def _check_solver(solver: str) -> None:
+    if solver not in get_args(NewtonSolver):
+        raise ValueError(f"solver: expected one of {get_args(NewtonSolver)}, got {solver!r}")
 
 
 def _init(bound: Any, /, params: PyTree) -> NewtonState:
-    damping, *_ = bound
+    damping, _, _, options = bound
     check_solvable(params, "newton")
     dtype = params_dtype(params)
-    return NewtonState(damping_rule.start(jnp.asarray(damping, dtype)), unmeasured(dtype))
+    seen = None if options.exact(params) else newton_cg.nothing_seen(size(params), dtype)
+    return NewtonState(
+        damping_rule.start(jnp.asarray(damping, dtype)),
+        jnp.full((), jnp.inf, dtype),
+        seen,
+        no_evaluations(),
+        unmeasured(dtype),
+    )
 
 
 def _update(
@@ -112,89 +178,169 @@ def _update(
     value_fn: Callable[[PyTree], Array],
     bounds: Any = None,
     measure_only: Any = False,
+    gtol: Any = None,
     **extra: Any,
 ) -> tuple[PyTree, NewtonState]:
     del extra
-    _, max_trials, options = bound
+    damping, first_radius, max_trials, options = bound
     box = as_box(bounds, params)
     theta, unravel = ravel(params)
+    given = None if updates is None else ravel(updates)[0].astype(theta.dtype)
+    # Where the iteration ends here, anything more is for nothing.
+    limit = jnp.zeros((), theta.dtype) if gtol is None else gtol
 
     def of_vector(theta: Array) -> Array:
         return value_fn(unravel(theta)).astype(theta.dtype)
 
-    value, gradient, hessian = _value_gradient_hessian(of_vector, theta)
-    if updates is not None:
-        gradient = ravel(updates)[0].astype(theta.dtype)
-    free_gradient, free_hessian = gradient, hessian
-    if box is not None:
-        at_bound = held(box, theta, gradient)
-        free_gradient = jnp.where(at_bound, 0.0, gradient)
-        largest = jnp.max(jnp.abs(hessian), initial=0.0)
-        others = at_bound[:, None] | at_bound[None, :]
-        free_hessian = jnp.where(others, largest * jnp.eye(theta.size, dtype=theta.dtype), hessian)
-    curvature, basis = jnp.linalg.eigh(free_hessian)
-    slope = basis.T @ free_gradient
-    steepest = jnp.max(jnp.abs(curvature), initial=0.0)
-    flat = jnp.abs(curvature) <= theta.size * jnp.finfo(theta.dtype).eps * steepest
+    def radii(gradient: Array, steepest: Callable[[], Array]) -> tuple[Array, Array]:
+        """Δ, and how far a first step may go where H is positive definite."""
+        length = norm(theta)
+        first = first_radius * jnp.where(length > 0, length, 1.0)
+        bend = jax.lax.cond(
+            (damping > 0) & jnp.isinf(state.radius),
+            lambda: (damping * steepest()).astype(theta.dtype),
+            lambda: jnp.zeros((), theta.dtype),
+        )
+        damped = norm(gradient) / jnp.where(bend > 0, bend, 1.0)
+        bound = (bend > 0) & (damped > 0)
+        first = jnp.where(bound, jnp.minimum(first, damped), first)
+        reach = jnp.where(bound, first, FIRST_REACH * first)
+        known = jnp.isfinite(state.radius)
+        choose = lambda new: jnp.where(known, state.radius, new).astype(theta.dtype)  # noqa: E731
+        return choose(first), choose(reach)
 
-    def attempt(damping: Float[Array, ""]) -> Trial:
-        divisor = curvature if options.plain else jnp.abs(curvature) + damping * steepest
-        left_out = flat & (divisor <= theta.size * jnp.finfo(theta.dtype).eps * steepest)
-        along = jnp.where(left_out, 0.0, -slope / jnp.where(left_out, 1.0, divisor))
-        predicted = -jnp.sum(along * (slope + 0.5 * curvature * along))
-        step = basis @ along
-        if box is not None:
-            step = project(box, theta + step) - theta
-            predicted = -jnp.vdot(step, gradient + 0.5 * hessian @ step)
-        there = of_vector(move(theta, step, box))
-        return Trial(step, there, value - there, predicted, norm(step), jnp.any(flat), jnp.ones((), bool))
+    def finished(point: Point) -> Array:
+        return measure_only | ((point.gradient_test <= limit) & ~jnp.asarray(point.way_down))
 
-    point = Point(
-        value=value,
-        grad_norm=norm(free_gradient),
-        gradient_test=_cosine(value, free_gradient, hessian),
-        rounding=_rounding(value, gradient, hessian, theta),
-        coordinate_norm=norm(_alone(free_gradient, hessian)),
-        params_norm=norm(theta),
-    )
+    if options.exact(params):
+        here = newton_exact.spectrum(of_vector, theta, given, box)
+        radius = newton_exact.first_radius(here, *radii(here.free_gradient, lambda: here.steepest))
+        point = newton_exact.point(here, theta, radius)
+        products = jnp.full((), theta.size, jnp.int32)
+        seen = None
+        attempt = newton_exact.trust_region_trial(here, of_vector, theta, box)
+        if options.plain or options.saddle_free:
+            point = point._replace(way_down=False)
+            attempt = newton_exact.damped_trial(here, of_vector, theta, box, options.plain)
+    else:
+        model = newton_cg.model(
+            of_vector,
+            theta,
+            given,
+            box,
+            state.seen,
+            lambda free, push: radii(free, lambda: newton_cg.curvature_along(free, push)),
+            jnp.finfo(theta.dtype).eps ** 0.625 if gtol is None else gtol,
+            measure_only,
+        )
+        radius, point, products, seen = model.radius, model.point, model.products, model.seen
+        attempt = newton_cg.trust_region_trial(model, of_vector, theta, box)
     if options.plain:
         step, info = full_step(attempt(state.damping.value), point, state.damping.value, measure_only)
-        return unravel(step), NewtonState(state.damping, info)
-    step, damping, info = search(
-        attempt,
-        follow_damping("nielsen", FIRST_DAMPING),
-        jnp.stack(state.damping),
-        theta,
-        point,
-        max_trials=max_trials,
-        measure_only=measure_only,
-    )
-    return unravel(step), NewtonState(damping_rule.Damping(*damping), info)
+        next_damping, radius = state.damping, state.radius
+    elif options.saddle_free:
+        step, control, info = search(
+            attempt,
+            follow_damping("nielsen", FIRST_DAMPING),
+            jnp.stack(state.damping),
+            theta,
+            point,
+            max_trials=max_trials,
+            measure_only=finished(point),
+        )
+        next_damping, radius = damping_rule.Damping(*control), state.radius
+    else:
+        step, control, info = search(
+            attempt,
+            follow_radius,
+            radius[None],
+            theta,
+            point,
+            max_trials=max_trials,
+            measure_only=finished(point),
+        )
+        next_damping, radius = state.damping, control[0]
+    counted = state.evaluations.plus(info.trials, 1, products)
+    return unravel(step), NewtonState(next_damping, radius, seen, counted, info)
 
 
-def _value_gradient_hessian(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array, Array]:
-    (value, gradient), push = jax.linearize(jax.value_and_grad(fn), theta)
-    _, hessian = jax.vmap(push)(jnp.eye(theta.size, dtype=theta.dtype))
-    return value, gradient, 0.5 * (hessian + hessian.T)
+class ScaleByNewtonState(NamedTuple):
+    """State of `scale_by_newton`.
+
+    Attributes:
+      seen: what conjugate gradients have learned of the curvature, None for the exact solver.
+      evaluations: gradients and Hessian-vector products, from the start; values are the line search's.
+    """
+
+    seen: newton_cg.Seen | None
+    evaluations: Evaluations
 
 
-def _alone(gradient: Array, hessian: Array) -> Array:
-    own = jnp.abs(jnp.diagonal(hessian))
-    return jnp.where(own > 0, gradient / jnp.where(own > 0, own, 1.0), 0.0)
+def scale_by_newton(*, solver: NewtonSolver = "auto") -> optax.GradientTransformationExtraArgs:
+    """Newton's direction, for a line search: `|H|⁻¹ g`, a gradient in the metric of the curvature.
+
+    |H| has the eigenvectors of H and the absolute values of its eigenvalues, none below 10⁻⁸ of the largest
+    (in float64), so that the direction is always one of descent. With conjugate gradients, it is their last
+    iterate before the curvature turns negative.
+
+        optax.chain(scale_by_newton(), optax.scale(-1.0), optax.scale_by_backtracking_linesearch(20))
+
+    is a whole optimizer; `newton(linesearch=...)` makes it in one call.
+
+    Args:
+      solver: as in `newton`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs` whose update takes the keyword `value_fn`; the gradient is
+      what it is given. Bounds are not its concern: `minimize` projects.
+
+    Raises:
+      ValueError: if `solver` is unknown.
+      TypeError: from `init`, if the parameters are in half precision or hidden by `optax.masked`.
+
+    Source: Nocedal and Wright 2006, section 3.4, on modified Hessians, and algorithm 7.1.
+
+    Example:
+      >>> value_fn = lambda p: p[0] ** 2 - 2 * p[1] ** 2
+      >>> rule, params = scale_by_newton(), jnp.array([1.0, 1.0])
+      >>> scaled, _ = rule.update(jax.grad(value_fn)(params), rule.init(params), params, value_fn=value_fn)
+      >>> print(scaled)
+      [ 1. -1.]
+    """
+    _check_solver(solver)
+    return transformation(_init_scale, _update_scale, _Options(solver, plain=False, saddle_free=False))
 
 
-def _cosine(value: Array, gradient: Array, hessian: Array) -> Array:
-    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(hessian))) * jnp.sqrt(2 * jnp.abs(value))
-    cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0)
-    # Without curvature there is no length to compare with: only a gradient of zero is small.
-    cosines = jnp.where(lengths > 0, cosines, jnp.where(gradient == 0, 0.0, jnp.inf))
-    return jnp.max(cosines, initial=0.0)
+def _init_scale(bound: Any, /, params: PyTree) -> ScaleByNewtonState:
+    (options,) = bound
+    check_solvable(params, "scale_by_newton")
+    seen = None
+    if not options.exact(params):
+        seen = newton_cg.nothing_seen(size(params), params_dtype(params))
+    return ScaleByNewtonState(seen, no_evaluations())
 
 
-def _rounding(value: Array, gradient: Array, hessian: Array, theta: Array) -> Array:
-    """How the value may change with errors ε|θ| in the parameters, and with its own."""
-    eps = jnp.finfo(theta.dtype).eps
-    error = eps * jnp.abs(theta)
-    by_params = jnp.abs(gradient) @ error + 0.5 * error @ jnp.abs(hessian) @ error
-    # A sum over data is rounded term by term, and the terms are not seen here.
-    return 50 * eps * jnp.abs(value) + by_params
+def _update_scale(
+    bound: Any,
+    /,
+    updates: PyTree,
+    state: ScaleByNewtonState,
+    params: PyTree,
+    *,
+    value_fn: Callable[[PyTree], Array],
+    **extra: Any,
+) -> tuple[PyTree, ScaleByNewtonState]:
+    del extra
+    (options,) = bound
+    theta, unravel = ravel(params)
+    gradient = ravel(updates)[0].astype(theta.dtype)
+
+    def of_vector(theta: Array) -> Array:
+        return value_fn(unravel(theta)).astype(theta.dtype)
+
+    if options.exact(params):
+        seen, products = None, jnp.full((), theta.size, jnp.int32)
+        direction = newton_exact.modified_direction(of_vector, theta, gradient)
+    else:
+        direction, seen, products = newton_cg.direction(of_vector, theta, gradient, state.seen)
+    return unravel(direction), ScaleByNewtonState(seen, state.evaluations.plus(0, 1, products))

@@ -1,7 +1,7 @@
 """The report of an optimizer that accepts and refuses its own steps."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,16 @@ _NUMBERS = (
     "params_norm",
     "damping",
 )
-_COUNTS = ("trials", "num_evals", "accepted", "rank_deficient", "at_rounding", "orthogonal", "vanished")
+_COUNTS = (
+    "trials",
+    "num_evals",
+    "accepted",
+    "rank_deficient",
+    "at_rounding",
+    "orthogonal",
+    "vanished",
+    "way_down",
+)
 
 
 @jax.tree_util.register_dataclass
@@ -59,10 +68,12 @@ class StepInfo:
     |                  | value by no more is taken                                                |
     | `orthogonal`     | whether the step came from an orthogonal factorization, not Cholesky     |
     | `vanished`       | whether a parameter that once counted no longer does, see `Linearization`|
+    | `way_down`       | whether there is a direction of negative curvature at `params`, though    |
+    |                  | the gradient may be zero: a point that is no minimum, and no end         |
 
     Attributes:
       numbers: the floats, shape `(11,)`, NaN where nothing was measured.
-      counts: the integers and flags, shape `(7,)`, int32.
+      counts: the integers and flags, shape `(8,)`, int32.
     """
 
     numbers: Any
@@ -86,12 +97,37 @@ class StepInfo:
     at_rounding = property(lambda self: self._count("at_rounding") != 0)
     orthogonal = property(lambda self: self._count("orthogonal") != 0)
     vanished = property(lambda self: self._count("vanished") != 0)
+    way_down = property(lambda self: self._count("way_down") != 0)
 
     def _number(self, name: str) -> Float[Array, "..."]:
         return self.numbers[..., _NUMBERS.index(name)]
 
     def _count(self, name: str) -> Int[Array, "..."]:
         return self.counts[..., _COUNTS.index(name)]
+
+
+class Evaluations(NamedTuple):
+    """What an optimizer has evaluated since its `init`, int32 each.
+
+    Attributes:
+      values: the objective alone, at trial points.
+      gradients: the gradient, with the value that comes with it.
+      products: Hessian-vector products; a Hessian is as many as there are parameters.
+    """
+
+    values: Any
+    gradients: Any
+    products: Any
+
+    def plus(self, values: Any, gradients: Any, products: Any) -> "Evaluations":
+        """With so many more."""
+        more = (values, gradients, products)
+        return Evaluations(*(old + new for old, new in zip(self, more, strict=True)))
+
+
+def no_evaluations() -> Evaluations:
+    """Nothing yet."""
+    return Evaluations(*(jnp.zeros((), jnp.int32) for _ in range(3)))
 
 
 def step_info(dtype: Any, **known: ArrayLike) -> StepInfo:

@@ -54,6 +54,7 @@ class Point(NamedTuple):
     coordinate_norm: Float[Array, ""]
     params_norm: Float[Array, ""]
     vanished: Bool[Array, ""] | bool = False
+    way_down: Bool[Array, ""] | bool = False
 
 
 def linearize_for(
@@ -176,6 +177,7 @@ def report(
         at_rounding=at_rounding,
         orthogonal=trial.orthogonal,
         vanished=point.vanished,
+        way_down=point.way_down,
     )
 
 
@@ -314,6 +316,18 @@ def search(
     trial = Trial(end.step, value, actual, predicted, step_norm, singular, orthogonal)
     info = report(point, trial, accepted, at_rounding, last, end.trials, extra_evals * end.trials)
     return jnp.where(accepted, end.step, NOTHING), end.control, info
+
+
+def follow_radius(
+    control: Float[Array, " 1"],
+    accepted: Bool[Array, ""],
+    gain: Float[Array, ""],
+    step_norm: Float[Array, ""],
+) -> Float[Array, " 1"]:
+    """How the radius of a trust region follows the trials."""
+    # Also a trial that was refused for another reason than its gain has to be followed by a shorter one.
+    shorter = 0.25 * jnp.minimum(control[0], step_norm)
+    return jnp.where(accepted, rule.next_radius(control[0], gain, step_norm), shorter)[None]
 
 
 def follow_damping(name: Any, raise_to: float = 0.0) -> Callable[..., Float[Array, " 2"]]:

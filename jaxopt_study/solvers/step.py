@@ -15,7 +15,7 @@ from jax import Array
 from jaxopt_study.bounds import free_part, project_tree
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update, trained_part
-from jaxopt_study.optimizers.step_info import StepInfo
+from jaxopt_study.optimizers.step_info import Evaluations, StepInfo
 from jaxopt_study.optimizers.transform import relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace, is_converged
@@ -193,21 +193,33 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     measure_only = state.pending != Status.RUNNING
     here = _at_step(setup, state.num_steps)
     updates, opt_state = call_update(
-        setup.optimizer, None, state.opt_state, state.params, **here.extras, measure_only=measure_only
+        setup.optimizer,
+        None,
+        state.opt_state,
+        state.params,
+        **here.extras,
+        measure_only=measure_only,
+        gtol=setup.tolerances.gtol,
     )
     report = _own_report(opt_state)
     if report is None:
         raise TypeError("optimizer: its state had an `info` before the update, and has none after it")
-    ending = jnp.where(measure_only, state.pending, Status.RUNNING)
+    # What looks like an end but has a way down is a saddle: it is left with the next step.
+    still = (state.pending == Status.STEP_CONVERGED) | (state.pending == Status.VALUE_CONVERGED)
+    pending = jnp.where(report.way_down & still, Status.RUNNING, state.pending)
+    ending = jnp.where(measure_only, pending, Status.RUNNING)
     ending = jnp.where(report.accepted | measure_only, ending, refused(report))
-    better = ~measure_only | (ending == Status.OUT_OF_STEPS)
+    better = ~report.way_down & (~measure_only | (ending == Status.OUT_OF_STEPS))
     ending = at_point(setup.tolerances, report, state.num_steps, ending, better)
     ended = ending != Status.RUNNING
 
     # Where the iteration ends here, the step is not taken, and the optimizer's state goes on
-    # telling of the last one that was, or of the one that was refused.
+    # telling of the last one that was, or of the one that was refused; but counts count.
     def choose(old: PyTree, new: PyTree, keep: Bool[Array, ""] = ended) -> Any:
-        return jax.tree.map(lambda o, n: jnp.where(keep, o, n), old, new)
+        counts = lambda node: isinstance(node, Evaluations)  # noqa: E731
+        return jax.tree.map(
+            lambda o, n: n if counts(o) else jnp.where(keep, o, n), old, new, is_leaf=counts
+        )
 
     value = choose(state.value, report.value)
     if setup.batch_fn is not None:  # the value goes with the gradient: both are of this step's batch
@@ -219,7 +231,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         value=value,
         grad_norm=jnp.where(ended, report.grad_norm, jnp.nan),
         status=ending,
-        num_steps=state.num_steps + ~ended,
+        num_steps=state.num_steps + (~ended & report.accepted),
         num_evals=state.num_evals + report.num_evals,
     )
     pending = after_step(setup.tolerances, report, state.value)

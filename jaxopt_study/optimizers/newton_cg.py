@@ -1,0 +1,317 @@
+"""Newton's update from Hessian-vector products alone: truncated conjugate gradients in a trust region.
+
+For `newton`, which says what is computed. The Hessian of `newton_exact` costs n products; here a step costs
+two to four at the median of the test problems, whatever n, because the products of the steps before make a
+preconditioner, and a trial that was refused is shortened along the path that is there.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_study.bounds import Box, project
+from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors
+from jaxopt_study.optimizers.trial import MARGIN, Point, Trial, move
+from jaxopt_study.pytree import norm
+from jaxopt_study.quasi_newton import Inverse, Pairs, append, curves_up, inverse, no_pairs
+from jaxopt_study.truncated_cg import Path, shortened, truncated_cg
+from jaxopt_study.types import Bool, Float, Int
+
+Vector = Float[Array, " params"]
+Scalar = Float[Array, ""]
+
+MEMORY = 10
+MEMORY_OF_LARGE = 5  # pairs, from LARGE parameters on: there they cost more than most products
+LARGE = 10_000
+FORCING = 0.1  # the residual at which conjugate gradients end, relative to the gradient
+PROBE_TOLERANCE = 1e-2
+PROBE_PRODUCTS = 20
+MAX_PRODUCTS = 200  # in one step
+
+
+class Seen(NamedTuple):
+    """What conjugate gradients have seen so far, for the next step.
+
+    Attributes:
+      pairs: products with Hessians.
+      theta, gradient: of the last step; with the next they are a pair too.
+      first: norm of the first gradient; 0 before.
+      curvature: the largest along a direction of the last step.
+      probed: whether, at these parameters, a random direction was followed in search of a way down.
+    """
+
+    pairs: Pairs
+    theta: Vector
+    gradient: Vector
+    first: Scalar
+    curvature: Scalar
+    probed: Bool[Array, ""]
+
+
+def nothing_seen(size: int, dtype: Any) -> Seen:
+    """Before the first step."""
+    memory = MEMORY if size < LARGE else MEMORY_OF_LARGE
+    zero = jnp.zeros((), dtype)
+    empty = jnp.zeros(size, dtype)
+    return Seen(no_pairs(memory, size, dtype), empty, empty, zero, zero, jnp.zeros((), bool))
+
+
+class Model(NamedTuple):
+    """The quadratic model at a point, as conjugate gradients see it.
+
+    Attributes:
+      value, gradient: of the objective.
+      push: products with the Hessian.
+      path: the steps on offer.
+      radius: how far they go.
+      products: how many products were taken for all of it.
+      point: what is known before any trial.
+      seen: for the next step.
+    """
+
+    value: Scalar
+    gradient: Vector
+    push: Callable[[Array], Array]
+    path: Path
+    radius: Scalar
+    products: Int[Array, ""]
+    point: Point
+    seen: Seen
+
+
+def model(
+    fn: Callable[[Array], Array],
+    theta: Vector,
+    gradient: Vector | None,
+    box: Box | None,
+    seen: Seen,
+    radii: Callable[[Vector, Callable[[Array], Array]], tuple[Scalar, Scalar]],
+    gtol: Any,
+    measure_only: Any,
+) -> Model:
+    """Linearize, and go along conjugate gradients as far as it is worth it.
+
+    At parameters that would end the iteration the path begins in a random direction instead of the
+    gradient's: where that meets negative curvature, the point is a saddle, and the path is a way down.
+    """
+    (value, own), linear = jax.linearize(jax.value_and_grad(fn), theta)
+    gradient = own if gradient is None else gradient
+    mask = jnp.zeros_like(theta, bool) if box is None else firmly_held(box, theta, gradient)
+    free = jnp.where(mask, 0.0, gradient)
+    push = lambda v: linear(v)[1]  # noqa: E731
+    seen = _with_secant(seen, theta, own)
+    matrix = inverse(seen.pairs)
+    known = seen.pairs.count > 0
+    alone = matrix(free)
+    grad_norm = norm(free)
+    test = jnp.where(known, jnp.vdot(free, alone), jnp.where(grad_norm == 0, 0.0, jnp.inf))
+    test = _cosine(value, test)
+    first = jnp.where(seen.first > 0, seen.first, grad_norm)
+    curvature_known = jnp.maximum(seen.curvature, 0.0)
+    rounding = rounding_errors(value, gradient, curvature_known, theta)
+    finished = measure_only | (test <= gtol)
+    # A coordinate without a slope may stay invisible from the first step to the last.
+    invisible = (seen.first == 0) & jnp.any((free == 0) & ~mask)
+    radius, reach = radii(free, push)
+    task = _Task(
+        push=push,
+        matrix=matrix,
+        gradient=free,
+        radius=radius,
+        reach=reach,
+        forcing=jnp.minimum(FORCING, jnp.sqrt(grad_norm / _or_one(first))),
+        max_products=jnp.where(finished, 0, MAX_PRODUCTS),
+        visible=MARGIN * rounding,
+    )
+    probing = (finished | invisible) & ~seen.probed
+    path, way_down, products = _search(task, theta, mask, box, probing)
+    stepping = (path.products > 0) & ~way_down
+    slack = 1 + 4 * jnp.finfo(theta.dtype).eps
+    full = jnp.clip(slack * norm(path.step), radius, reach)
+    radius = jnp.where(path.negative, radius, full)
+    # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
+    ahead = jnp.maximum(-jnp.vdot(free, path.step), grad_norm**2 / _or_one(path.curvature))
+    test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(value, ahead)), test)
+    curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
+    rounding = rounding_errors(value, gradient, curvature, theta)
+    kept = append(seen.pairs, path.pairs)
+    probed = (seen.probed | probing) & ~way_down & (test <= gtol)
+    at = Point(
+        value=value,
+        grad_norm=grad_norm,
+        gradient_test=test,
+        rounding=rounding,
+        coordinate_norm=jnp.where(known, norm(alone), norm(path.step)),
+        params_norm=norm(theta),
+        way_down=way_down,
+    )
+    return Model(value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed))
+
+
+def curvature_along(direction: Vector, push: Callable[[Array], Array]) -> Scalar:
+    """|dᵀHd| / dᵀd, at the price of a product."""
+    return jnp.abs(jnp.vdot(direction, push(direction))) / _or_one(jnp.vdot(direction, direction))
+
+
+def direction(
+    fn: Callable[[Array], Array], theta: Vector, gradient: Vector, seen: Seen
+) -> tuple[Vector, Seen, Int[Array, ""]]:
+    """A direction of ascent, about `H⁻¹ g`, for a line search; and what was seen, and the products."""
+    own, push = jax.linearize(jax.grad(fn), theta)
+    seen = _with_secant(seen, theta, own)
+    size = norm(gradient)
+    first = jnp.where(seen.first > 0, seen.first, size)
+    forcing = jnp.minimum(FORCING, jnp.sqrt(size / _or_one(first)))
+    limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
+    task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, nothing)
+    path = task.solve(jnp.zeros_like(theta, bool), no)
+    # What leads to the border is a direction of negative curvature; it would drown the rest.
+    within = jnp.where(path.negative, path.inside, path.step)
+    usable = jnp.vdot(within, gradient) < 0
+    scale = _or_one(path.curvature)
+    kept = Seen(append(seen.pairs, path.pairs), theta, own, first, path.curvature, no)
+    return jnp.where(usable, -within, gradient / scale), kept, path.products
+
+
+def trust_region_trial(
+    here: Model, fn: Callable[[Array], Array], theta: Vector, box: Box | None
+) -> Callable[[Scalar], Trial]:
+    """From a radius to a trial."""
+
+    def attempt(radius: Scalar) -> Trial:
+        step, product = shortened(here.path, radius)
+        if box is not None:
+            inside = project(box, theta + step) - theta
+            clipped = jnp.any(inside != step)
+            product = jax.lax.cond(clipped, here.push, lambda _: product, inside)
+            step = inside
+        predicted = -jnp.vdot(step, here.gradient + 0.5 * product)
+        there = fn(move(theta, step, box))
+        no = jnp.zeros((), bool)
+        return Trial(step, there, here.value - there, predicted, norm(step), no, no)
+
+    return attempt
+
+
+def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Seen:
+    """Add the last step and the change of the gradient along it, which cost nothing."""
+    step, change = theta - seen.theta, gradient - seen.gradient
+    up = curves_up(step, change, jnp.vdot(step, change)) & (seen.first > 0)
+    return seen._replace(pairs=append(seen.pairs, Pairs(step[None], change[None], up.astype(jnp.int32))))
+
+
+def _cosine(value: Scalar, decrement: Scalar) -> Scalar:
+    """`√(gᵀH⁻¹g / 2|f|)`: of a sum of squares, the cosine of the residuals with what J can reach."""
+    size = 2 * jnp.abs(value)
+    ratio = jnp.where(size > 0, decrement / jnp.where(size > 0, size, 1.0), jnp.inf)
+    return jnp.where(decrement <= 0, 0.0, jnp.sqrt(ratio))
+
+
+def _or_one(number: Array) -> Array:
+    return jnp.where(number > 0, number, 1.0)
+
+
+class _Task(NamedTuple):
+    """What conjugate gradients are asked for, but for what is held.
+
+    Attributes:
+      push: products with the Hessian.
+      matrix: what is known of its inverse.
+      gradient: zero where it is held.
+      radius: of the trust region.
+      reach: how far to go where all curvature is positive; the same, but for the first step.
+      forcing: the relative residual at which to end.
+      max_products: of a step; a probe has its own.
+      visible: the least reduction that rounding errors do not hide.
+    """
+
+    push: Callable[[Array], Array]
+    matrix: Inverse
+    gradient: Vector
+    radius: Scalar
+    reach: Scalar
+    forcing: Scalar
+    max_products: Int[Array, ""]
+    visible: Scalar
+
+    def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
+        """The path over what is not held; when probing, from a random slope and without a border."""
+        keep = lambda v: jnp.where(mask, 0.0, v)  # noqa: E731
+        random = jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)
+        target = keep(jnp.where(probing, random, self.gradient))
+        usable = jnp.vdot(target, keep(self.matrix(target))) > 0
+        return truncated_cg(
+            lambda v: keep(self.push(v)),
+            target,
+            jnp.where(probing, far(target), self.reach),
+            jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
+            precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
+            memory=self.matrix.pairs.steps.shape[0],
+            max_products=jnp.where(probing, PROBE_PRODUCTS, self.max_products),
+        )
+
+    def is_way_down(self, path: Path) -> Bool[Array, ""]:
+        """Whether a probe met negative curvature that the value will show."""
+        floor = jnp.finfo(self.radius.dtype).eps ** 0.75 * path.curvature
+        return (path.lowest < -floor) & (-0.5 * path.lowest * self.radius**2 > self.visible)
+
+    def straight(self, path: Path, theta: Vector, box: Box | None) -> Path:
+        """The end of a probe, as long as the radius, and where it is not blocked."""
+        ratio = self.radius / _or_one(norm(path.step))
+        ahead = -jnp.vdot(path.step, self.gradient)
+        back = jnp.zeros_like(ahead)
+        if box is not None:
+            lower, upper = box.lower - theta, box.upper - theta
+            ahead, back = (norm(jnp.clip(s * ratio * path.step, lower, upper)) for s in (1.0, -1.0))
+        factor = jnp.where(ahead >= back, ratio, -ratio)
+        step, product = factor * path.step, factor * path.product
+        return path._replace(first=step, first_product=product, step=step, product=product)
+
+
+def far(like: Vector) -> Scalar:
+    """A radius that nothing reaches but a direction of negative curvature; its square is finite."""
+    return jnp.asarray(jnp.finfo(like.dtype).max ** 0.25, like.dtype)
+
+
+def _choose(which: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
+
+
+def _search(
+    task: _Task, theta: Vector, mask: Bool[Array, " params"], box: Box | None, probing: Bool[Array, ""]
+) -> tuple[Path, Bool[Array, ""], Int[Array, ""]]:
+    """The path; a probe first where it is asked for, and more held where it would leave through a bound.
+
+    Returns:
+      The path; whether it is that of a probe that found a way down; all products taken.
+    """
+
+    def leaving(path: Path, mask: Array) -> Array:
+        if box is None:
+            return jnp.zeros_like(mask)
+        down = (path.first < 0) | (path.step < 0)
+        up = (path.first > 0) | (path.step > 0)
+        return ~mask & (((theta <= box.lower) & down) | ((theta >= box.upper) & up))
+
+    def again(carry: tuple[Path, Array, Array, Array, Array]) -> tuple[Path, Array, Array, Array, Array]:
+        _, mask, probing, products, _ = carry
+        path = task.solve(mask, probing)
+        products = products + path.products
+        in_vain = probing & ~task.is_way_down(path)
+        path = _choose(probing, task.straight(path, theta, box), path)
+        # A random direction that met nothing is no step.
+        path = _choose(in_vain, jax.tree.map(jnp.zeros_like, path), path)
+        blocked = leaving(path, mask)
+        going = (in_vain & (task.max_products > 0)) | jnp.any(blocked)
+        return path, mask | blocked, probing & ~in_vain, products, going
+
+    yes, none = jnp.ones((), bool), jnp.zeros((), jnp.int32)
+    shapes = jax.eval_shape(task.solve, mask, probing)
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    path, _, found, products, _ = jax.lax.while_loop(
+        lambda carry: carry[-1], again, (empty, mask, probing, none, yes)
+    )
+    return path, found, products
