@@ -7,6 +7,7 @@
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
+| f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
 | read how it ended                    | `Result`, `Status`                                       |
 
@@ -31,6 +32,7 @@ from jaxopt_study.result import Result, Status
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.solvers.minimize import advance, finish, minimize, start
 from jaxopt_study.solvers.step import Carry
+from jaxopt_study.towers import derivatives, taylor
 from jaxopt_study.version import __version__
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "advance",
     "chain",
     "curve_fit",
+    "derivatives",
     "dogleg",
     "finish",
     "gauss_newton",
@@ -56,4 +59,5 @@ __all__ = [
     "rmsprop",
     "sgd",
     "start",
+    "taylor",
 ]
