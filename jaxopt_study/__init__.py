@@ -9,6 +9,7 @@
 | fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
+| f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
 | read how it ended                    | `Result`, `Status`                                       |
 
@@ -37,6 +38,7 @@ from jaxopt_study.solvers.find_roots import Roots, find_roots
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.solvers.minimize import advance, finish, minimize, start
 from jaxopt_study.solvers.step import Carry
+from jaxopt_study.towers import derivatives, taylor
 from jaxopt_study.version import __version__
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "chain",
     "curve_fit",
     "curve_fit_batch",
+    "derivatives",
     "dogleg",
     "find_root",
     "find_roots",
@@ -67,4 +70,5 @@ __all__ = [
     "rmsprop",
     "sgd",
     "start",
+    "taylor",
 ]
