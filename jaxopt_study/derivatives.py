@@ -191,8 +191,8 @@ def thin_gram(
     return jnp.stack(rows), jnp.stack([jnp.sum(column * residual) for column in columns])
 
 
-def number_of_rows(args: tuple) -> int:
-    """The common length of axis 0 of all arrays in `args`.
+def number_of_rows(args: tuple, who: str = "pointwise") -> int:
+    """The common length of axis 0 of all arrays in `args`, which `who` needs.
 
     Raises:
       ValueError: if an array has no axis, or another length than the first.
@@ -202,13 +202,13 @@ def number_of_rows(args: tuple) -> int:
         shape = np.shape(leaf)
         where = "args" + jax.tree_util.keystr(path)
         if not shape:
-            raise ValueError(f"pointwise: {where} is a scalar; every array in args needs one row a residual")
+            raise ValueError(f"{who}: {where} is a scalar; every array in args has to have rows")
         if points is None:
             points = shape[0]
         if shape[0] != points:
-            raise ValueError(f"pointwise: {where} has {shape[0]} rows where the first array has {points}")
+            raise ValueError(f"{who}: {where} has {shape[0]} rows where the first array has {points}")
     if not points:
-        raise ValueError("pointwise: args holds no rows; the promise is about rows of args")
+        raise ValueError(f"{who}: args holds no rows")
     return points
 
 
