@@ -109,7 +109,8 @@ def _round(
     """One trial in every slot; then results go out, and the next problems in."""
     fits = starts.shape[0]
     data = _of(args, axes, state.index)
-    lanes = _advance_all(rules, unravel, state.lanes, data, axes)
+    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes)))
+    lanes = step(state.lanes, data)
     done = (lanes.status != Status.RUNNING) & (state.index < fits)
     found = Ends(
         lanes.theta, lanes.here.value, lanes.here.grad_norm, lanes.status, lanes.num_steps, lanes.num_evals
@@ -124,14 +125,6 @@ def _round(
 
     lanes = jax.vmap(anew)(_rows(starts, index), lanes, done)
     return _Slots(lanes, index, jnp.minimum(taken[-1], fits), ends)
-
-
-def _advance_all(
-    rules: Rules, unravel: Callable[[Array], PyTree], lanes: Lane, data: tuple, axes: Any
-) -> Lane:
-    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes), 0))
-    unit = jnp.where(lanes.fresh[:, None], 1.0, lanes.here.scale)
-    return step(lanes, data, unit)
 
 
 def _of(args: tuple, axes: Any, index: Int[Array, " slots"]) -> tuple:

@@ -190,7 +190,6 @@ def test_changing_numbers_compiles_nothing(count_traces):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"args": [1.0]}, "args: expected a tuple"),
         ({"params_axes": 1}, "params_axes: expected 0 or None"),
         ({"params_axes": 0}, r"params\['a'\]: a scalar has no leading axis"),
         ({"args_axes": (None, None)}, "leading axis of at least one fit"),
