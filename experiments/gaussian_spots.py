@@ -176,7 +176,11 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
         for index, (label, record) in enumerate(records.items()):
             values = record.outcome.values
             ax.plot(
-                values["width"], values[f"precision_{name}"], "o", color=f"C{index}", label=label.replace("_", " ")
+                values["width"],
+                values[f"precision_{name}"],
+                "o",
+                color=f"C{index}",
+                label=label.replace("_", " "),
             )
         ax.plot(values["width"], values[f"bound_{name}"], color="0.3", label="Cramér-Rao bound")
         ax.set(xlabel="width of the spot [pixels]", ylabel=f"standard deviation of {words}", ylim=(0, None))
@@ -184,7 +188,7 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     axes[0].legend()
     config = next(iter(records.values())).config
     figure.suptitle(
-        f"{config.spots} spots of {config.amplitude:g} photons on {config.background:g}: precision and its limit"
+        f"{config.spots} spots, {config.amplitude:g} photons on {config.background:g}: precision and limit"
     )
     return {"precision": figure, **_ratios(records)}
 
@@ -197,7 +201,9 @@ def _ratios(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
         values = record.outcome.values
         for mark, name in zip("osx+^", NAMES, strict=True):
             ratio = np.asarray(values[f"precision_{name}"]) / np.asarray(values[f"bound_{name}"])
-            ax.plot(values["width"], ratio, mark, color=f"C{index}", label=f"{label.replace('_', ' ')}: {name}")
+            ax.plot(
+                values["width"], ratio, mark, color=f"C{index}", label=f"{label.replace('_', ' ')}: {name}"
+            )
     ax.axhline(1.0, color="0.3")
     ax.axhspan(0.95, 1.05, color="0.9", zorder=0)
     ax.set(xlabel="width of the spot [pixels]", ylabel="standard deviation / Cramér-Rao bound")

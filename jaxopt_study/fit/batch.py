@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.bounds import Bounds, as_box, check_bounds, project, sides
+from jaxopt_study.bounds import Bounds, Box, as_box, check_bounds, project, sides
 from jaxopt_study.fit.axes import Axes, Layout, check_axes, fill, find_layout, in_axes, on_layout, one_of
 from jaxopt_study.fit.lane import Rules
 from jaxopt_study.fit.slots import Ends, fit_all
@@ -196,7 +196,7 @@ def _least_squares_batch(
     if not isinstance(slots, int):
         residuals = jax.eval_shape(objective.residual, one_params, *one_args).size
         slots = choose_slots(residuals, size(one_params), params_dtype(params), jax.default_backend())
-    run = functools.partial(_fit, plan.axes, slots)
+    run: Callable[..., Any] = functools.partial(_fit, plan.axes, slots)
     if plan.layout is not None:
         run = on_layout(plan.layout, plan.axes, run)
     return run(objective, params, args, numbers)
@@ -212,12 +212,13 @@ def _fit(
     one_params, _ = one_of(params, args, axes)
     _, unravel = ravel(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one_params))
     starts = jax.vmap(ravel_leaves, in_axes=(in_axes(axes.params),), axis_size=fits)(params).astype(dtype)
-    if bounds is not None:
-        starts = jax.vmap(lambda theta: project(as_box(bounds, one_params), theta))(starts)
+    box = as_box(bounds, one_params)
+    if box is not None:
+        starts = project(Box(box.lower[None, :], box.upper[None, :]), starts)
     defaults = default_tolerances(dtype)
     rules = Rules(
         objective=objective,
-        box=as_box(bounds, one_params),
+        box=box,
         tolerances=Tolerances(*[d if t is None else t for d, t in zip(defaults, given, strict=True)]),
         max_steps=jnp.asarray(numbers["max_steps"], jnp.int32),
         max_trials=jnp.asarray(numbers["max_trials"], jnp.int32),

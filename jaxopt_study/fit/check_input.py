@@ -44,7 +44,7 @@ def check_y(y: Any, params: PyTree) -> Array:
     return y
 
 
-def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Array) -> None:
+def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Any) -> None:
     """Check, without computing it, that `model_fn(params, x)` is like y.
 
     Raises:

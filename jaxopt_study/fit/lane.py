@@ -158,7 +158,9 @@ def advance(
     there = linearized(rules, unravel, theta, args, jnp.where(fresh, 0.0, here.largest), unit)
     again, other_unit = _look_again(lane, there.largest)
     (actual,) = half_sums(rules.objective.falls(here.plain, there.plain))
-    trial = Trial(step, there.value, actual, predicted, length, direction.rank_deficient, direction.orthogonal)
+    trial = Trial(
+        step, there.value, actual, predicted, length, direction.rank_deficient, direction.orthogonal
+    )
     margin = MARGIN * here.rounding
     follow = follow_damping("nielsen", raise_to=lost(theta))
     verdict = judge(
@@ -212,7 +214,9 @@ def advance(
     )
 
 
-def _look_again(lane: Lane, norms: Float[Array, " params"]) -> tuple[Bool[Array, ""], Float[Array, " params"]]:
+def _look_again(
+    lane: Lane, norms: Float[Array, " params"]
+) -> tuple[Bool[Array, ""], Float[Array, " params"]]:
     """Whether a start has to be looked at in other units, because squares may have been lost; and which.
 
     To look for the largest element of every column first, as for a single fit, would be another pass

@@ -1,6 +1,6 @@
 """Many small fits: images of spots, 5 parameters on 15 × 15 pixels in float32, against other people's.
 
-Every contestant has the loosest of its tolerances, of 1e-1, 1e-2, ... with which 99.9 % of the fits are
+Every contestant has the loosest of its tolerances, of 1e-1, 1e-2, ... with which 99 % of the fits are
 within 1e-4, relatively and in every parameter, of the minimum that SciPy finds in float64 with all digits.
 Then: how the cost of a fit depends on their number, and what one fit that does not end costs the others.
 
@@ -26,7 +26,8 @@ from jaxopt_study.models import gaussian_spot
 from jaxopt_study.types import PyTree
 
 ERROR = 1e-4
-TOLERANCES = tuple(10.0**-k for k in range(1, 9))
+TOLERANCES = tuple(10.0**-k for k in range(1, 7))  # less than 1e-6 is not to be had in float32
+SHARE = 0.99
 JUDGED = 1000  # fits of which the minimum is known to all digits
 OURS = "jaxopt_study"
 NAMES = ("amplitude", "background", "width", "x", "y")  # in the order of a raveled dict
@@ -34,7 +35,10 @@ NAMES = ("amplitude", "background", "width", "x", "y")  # in the order of a rave
 
 def residual(params: PyTree, image: Array) -> Array:
     """Model minus image."""
-    return gaussian_spot.apply(params, gaussian_spot.pixels(image.shape, image.dtype)) - image
+    rows, columns = image.shape
+    return (
+        jnp.asarray(gaussian_spot.apply(params, gaussian_spot.pixels((rows, columns), image.dtype))) - image
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -47,7 +51,7 @@ def spots(count: int, pixels: int, seed: int = 0) -> tuple[PyTree, Array]:
     draw = functools.partial(jax.random.uniform, shape=(count,), dtype=jnp.float32)
     truth = {n: draw(k, minval=low[n], maxval=high[n]) for n, k in zip(NAMES, keys[:5], strict=True)}
     grid = gaussian_spot.pixels((pixels, pixels), jnp.float32)
-    light = jax.vmap(lambda p: gaussian_spot.apply(p, grid))(truth)
+    light = jnp.asarray(jax.vmap(lambda p: gaussian_spot.apply(p, grid))(truth))
     noise_key, start_key = jax.random.split(keys[5])
     images = light + jnp.sqrt(light) * jax.random.normal(noise_key, light.shape, jnp.float32)
     start_keys = dict(zip(NAMES, jax.random.split(start_key, 5), strict=True))
@@ -58,7 +62,13 @@ def spots(count: int, pixels: int, seed: int = 0) -> tuple[PyTree, Array]:
 def ours(tolerance: float, max_steps: int = 200, slots: Any = "auto") -> Callable[..., jos.Result]:
     """`least_squares_batch` with one test of convergence."""
     return functools.partial(
-        jos.least_squares_batch, residual, xtol=tolerance, ftol=0.0, gtol=0.0, max_steps=max_steps, slots=slots
+        jos.least_squares_batch,
+        residual,
+        xtol=tolerance,
+        ftol=0.0,
+        gtol=0.0,
+        max_steps=max_steps,
+        slots=slots,
     )
 
 
@@ -95,7 +105,7 @@ def run_peers(count: int = 10_000, rounds: int = 7) -> None:
     timed = take_turns(work, rounds)
     print(f"{count} fits, 15 x 15 pixels, float32, {rounds} rounds in turns")
     row = "{:<22}{:>10}{:>14}{:>12}{:>9}{:>12}{:>8}"
-    print(row.format("", "tolerance", "error (99.9%)", "fits/s", "spread", "first s", "ours is"))
+    print(row.format("", "tolerance", "error (99%)", "fits/s", "spread", "first s", "ours is"))
     for name, one in timed.items():
         times = ratio(one, timed[OURS], sizes[name], sizes[OURS])
         cells = (f"{tolerances[name]:.0e}", f"{errors[name]:.1e}", f"{sizes[name] / one.median:.0f}")
@@ -103,11 +113,11 @@ def run_peers(count: int = 10_000, rounds: int = 7) -> None:
 
 
 def _error(params: PyTree, minimum: np.ndarray) -> float:
-    """The largest relative error of a fit's parameters, that 99.9 % of the fits do not exceed."""
+    """The largest relative error of a fit's parameters, that 99 % of the fits do not exceed."""
     found = np.stack([np.asarray(params[name], float)[: len(minimum)] for name in NAMES], axis=1)
     known = minimum[: len(found)]
     worst = np.max(np.abs(found - known) / np.abs(known), axis=1)
-    return float(np.quantile(worst, 0.999))
+    return float(np.quantile(worst, SHARE))
 
 
 def run_growth(counts: list[int], tolerance: float = 1e-2, rounds: int = 5) -> None:
