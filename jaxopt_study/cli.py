@@ -112,14 +112,20 @@ def _add_fit(commands: Any) -> None:
     )
     fit.add_argument("data", metavar="DATA", type=Path, nargs="?", help="a CSV; its first row names columns")
     fit.add_argument(
-        "--batch", metavar="FILE", type=Path, help="an NPY file (fits, ...) or a Parquet file with lists, instead"
+        "--batch",
+        metavar="FILE",
+        type=Path,
+        help="an NPY file (fits, ...) or a Parquet file with lists, instead",
     )
     word = {"metavar": "COLUMN"}
     fit.add_argument("--model", required=True, metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
     fit.add_argument("--x", help="column of x; of a batch, an NPY file (coordinates if not given)", **word)
     fit.add_argument("--y", help="column of y; an empty cell is a missing value", **word)
     fit.add_argument(
-        "--start", required=True, metavar="NAME=NUMBER,...", help="first guesses; or MODULE:FUNCTION of a batch"
+        "--start",
+        required=True,
+        metavar="NAME=NUMBER,...",
+        help="first guesses; or MODULE:FUNCTION of a batch",
     )
     fit.add_argument("--sigma", help="column of standard deviations of y", **word)
     fit.add_argument("--absolute-sigma", action="store_true", help="sigma is known, not up to a factor only")
@@ -130,7 +136,10 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--level", type=float, default=0.95, help="of confidence (0.95)")
     fit.add_argument("--dtype", choices=["float32", "float64"], help="(float64; of a batch float32)")
     fit.add_argument(
-        "--out", type=Path, metavar="DIR", help="where records go (runs); of a batch, the file (FILE.fits.parquet)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where records go (runs); of a batch, the file (FILE.fits.parquet)",
     )
     fit.add_argument("--no-plots", dest="plots", action="store_false", help="draw no picture")
     fit.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")

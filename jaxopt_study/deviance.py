@@ -15,9 +15,7 @@ SERIES = 0.05  # relative differences below it are taken by a power series
 
 
 @jax.custom_jvp
-def poisson_deviance_residual(
-    mean: Float[Array, "..."], count: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def poisson_deviance_residual(mean: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
     """`sign(μ - y) √(2 (μ - y + y ln(y/μ)))`, so that `½ r²` is what a count y adds to `-ln L`.
 
     Gauss-Newton and Levenberg-Marquardt on it are Fisher's scoring where model and data agree to within

@@ -30,7 +30,10 @@ def test_its_slope_is_a_finite_difference_everywhere_and_there_is_no_seam():
     y = jnp.asarray(COUNTS)
     for mu in (0.3, 2.97, 3.0, 10.4999, 10.5001, 600.0):
         step = 1e-6 * mu
-        at = lambda m: poisson_deviance_residual(jnp.full(5, m), y)
+
+        def at(m):
+            return poisson_deviance_residual(jnp.full(5, m), y)
+
         _, slope = jax.jvp(lambda m: poisson_deviance_residual(m, y), (jnp.full(5, mu),), (jnp.ones(5),))
         np.testing.assert_allclose(slope, (at(mu + step) - at(mu - step)) / (2 * step), rtol=1e-6)
 

@@ -255,7 +255,14 @@ def scipy_leastsq_spots(
     out = np.empty_like(starts, dtype=float)
     for k, (image, start) in enumerate(zip(images, starts, strict=True)):
         out[k] = leastsq(
-            residual, start, (image,), jacobian, col_deriv=True, ftol=tolerance, xtol=tolerance, maxfev=max_evals
+            residual,
+            start,
+            (image,),
+            jacobian,
+            col_deriv=True,
+            ftol=tolerance,
+            xtol=tolerance,
+            maxfev=max_evals,
         )[0]
     return out
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from jaxopt_study.types import PyTree
@@ -98,7 +98,7 @@ def one_of(params: PyTree, args: tuple, axes: Axes) -> tuple[PyTree, tuple]:
 class Layout:
     """A mesh of devices, and those of its axes that the axis of fits is laid out over."""
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     names: tuple[str, ...]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.bounds import Bounds, as_box, check_bounds, project, sides
+from jaxopt_study.bounds import Bounds, Box, as_box, check_bounds, project, sides
 from jaxopt_study.fit.axes import Axes, Layout, check_axes, fill, find_layout, in_axes, on_layout, one_of
 from jaxopt_study.fit.lane import Rules
 from jaxopt_study.fit.slots import Ends, fit_all
@@ -108,7 +108,6 @@ def least_squares_batch(
     params = check_real("params", params)
     args = jax.tree.map(jnp.asarray, args)
     axes = Axes(params=fill("params", params_axes, params), args=fill("args", args_axes, args))
-    fits = check_axes(axes, params, args)
     check_solvable(params, "least_squares_batch")
     if isinstance(damping, int | float) and not damping > 0:
         raise ValueError(f"damping: expected a number > 0, got {damping}")
@@ -122,8 +121,10 @@ def least_squares_batch(
         "tolerances": Tolerances(*[t if t is None else number(t) for t in (ftol, xtol, gtol, target)]),
         "bounds": _check_bounds(bounds, params, axes.params),
     }
-    width = _width(slots, objective, params, args, axes, fits)
-    plan = _Plan(axes, width, find_layout((params, args), axes))
+    if slots != "auto" and (isinstance(slots, bool) or not isinstance(slots, int | np.integer) or slots < 1):
+        raise ValueError(f'slots: expected a whole number >= 1 or "auto", got {slots!r}')
+    check_axes(axes, params, args)
+    plan = _Plan(axes, slots if slots == "auto" else int(slots), find_layout((params, args), axes))
     return _least_squares_batch(plan, traceable(objective), params, args, numbers)
 
 
@@ -163,19 +164,8 @@ class _Plan:
     """What is static in a batch: which arrays have an axis of fits, the slots, the devices."""
 
     axes: Axes
-    slots: int
+    slots: int | str
     layout: Layout | None
-
-
-def _width(slots: Any, objective: LeastSquares, params: PyTree, args: tuple, axes: Axes, fits: int) -> int:
-    if slots != "auto":
-        if isinstance(slots, bool) or not isinstance(slots, int | np.integer) or slots < 1:
-            raise ValueError(f'slots: expected a whole number >= 1 or "auto", got {slots!r}')
-        return min(int(slots), fits)
-    one_params, one_args = one_of(params, args, axes)
-    residuals = jax.eval_shape(objective.residual, one_params, *one_args).size
-    platform = jax.default_backend()
-    return min(choose_slots(residuals, size(one_params), params_dtype(params), platform), fits)
 
 
 def _check_bounds(bounds: Any, params: PyTree, axes: PyTree) -> Bounds | None:
@@ -202,7 +192,11 @@ def _least_squares_batch(
 ) -> Result:
     one_params, one_args = one_of(params, args, plan.axes)
     check_objective(objective, one_params, one_args)  # while tracing: once for every program
-    run = functools.partial(_fit, plan.axes, plan.slots)
+    slots = plan.slots
+    if not isinstance(slots, int):
+        residuals = jax.eval_shape(objective.residual, one_params, *one_args).size
+        slots = choose_slots(residuals, size(one_params), params_dtype(params), jax.default_backend())
+    run: Callable[..., Any] = functools.partial(_fit, plan.axes, slots)
     if plan.layout is not None:
         run = on_layout(plan.layout, plan.axes, run)
     return run(objective, params, args, numbers)
@@ -218,12 +212,13 @@ def _fit(
     one_params, _ = one_of(params, args, axes)
     _, unravel = ravel(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one_params))
     starts = jax.vmap(ravel_leaves, in_axes=(in_axes(axes.params),), axis_size=fits)(params).astype(dtype)
-    if bounds is not None:
-        starts = jax.vmap(lambda theta: project(as_box(bounds, one_params), theta))(starts)
+    box = as_box(bounds, one_params)
+    if box is not None:
+        starts = project(Box(box.lower[None, :], box.upper[None, :]), starts)
     defaults = default_tolerances(dtype)
     rules = Rules(
         objective=objective,
-        box=as_box(bounds, one_params),
+        box=box,
         tolerances=Tolerances(*[d if t is None else t for d, t in zip(defaults, given, strict=True)]),
         max_steps=jnp.asarray(numbers["max_steps"], jnp.int32),
         max_trials=jnp.asarray(numbers["max_trials"], jnp.int32),

@@ -52,9 +52,7 @@ def read_blocks(y: Any, block: int, column: str | None = None) -> Blocks:
         return Blocks((y[start : start + block] for start in range(0, total, block)), total)
     if isinstance(y, Iterable):
         return Blocks(_regrouped(y, block), None)
-    raise TypeError(
-        f"y: expected an array, a path or an iterable of arrays, got {type(y).__name__}"
-    )
+    raise TypeError(f"y: expected an array, a path or an iterable of arrays, got {type(y).__name__}")
 
 
 def _of_parquet(path: Path, block: int, column: str | None) -> Blocks:

@@ -65,7 +65,7 @@ def fill_missing(x: PyTree, y: Array) -> PyTree:
     return jax.tree.map(fill, x)
 
 
-def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Array) -> None:
+def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Any) -> None:
     """Check, without computing it, that `model_fn(params, x)` is like y.
 
     Raises:

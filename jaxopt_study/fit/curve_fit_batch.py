@@ -4,6 +4,7 @@ The fits are `batch`'s. What they say about the parameters is that of `curve_fit
 good enough, and by the SVD for those fits where it is not.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -215,17 +216,12 @@ def _measure_all(block: int, curve: Any, params: PyTree, cost: Array, ends: tupl
     def whole(varying: Any, params: PyTree, cost: Array, ends: tuple, known: tuple) -> Fit:
         return assemble(one_curve(varying), params, cost, ends, known)
 
-    fit = jax.vmap(whole, out_axes=_out_axes(curve))(rows, params, cost, ends, known)
-    return fit
+    return jax.vmap(whole, out_axes=_out_axes(curve))(rows, params, cost, ends, known)
 
 
 def _out_axes(curve: Any) -> Any:
-    nothing: Any = 0
-    names = (
-        "params stderr covariance residuals cost dispersion dof num_points rank rank_deficient at_bound status"
-    ).split()
-    counts = {"num_steps": nothing, "num_evals": nothing}
-    return Fit(**dict.fromkeys(names, nothing), **counts, curve=in_axes(curve.has_axis))
+    fields = {field.name: 0 for field in dataclasses.fields(Fit)}
+    return Fit(**{**fields, "curve": in_axes(curve.has_axis)})
 
 
 def _at_solution(curve: Any, params: PyTree, cost: Array) -> tuple[tuple, Array]:

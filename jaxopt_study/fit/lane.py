@@ -48,6 +48,11 @@ class Rules:
     damping: Any
 
 
+# Squares of columns are trusted in float32 if the columns are between these sizes.
+SMALL, LARGE = 1e-15, 1e15
+LOOKS = 2  # at the start in other units, which covers all that float32 can hold
+
+
 class Lane(NamedTuple):
     """A fit under way.
 
@@ -55,8 +60,9 @@ class Lane(NamedTuple):
       theta: the parameters, raveled.
       here: the linearization there, without its matrices; of nothing where `fresh`.
       control: λ and its growth.
+      unit: in which the columns are measured at the start, where their sizes are not known.
       fresh: whether the start has not been looked at.
-      trials: how many were refused at this point.
+      trials: how many were refused at this point; at the start, how often it was looked at.
       at_rounding, rank_deficient: what the first of them said, see `StepInfo`.
       status, num_steps, num_evals: as in `Result`.
     """
@@ -64,6 +70,7 @@ class Lane(NamedTuple):
     theta: Float[Array, "..."]
     here: Linearization
     control: Float[Array, "..."]
+    unit: Float[Array, "..."]
     fresh: Bool[Array, "..."]
     trials: Int[Array, "..."]
     at_rounding: Bool[Array, "..."]
@@ -96,6 +103,7 @@ def start(rules: Rules, theta: Float[Array, " params"], here: Linearization) -> 
         theta=theta,
         here=here,
         control=jnp.stack(rule.start(rules.damping)),
+        unit=jnp.ones_like(theta),
         fresh=~no,
         trials=zero,
         at_rounding=no,
@@ -132,7 +140,6 @@ def advance(
     unravel: Callable[[Array], PyTree],
     lane: Lane,
     args: tuple,
-    unit: Float[Array, " params"],
 ) -> Lane:
     """Try one damping, or look at the start; take the step or refuse it; end, or not.
 
@@ -141,16 +148,19 @@ def advance(
       unravel: from a vector to parameters.
       lane: the fit.
       args: its data.
-      unit: the size of the Jacobian's columns, see `linearize_thin`.
     """
     here, fresh, damping = lane.here, lane.fresh, lane.control[0]
     direction, held = _direction(rules, lane)
     predicted, length = reduction(here, direction.step, held, damping)
     step = jnp.where(fresh, 0.0, direction.step / here.scale)
     theta = move(lane.theta, step, rules.box)
+    unit = jnp.where(fresh, lane.unit, here.scale)
     there = linearized(rules, unravel, theta, args, jnp.where(fresh, 0.0, here.largest), unit)
+    again, other_unit = _look_again(lane, there.largest)
     (actual,) = half_sums(rules.objective.falls(here.plain, there.plain))
-    trial = Trial(step, there.value, actual, predicted, length, direction.rank_deficient, direction.orthogonal)
+    trial = Trial(
+        step, there.value, actual, predicted, length, direction.rank_deficient, direction.orthogonal
+    )
     margin = MARGIN * here.rounding
     follow = follow_damping("nielsen", raise_to=lost(theta))
     verdict = judge(
@@ -184,6 +194,7 @@ def advance(
     # No shorter step can change the parameters.
     hopeless = (length < jnp.finfo(theta.dtype).eps * here.params_norm) | (trials >= rules.max_trials)
     ending = jnp.where(accepted, ending, jnp.where(hopeless, refused(report), running))
+    ending = jnp.where(again, running, ending)
 
     def choose(old: Array, new: Array) -> Array:
         return jnp.where(accepted, new, old)
@@ -192,14 +203,31 @@ def advance(
         theta=choose(lane.theta, theta),
         here=jax.tree.map(choose, here, there),
         control=jnp.where(fresh, lane.control, control),
-        fresh=jnp.zeros_like(fresh),
-        trials=trials,
+        unit=other_unit,
+        fresh=again,
+        trials=jnp.where(again, lane.trials + 1, trials),
         at_rounding=verdict.at_rounding,
         rank_deficient=verdict.rank_deficient,
         status=ending,
         num_steps=num_steps,
-        num_evals=lane.num_evals + 1,
+        num_evals=lane.num_evals + ~again,
     )
+
+
+def _look_again(
+    lane: Lane, norms: Float[Array, " params"]
+) -> tuple[Bool[Array, ""], Float[Array, " params"]]:
+    """Whether a start has to be looked at in other units, because squares may have been lost; and which.
+
+    To look for the largest element of every column first, as for a single fit, would be another pass
+    over the data at every trial.
+    """
+    if jnp.finfo(norms.dtype).maxexp >= 1024:
+        return jnp.zeros_like(lane.fresh), lane.unit
+    relative = norms / lane.unit
+    low, high = relative < SMALL, relative > LARGE
+    again = lane.fresh & (lane.trials < LOOKS) & jnp.any(low | high)
+    return again, lane.unit * jnp.where(low, SMALL, jnp.where(high, LARGE, 1.0))
 
 
 def _direction(rules: Rules, lane: Lane) -> tuple[Direction, Held | None]:

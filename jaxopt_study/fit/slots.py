@@ -37,13 +37,13 @@ class _Slots(NamedTuple):
 
     Attributes:
       lanes: a `Lane` with a leading axis of slots.
-      index: which fit a slot holds; the number of fits where it holds none.
+      held: which fit a slot holds; the number of fits where it holds none.
       next: the first fit that no slot has held.
       ends: the results so far.
     """
 
     lanes: Lane
-    index: Int[Array, " slots"]
+    held: Int[Array, " slots"]
     next: Int[Array, ""]
     ends: Ends
 
@@ -72,13 +72,13 @@ def fit_all(
     round_ = functools.partial(_round, rules, unravel, starts, args, axes)
 
     def worth(state: _Slots, least: int) -> Bool[Array, ""]:
-        return (state.next < fits) | (jnp.sum(state.index < fits) > least)
+        return (state.next < fits) | (jnp.sum(state.held < fits) > least)
 
     if width > NARROW:
         state = jax.lax.while_loop(functools.partial(worth, least=NARROW), round_, state)
-        keep = jnp.argsort(state.index, stable=True)[:NARROW]  # those that hold a fit come first
+        keep = jnp.argsort(state.held, stable=True)[:NARROW]  # those that hold a fit come first
         lanes = jax.tree.map(lambda leaf: leaf[keep], state.lanes)
-        state = state._replace(lanes=lanes, index=state.index[keep])
+        state = state._replace(lanes=lanes, held=state.held[keep])
     return jax.lax.while_loop(functools.partial(worth, least=0), round_, state).ends
 
 
@@ -108,30 +108,23 @@ def _round(
 ) -> _Slots:
     """One trial in every slot; then results go out, and the next problems in."""
     fits = starts.shape[0]
-    data = _of(args, axes, state.index)
-    lanes = _advance_all(rules, unravel, state.lanes, data, axes)
-    done = (lanes.status != Status.RUNNING) & (state.index < fits)
+    data = _of(args, axes, state.held)
+    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes)))
+    lanes = step(state.lanes, data)
+    done = (lanes.status != Status.RUNNING) & (state.held < fits)
     found = Ends(
         lanes.theta, lanes.here.value, lanes.here.grad_norm, lanes.status, lanes.num_steps, lanes.num_evals
     )
-    place = jnp.where(done, state.index, fits)  # beyond the end nothing is written
+    place = jnp.where(done, state.held, fits)  # beyond the end nothing is written
     ends = jax.tree.map(lambda all_, some: all_.at[place].set(some, mode="drop"), state.ends, found)
     taken = state.next + jnp.cumsum(done, dtype=jnp.int32)
-    index = jnp.where(done, jnp.minimum(taken - 1, fits), state.index)
+    index = jnp.where(done, jnp.minimum(taken - 1, fits), state.held)
 
     def anew(theta: Array, lane: Lane, done: Array) -> Lane:
         return jax.tree.map(lambda new, old: jnp.where(done, new, old), start(rules, theta, lane.here), lane)
 
     lanes = jax.vmap(anew)(_rows(starts, index), lanes, done)
     return _Slots(lanes, index, jnp.minimum(taken[-1], fits), ends)
-
-
-def _advance_all(
-    rules: Rules, unravel: Callable[[Array], PyTree], lanes: Lane, data: tuple, axes: Any
-) -> Lane:
-    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes), 0))
-    unit = jnp.where(lanes.fresh[:, None], 1.0, lanes.here.scale)
-    return step(lanes, data, unit)
 
 
 def _of(args: tuple, axes: Any, index: Int[Array, " slots"]) -> tuple:

@@ -121,12 +121,13 @@ def curve_fit_stream(
         if name in options:
             raise TypeError(f"{name}: curve_fit_stream does not take it: x is shared, starts see params")
     devices = jax.local_devices()
-    x64 = bool(jax.config.jax_enable_x64)  # a context of this thread, which workers do not see
+    x64 = bool(jax.config.read("jax_enable_x64"))  # a context of this thread, which workers do not see
     if workers is None:
         workers = (os.cpu_count() or 1) if devices[0].platform == "cpu" else 2 * len(devices)
     source = read_blocks(y, block, column)
     x = jax.tree.map(jnp.asarray, x)
-    fit = _program(model_fn, params, options)
+    names: list[str] = []
+    fit = _program(model_fn, params, options, names)
     began = time.perf_counter()
 
     def work(number: int, data: np.ndarray) -> dict[str, np.ndarray]:
@@ -138,7 +139,7 @@ def curve_fit_stream(
         whole[len(data) :] = np.nan  # missing data end at once
         with jax.enable_x64(x64), jax.default_device(device):
             columns = fit(jax.device_put(x, device), jax.device_put(whole, device))
-        return {name: np.asarray(values)[: len(data)] for name, values in columns.items()}
+        return {name: np.asarray(columns[name])[: len(data)] for name in names}
 
     fits = converged = 0
     kept: list[dict[str, np.ndarray]] = []
@@ -175,9 +176,9 @@ def _in_order(
 
 
 def _program(
-    model_fn: Callable[..., Any], params: Any, options: dict[str, Any]
+    model_fn: Callable[..., Any], params: Any, options: dict[str, Any], names: list[str]
 ) -> Callable[[PyTree, Any], dict[str, Any]]:
-    """From x and a block of y to the columns of the results, jitted."""
+    """From x and a block of y to the columns of the results, jitted; their order goes into `names`."""
     if not callable(params):
         start = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, params)
         check_real("params", start)
@@ -196,8 +197,10 @@ def _program(
         for place, name in enumerate(names_of(one)):
             columns[name] = values[:, place]
             columns[f"{name}_stderr"] = errors[:, place]
-        numbers = {"cost": done.cost, "reduced_chi2": done.reduced_chi2}
-        return {**columns, **numbers, "status": done.status, "num_steps": done.num_steps}
+        columns |= {"cost": done.cost, "reduced_chi2": done.reduced_chi2}
+        columns |= {"status": done.status, "num_steps": done.num_steps}
+        names[:] = columns  # a jitted function returns a dict in the order of its keys
+        return columns
 
     return fit
 

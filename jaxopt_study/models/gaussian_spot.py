@@ -86,7 +86,10 @@ def guess(images: Float[Array, "..."]) -> Params:
       >>> print(jnp.round(guess(image)["y"], 1))
       4.0
     """
-    i, j = pixels(images.shape[-2:], images.dtype)
+    i, j = (
+        jnp.broadcast_to(grid, images.shape)
+        for grid in pixels((images.shape[-2], images.shape[-1]), images.dtype)
+    )
     edge = [images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1]]
     background = jnp.median(jnp.concatenate(edge, axis=-1), axis=-1)
     above = images - background[..., None, None]

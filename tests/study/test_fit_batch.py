@@ -1,0 +1,60 @@
+"""`jaxopt-study fit --batch`: a file of data sets becomes a file of results, or one line says why not."""
+
+import jax
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from jaxopt_study.cli import main
+from jaxopt_study.models import gaussian_spot
+
+MODEL = "jaxopt_study.models.gaussian_spot:apply"
+GUESS = "jaxopt_study.models.gaussian_spot:guess"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    draw = np.random.default_rng(0)
+    i, j = np.indices((9, 9))
+    x, y = draw.uniform(3.5, 4.5, (2, 7, 1, 1))
+    path = tmp_path_factory.mktemp("images") / "images.npy"
+    np.save(path, (10 + 300 * np.exp(-((i - x) ** 2 + (j - y) ** 2) / (2 * 1.5**2))).astype("float32"))
+    return path, x.ravel()
+
+
+def test_images_become_a_parquet_file_of_parameters_errors_and_statuses(images, tmp_path, capsys):
+    path, x = images
+    out = tmp_path / "new" / "spots.parquet"
+    words = ["fit", "--batch", str(path), "--model", MODEL, "--start", GUESS, "--bounds", "amplitude=0:"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert "7 fits, 7 converged" in capsys.readouterr().out
+    table = parquet.read_table(out)
+    np.testing.assert_allclose(table["x"].to_numpy(), x, atol=1e-3)
+    assert {"amplitude", "amplitude_stderr", "status", "num_steps"} <= set(table.column_names)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--start", "a=1"], "asks for a parameter"),
+        (["--start", GUESS, "--sigma", "s"], "--sigma does not go with --batch"),
+        (["--start", "jaxopt_study.models.gaussian_spot:none"], "has no 'none'"),
+        (["--start", GUESS, "--bounds", "speed=0:"], "no such parameter"),
+        (["--start", GUESS, "--x", "nowhere.npy"], "--x: nowhere.npy"),
+    ],
+)
+def test_bad_words_are_one_line_and_nothing_is_written(images, tmp_path, capsys, words, says):
+    out = tmp_path / "out.parquet"
+    assert main(["fit", "--batch", str(images[0]), "--model", MODEL, *words, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_guess_of_a_spot_is_near_it():
+    with jax.enable_x64(True):
+        truth = gaussian_spot.init(300.0, 4.2, 3.7, 1.5, 10.0)
+        guess = gaussian_spot.guess(gaussian_spot.apply(truth, gaussian_spot.pixels((9, 9))))
+    for name, within in {"amplitude": 30.0, "x": 0.3, "y": 0.3, "width": 0.3, "background": 5.0}.items():
+        assert abs(float(guess[name] - truth[name])) < within
