@@ -348,6 +348,8 @@ def _by_least_squares(
     # A minimum of ½‖f‖² in the box; or where f is stationary and not zero.
     rest = result.converged | (result.status == Status.STALLED) | (result.status == Status.RANK_DEFICIENT)
     helps = root_ending.newton_helps(of_vector, there)
+    if bounds is not None:  # what leads out of the box does not help
+        helps &= jnp.all(ravel_leaves(sides(bounds, result.params)) == 0)
     resting = jnp.where(helps, Status.STALLED, Status.NO_ROOT)
     failed = jnp.where(rest, resting, result.status)
     converged = jnp.where(result.converged, result.status, Status.VALUE_CONVERGED)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.result import Status
-from jaxopt_study.solvers.root_model import Function, length, scale_of
+from jaxopt_study.solvers.root_model import Function, lengths, scale_of
 from jaxopt_study.solvers.root_newton import (
     SUSPECT,
     NewtonOptions,
@@ -27,6 +27,7 @@ from jaxopt_study.types import Bool, Float, Int
 LARGEST_HESSIAN = 64  # unknowns: it takes their square of forward passes
 STATIONARY = 1e-6  # of the merit, that it could still fall: less is none
 NO_WAY = 1e-3  # the same where no trial succeeded: rounding hides the rest
+HELPS = 0.9  # of ‖f‖: what a step must leave less than, to help
 NEIGHBORS = 4  # points beside x, a rounding error or two away
 NOISE = 4  # how many times its own noise f may be and still be zero
 ROUNDS = 8  # times that an iteration goes on from where it came to rest
@@ -100,13 +101,13 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     """Say what this end is, or show a way on."""
     state = search.end
     x, dtype = state.x, state.x.dtype
-    noise = is_noise(fn, x, state.residual)
+    eps = jnp.finfo(dtype).eps
+    scale = scale_of(state.largest)
     if x.size > LARGEST_HESSIAN:
+        noise = is_noise(fn, x, state.residual)
         resting = jnp.where(state.status == SUSPECT, Status.NO_ROOT, state.status)
         status = jnp.where(noise, Status.VALUE_CONVERGED, resting)
         return search._replace(end=state._replace(status=status.astype(jnp.int32)))
-    eps = jnp.finfo(dtype).eps
-    scale = scale_of(state.largest)
     slopes, hessian = _merit_derivatives(fn, x, state.residual / state.size, state.size, scale)
     curvature, basis = jnp.linalg.eigh(0.5 * (hessian + hessian.T))
     along = basis.T @ slopes
@@ -115,12 +116,23 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     # The merit is ½ in these units. By how much of it could it still fall?
     least = jnp.where(flat, 1.0, x.size * eps * steepest)
     fall = jnp.sum(along**2 / jnp.maximum(jnp.abs(curvature), least))
-    steps, sizes = _ways_down(fn, state, basis, scale)
+    # Everything else that is asked of f, in one call: neighbors, Newton's full step, and ways down.
+    newton = state.size * state.model.newton / scale
+    ways = _ways_down(state, basis, scale)
+    points = jnp.concatenate([_neighbors(x), (x + newton)[None], x[None] + ways])
+    values = jax.vmap(fn)(points)
+    noise = _within_noise(state.residual, values[:NEIGHBORS])
+    sizes = jax.vmap(lambda value: lengths(value)[0])(values[NEIGHBORS:])
+    sizes = jnp.where(jnp.isfinite(sizes), sizes, jnp.inf)
+    # Near a root at which J is singular Newton's full step takes a part of ‖f‖ away; the curvature in the
+    # directions that the linear model has lost is lost beside that in others.
+    helps = sizes[0] < HELPS * state.size
+    sizes = sizes[1:]
     best = jnp.argmin(sizes)
     downhill = (curvature[0] < -(eps**0.5) * steepest) | flat
     kick = downhill & (sizes[best] < state.size * (1 - 10 * eps)) & ~noise
     limit = jnp.where(state.status == SUSPECT, STATIONARY, NO_WAY)
-    stationary = (fall <= limit) & ~kick & ~newton_helps(fn, state)
+    stationary = (fall <= limit) & ~kick & ~helps
     # Stationary neither to first nor to second order: a root at which J is singular, far or near.
     goes_on = kick | ((state.status == SUSPECT) & ~stationary)
     goes_on &= (search.rounds < ROUNDS) & ~noise
@@ -128,15 +140,15 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     status = jnp.where(stationary, resting, Status.STALLED)
     status = jnp.where(noise, Status.VALUE_CONVERGED, status)
     status = jnp.where(goes_on, Status.RUNNING, status)
-    reach = length(scale * x)
+    reach = state.model.reach
     last = jnp.where(reach > 0, state.radius / jnp.where(reach > 0, reach, 1.0), radius)
     finer = jnp.where(search.rounds < ROUNDS - 1, jnp.minimum(search.gtol, state.model.slope) / FINER, 0.0)
     return _Search(
         state._replace(
-            x=jnp.where(kick, x + steps[best], x),
+            x=jnp.where(kick, x + ways[best], x),
             status=status.astype(jnp.int32),
             num_steps=state.num_steps + kick,
-            num_evals=state.num_evals + sizes.size + NEIGHBORS + 2,
+            num_evals=state.num_evals + values.shape[0] + 1,
         ),
         jnp.where(kick, radius, last).astype(dtype),
         jnp.where(kick, search.gtol, finer).astype(dtype),
@@ -145,25 +157,20 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
 
 
 def newton_helps(fn: Function, state: RootProgress) -> Bool[Array, ""]:
-    """Whether Newton's full step takes a part of ‖f‖ away, as near a root at which J is singular.
-
-    The curvature there, in directions that the linear model has lost, is lost beside that in others.
-    """
+    """Whether Newton's full step takes a part of ‖f‖ away."""
     step = state.size * state.model.newton / scale_of(state.largest)
-    return length(fn(state.x + step)) < 0.9 * state.size
+    return lengths(fn(state.x + step))[0] < HELPS * state.size
 
 
 def _ways_down(
-    fn: Function, state: RootProgress, basis: Float[Array, "n n"], scale: Float[Array, " n"]
-) -> tuple[Float[Array, "points n"], Float[Array, " points"]]:
-    """Points along the directions of least curvature, both ways, far and near; and ‖f‖ there."""
-    reach = length(scale * state.x)
-    lengths = jnp.where(reach > 0, reach, 1.0) * 2.0 ** -jnp.arange(LENGTHS, dtype=state.x.dtype)
+    state: RootProgress, basis: Float[Array, "n n"], scale: Float[Array, " n"]
+) -> Float[Array, "points n"]:
+    """Steps along the directions of least curvature, both ways, far and near."""
+    reach = state.model.reach
+    far = jnp.where(reach > 0, reach, 1.0) * 2.0 ** -jnp.arange(LENGTHS, dtype=state.x.dtype)
     directions = (basis / scale[:, None]).T[:DIRECTIONS]
-    steps = jnp.concatenate([lengths, -lengths])[:, None, None] * directions[None]
-    steps = steps.reshape(-1, state.x.size)
-    sizes = jax.vmap(lambda step: length(fn(state.x + step)))(steps)
-    return steps, jnp.where(jnp.isfinite(sizes), sizes, jnp.inf)
+    steps = jnp.concatenate([far, -far])[:, None, None] * directions[None]
+    return steps.reshape(-1, state.x.size)
 
 
 def _merit_derivatives(
@@ -186,11 +193,17 @@ def _merit_derivatives(
 
 def is_noise(fn: Function, x: Float[Array, " n"], residual: Float[Array, " n"]) -> Bool[Array, ""]:
     """Whether f is zero as far as can be seen: no more than it changes between neighboring floats."""
-    eps = jnp.finfo(x.dtype).eps
-    # Signs of no pattern, fixed: bits of i j (i + j).
+    return _within_noise(residual, jax.vmap(fn)(_neighbors(x)))
+
+
+def _neighbors(x: Float[Array, " n"]) -> Float[Array, "neighbors n"]:
+    # Signs of no pattern, fixed.
     i, j = jnp.arange(1, NEIGHBORS + 1)[:, None], jnp.arange(1, x.size + 1)[None, :]
     signs = jnp.where((i * j * (i + j) // 2 + i) % 2 == 0, 1.0, -1.0).astype(x.dtype)
     apart = jnp.ceil(i / 2).astype(x.dtype)
-    beside = x[None] * (1 + eps * apart * signs)
-    changes = jnp.max(jnp.abs(jax.vmap(fn)(beside) - residual[None]), axis=0)
+    return x[None] * (1 + jnp.finfo(x.dtype).eps * apart * signs)
+
+
+def _within_noise(residual: Float[Array, " n"], beside: Float[Array, "neighbors n"]) -> Bool[Array, ""]:
+    changes = jnp.max(jnp.abs(beside - residual[None]), axis=0)
     return jnp.all(jnp.abs(residual) <= NOISE * changes)

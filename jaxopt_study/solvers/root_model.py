@@ -33,29 +33,50 @@ class ModelOptions:
     jacobian: Literal["forward", "reverse"] = "forward"
 
 
+class Path(NamedTuple):
+    """Powell's two legs, and what says how far along them a radius reaches; see `dogleg.path_fractions`.
+
+    Attributes:
+      cauchy: the best multiple of the steepest descent of ‖f‖, shape `(n,)`.
+      leg: from there to the Newton step.
+      pushed_cauchy, pushed_leg: their images under Ĵ.
+      short: length of `cauchy`.
+      far: length of the Newton step.
+      leg_square: squared length of `leg`.
+      turn: scalar product of the legs.
+    """
+
+    cauchy: Float[Array, " n"]
+    leg: Float[Array, " n"]
+    pushed_cauchy: Float[Array, " n"]
+    pushed_leg: Float[Array, " n"]
+    short: Float[Array, ""]
+    far: Float[Array, ""]
+    leg_square: Float[Array, ""]
+    turn: Float[Array, ""]
+
+
 class RootModel(NamedTuple):
     """`f(x + d) ≈ f + J d`, in the variables `e = D d / ‖f‖`.
 
     Attributes:
       newton: the step to the zero of the model, shape `(n,)`; where J is singular a regularized one.
-      pushed_newton: its image, `Ĵ newton`, `-f̂` where J is regular.
-      cauchy: the best multiple of the steepest descent of ‖f‖.
-      pushed_cauchy: its image.
+      path: the dogleg path there.
       slope: `‖Ĵᵀf̂‖`, zero where ‖f‖ is stationary.
       grad_norm: norm of the gradient of ½‖f‖², `‖Jᵀf‖`.
       relative: length of the Newton step relative to x, both weighted with the column norms of J here.
+      reach: `‖D x‖`, the length of x in the metric of the trust region.
       singular: whether J is singular to working precision.
       at_rounding: whether f could be zero: no component is more than ε times the terms `Jᵢⱼ xⱼ` it is
         made of.
     """
 
     newton: Float[Array, " n"]
-    pushed_newton: Float[Array, " n"]
-    cauchy: Float[Array, " n"]
-    pushed_cauchy: Float[Array, " n"]
+    path: Path
     slope: Float[Array, ""]
     grad_norm: Float[Array, ""]
     relative: Float[Array, ""]
+    reach: Float[Array, ""]
     singular: Bool[Array, ""]
     at_rounding: Bool[Array, ""]
 
@@ -70,11 +91,15 @@ def take_jacobian(fn: Function, x: Float[Array, " n"], options: ModelOptions) ->
     return jax.jacfwd(fn)(x) if options.jacobian == "forward" else jax.jacrev(fn)(x)
 
 
-def length(vector: Float[Array, " n"]) -> Float[Array, ""]:
-    """Euclidean norm, of tiny elements too: `pytree.norm` lets their squares vanish in float64."""
-    largest = jnp.max(jnp.abs(vector))
+def lengths(*vectors: Float[Array, " n"]) -> list[Float[Array, ""]]:
+    """Euclidean norms, of tiny elements too: `pytree.norms` lets their squares vanish in float64.
+
+    All of them together: every pass over so little costs more to compile and to start than to do.
+    """
+    rows = jnp.stack(vectors)
+    largest = jnp.max(jnp.abs(rows), axis=1)
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
-    return unit * jnp.sqrt(jnp.sum((vector / unit) ** 2))
+    return list(unit * jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1)))
 
 
 def column_norms(jacobian: Float[Array, "n n"]) -> Float[Array, " n"]:
@@ -114,19 +139,9 @@ def dense_model(
     newton, singular = _newton_step(scaled, unit, slopes)
     terms = jnp.abs(jacobian) @ jnp.abs(x)
     at_rounding = jnp.all(jnp.abs(residual) <= jnp.finfo(x.dtype).eps * terms)
-    # Not with the largest norms: one that was huge far away would make every step look short.
-    weights = columns / scale
-    relative = _relative(size * length(weights * newton), length(columns * x))
-    return RootModel(
-        newton,
-        scaled @ newton,
-        *_descent(slopes, scaled @ slopes),
-        slope=length(slopes),
-        grad_norm=size * length(scale * slopes),
-        relative=relative,
-        singular=singular,
-        at_rounding=at_rounding,
-    )
+    pushed, bend = (scaled @ jnp.stack([newton, slopes], axis=1)).T
+    # Not weighted with the largest norms: one that was huge far away would make every step look short.
+    return _model(newton, slopes, pushed, bend, x, size, columns, scale, singular, at_rounding)
 
 
 def _newton_step(
@@ -136,16 +151,17 @@ def _newton_step(
 
     Source: Dennis and Schnabel 1983, section 6.5.
     """
-    size = slopes.size
-    gram = scaled.T @ scaled
-    most = jnp.max(jnp.sum(jnp.abs(gram), axis=0))
-    shift = (size * jnp.finfo(scaled.dtype).eps) ** 0.5 * jnp.where(most > 0, most, 1.0)
-    regular = gram + shift * jnp.eye(size, dtype=scaled.dtype)
+
+    def regular() -> tuple[Array, Array]:
+        gram = scaled.T @ scaled
+        most = jnp.max(jnp.sum(jnp.abs(gram), axis=0))
+        shift = (slopes.size * jnp.finfo(scaled.dtype).eps) ** 0.5 * jnp.where(most > 0, most, 1.0)
+        return gram + shift * jnp.eye(slopes.size, dtype=scaled.dtype), slopes
 
     # A loop of one or two turns, because elimination is most of what there is to compile here.
     def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         _, singular, turns = carry
-        matrix, right = jnp.where(singular, regular, scaled), jnp.where(singular, slopes, unit)
+        matrix, right = jax.lax.cond(singular, regular, lambda: (scaled, unit))
         solution = solve_square(matrix, -right)
         failed = solution.singular | ~jnp.all(jnp.isfinite(solution.x))
         return solution.x, singular | failed, turns + 1
@@ -175,26 +191,41 @@ def matrix_free_model(
     usable = jnp.all(jnp.isfinite(newton))
     newton = jnp.where(usable, newton, -slopes)
     pushed = push(newton)
-    singular = length(pushed + unit) > 0.5  # GMRES did not get anywhere
-    slope = length(slopes)
-    return RootModel(
-        newton,
-        pushed,
-        *_descent(slopes, push(slopes)),
-        slope=slope,
-        grad_norm=size * slope,
-        relative=_relative(size * length(newton), length(x)),
-        singular=singular,
-        at_rounding=jnp.zeros((), bool),  # the terms of f are not seen
+    (off,) = lengths(pushed + unit)
+    unscaled = jnp.ones_like(x)
+    # The terms of f are not seen, so that there is no telling what is rounding.
+    no = jnp.zeros((), bool)
+    return _model(newton, slopes, pushed, push(slopes), x, size, unscaled, unscaled, off > 0.5, no)
+
+
+def _model(
+    newton: Float[Array, " n"],
+    slopes: Float[Array, " n"],
+    pushed: Float[Array, " n"],
+    bend: Float[Array, " n"],
+    x: Float[Array, " n"],
+    size: Float[Array, ""],
+    columns: Float[Array, " n"],
+    scale: Float[Array, " n"],
+    singular: Bool[Array, ""],
+    at_rounding: Bool[Array, ""],
+) -> RootModel:
+    """Put together what a step needs; `pushed` and `bend` are the images of `newton` and of `slopes`."""
+    slope, curve, gradient, step, here, reach, far = lengths(
+        slopes, bend, scale * slopes, columns / scale * newton, columns * x, scale * x, newton
     )
-
-
-def _relative(part: Float[Array, ""], whole: Float[Array, ""]) -> Float[Array, ""]:
-    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), jnp.inf)
-
-
-def _descent(slopes: Float[Array, " n"], bend: Float[Array, " n"]) -> tuple[Array, Array]:
-    """The steepest descent to the minimum of the model along it, and its image."""
-    square, along = jnp.vdot(slopes, slopes), jnp.vdot(bend, bend)
-    best = -jnp.where(along > 0, square / jnp.where(along > 0, along, 1.0), 0.0)
-    return best * slopes, best * bend
+    best = -jnp.where(curve > 0, (slope / jnp.where(curve > 0, curve, 1.0)) ** 2, 0.0)
+    cauchy, pushed_cauchy = best * slopes, best * bend
+    leg = newton - cauchy
+    path = Path(
+        cauchy,
+        leg,
+        pushed_cauchy,
+        pushed - pushed_cauchy,
+        jnp.abs(best) * slope,
+        far,
+        jnp.vdot(leg, leg),
+        jnp.vdot(cauchy, leg),
+    )
+    relative = jnp.where(here > 0, size * step / jnp.where(here > 0, here, 1.0), jnp.inf)
+    return RootModel(newton, path, slope, size * gradient, relative, reach, singular, at_rounding)

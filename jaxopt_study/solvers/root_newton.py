@@ -21,10 +21,11 @@ from jaxopt_study.result import Status
 from jaxopt_study.solvers.root_model import (
     Function,
     ModelOptions,
+    Path,
     RootModel,
     column_norms,
     dense_model,
-    length,
+    lengths,
     matrix_free_model,
     scale_of,
     take_jacobian,
@@ -119,11 +120,12 @@ def begin(
     """
     zero, no = jnp.zeros((), x.dtype), jnp.zeros((), bool)
     nothing, count = jnp.zeros_like(x), jnp.zeros((), jnp.int32)
+    path = Path(nothing, nothing, nothing, nothing, zero, zero, zero, zero)
     return RootProgress(
         x=x,
         residual=nothing,
         size=zero + 1,
-        model=RootModel(nothing, nothing, nothing, nothing, zero, zero, zero, no, no),
+        model=RootModel(nothing, path, zero, zero, zero, zero, no, no),
         jacobian=jnp.zeros((x.size, x.size), x.dtype) if options.broyden else None,
         largest=nothing if seen is None else seen,
         radius=jnp.asarray(radius, x.dtype),
@@ -156,16 +158,16 @@ def trial(
     """Go one step, or find that it is too long, or look at the start; and say whether that is the end."""
     model, size = state.model, state.size
     scale = scale_of(state.largest)
-    first, second = path_fractions(model.cauchy, model.newton, state.radius / size)
+    path = model.path
+    first, second = path_fractions(path.short, path.far, path.leg_square, path.turn, state.radius / size)
     first, second = jnp.where(state.last, 1.0, first), jnp.where(state.last, 1.0, second)
-    e = first * model.cauchy + second * (model.newton - model.cauchy)
-    pushed = first * model.pushed_cauchy + second * (model.pushed_newton - model.pushed_cauchy)
+    e = first * path.cauchy + second * path.leg
+    pushed = first * path.pushed_cauchy + second * path.pushed_leg
     unit = state.residual / size
     predicted = -jnp.vdot(pushed, 2 * unit + pushed)
-    far = size * length(e)
     x = state.x + size * e / scale
     residual = fn(x)
-    there = length(residual)
+    far, there = lengths(size * e, residual)
     ratio = there / size
     actual = jnp.where(jnp.isfinite(there) & jnp.all(jnp.isfinite(x)), (1 - ratio) * (1 + ratio), -jnp.inf)
     accepted = ((actual > SUFFICIENT * predicted) & (actual > 0)) | state.first
@@ -173,7 +175,7 @@ def trial(
     moves = accepted | (state.last & (actual >= 0))
     radius = next_radius(state.radius, gain_ratio(actual, predicted), far)
     radius = jnp.where(accepted, radius, 0.25 * jnp.minimum(state.radius, far))
-    lost = ~accepted & ((far <= jnp.finfo(x.dtype).eps * length(scale * state.x)) | ~(radius > 0))
+    lost = ~accepted & ((far <= jnp.finfo(x.dtype).eps * model.reach) | ~(radius > 0))
     new = state._replace(
         x=jnp.where(moves, x, state.x),
         residual=jnp.where(moves, residual, state.residual),
@@ -195,7 +197,7 @@ def trial(
         new = _relinearize(fn, new, moved, refresh | state.first, followed, options)
     else:
         new = _relinearize(fn, new, moved, moved, None, options)
-    reach = length(scale_of(new.largest) * new.x)
+    reach = new.model.reach
     first_radius = state.radius * jnp.where(reach > 0, reach, 1.0)
     new = new._replace(radius=jnp.where(state.first, first_radius, new.radius))
     not_finite = jnp.where(state.first, Status.NON_FINITE_START, Status.NON_FINITE)
