@@ -6,7 +6,7 @@
 | fit residuals                        | `least_squares`, on a `LeastSquares` or a function       |
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
-|                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
+|                                      | `lbfgs`, `gauss_newton`, `levenberg_marquardt`, `dogleg` |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
 | read how it ended                    | `Result`, `Status`                                       |
 
@@ -23,6 +23,7 @@ from jaxopt_study.optimizers.adam import adam
 from jaxopt_study.optimizers.combine import chain, masked
 from jaxopt_study.optimizers.dogleg import dogleg
 from jaxopt_study.optimizers.gauss_newton import gauss_newton
+from jaxopt_study.optimizers.lbfgs import lbfgs
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.newton import newton
 from jaxopt_study.optimizers.rmsprop import rmsprop
@@ -48,6 +49,7 @@ __all__ = [
     "dogleg",
     "finish",
     "gauss_newton",
+    "lbfgs",
     "least_squares",
     "levenberg_marquardt",
     "masked",

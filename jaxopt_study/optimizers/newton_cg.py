@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box, project
-from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors
+from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors, size_of
 from jaxopt_study.optimizers.trial import MARGIN, Point, Trial, move
 from jaxopt_study.pytree import norm
 from jaxopt_study.quasi_newton import Inverse, Pairs, append, curves_up, inverse, no_pairs
@@ -88,6 +88,7 @@ def model(
     gradient: Vector | None,
     box: Box | None,
     seen: Seen,
+    first_value: Scalar,
     radii: Callable[[Vector, Callable[[Array], Array]], tuple[Scalar, Scalar]],
     gtol: Any,
     measure_only: Any,
@@ -108,7 +109,8 @@ def model(
     alone = matrix(free)
     grad_norm = norm(free)
     test = jnp.where(known, jnp.vdot(free, alone), jnp.where(grad_norm == 0, 0.0, jnp.inf))
-    test = _cosine(value, test)
+    size = size_of(value, first_value)
+    test = _cosine(size, test)
     first = jnp.where(seen.first > 0, seen.first, grad_norm)
     curvature_known = jnp.maximum(seen.curvature, 0.0)
     rounding = rounding_errors(value, gradient, curvature_known, theta)
@@ -134,7 +136,7 @@ def model(
     radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
     ahead = jnp.maximum(-jnp.vdot(free, path.step), grad_norm**2 / _or_one(path.curvature))
-    test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(value, ahead)), test)
+    test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(size, ahead)), test)
     curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
     rounding = rounding_errors(value, gradient, curvature, theta)
     kept = append(seen.pairs, path.pairs)
@@ -203,10 +205,9 @@ def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Seen:
     return seen._replace(pairs=append(seen.pairs, Pairs(step[None], change[None], up.astype(jnp.int32))))
 
 
-def _cosine(value: Scalar, decrement: Scalar) -> Scalar:
+def _cosine(size: Scalar, decrement: Scalar) -> Scalar:
     """`√(gᵀH⁻¹g / 2|f|)`: of a sum of squares, the cosine of the residuals with what J can reach."""
-    size = 2 * jnp.abs(value)
-    ratio = jnp.where(size > 0, decrement / jnp.where(size > 0, size, 1.0), jnp.inf)
+    ratio = jnp.where(size > 0, decrement / jnp.where(size > 0, 2 * size, 1.0), jnp.inf)
     return jnp.where(decrement <= 0, 0.0, jnp.sqrt(ratio))
 
 
