@@ -8,7 +8,6 @@ that an optimizer solves in at most so many times what the best of all takes; a 
 2009) the share that it solves in so many evaluations per variable and one.
 """
 
-import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -77,7 +76,9 @@ class Config:
 
 
 def functions(config: Config) -> dict[str, Any]:
-    chosen = {**NONLINEAR_LEAST_SQUARES, **OTHERS} if config.collection == "mgh" else {**SMALL, **ANY_DIMENSION}
+    chosen = (
+        {**NONLINEAR_LEAST_SQUARES, **OTHERS} if config.collection == "mgh" else {**SMALL, **ANY_DIMENSION}
+    )
     names = list(chosen)[: config.problems or None]
     return {name: chosen[name]() for name in names}
 
@@ -87,7 +88,10 @@ def run(config: Config, key: Any) -> study.Outcome:
     del key
     library, _, name = config.method.partition(" ")
     known = {"jos": OURS, "optax": OURS, "scipy": SCIPY, "optimistix": OPTIMISTIX}
-    if library not in known or (name if library in ("scipy", "optimistix") else config.method) not in known[library]:
+    if (
+        library not in known
+        or (name if library in ("scipy", "optimistix") else config.method) not in known[library]
+    ):
         every = [*OURS, *(f"scipy {m}" for m in SCIPY), *(f"optimistix {m}" for m in OPTIMISTIX)]
         raise study.StudyInputError(f"method: {config.method!r} is none of {', '.join(every)}")
     problems = functions(config)
@@ -235,10 +239,14 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     per_variable = {label: cost / (sizes + 1) for label, cost in costs(records).items()}
     return {
         "performance_by_evaluations": draw(
-            relative(costs(records)), "evaluations, as multiples of the best optimizer's", "Performance profile"
+            relative(costs(records)),
+            "evaluations, as multiples of the best optimizer's",
+            "Performance profile",
         ),
         "performance_by_seconds": draw(
-            relative(seconds(records)), "seconds, as multiples of the fastest optimizer's", "Performance profile"
+            relative(seconds(records)),
+            "seconds, as multiples of the fastest optimizer's",
+            "Performance profile",
         ),
         "data_by_evaluations": draw(per_variable, "evaluations / (variables + 1)", "Data profile"),
     }

@@ -314,7 +314,8 @@ def _optax_lbfgs(objective: Callable[..., Any], ended: Callable[[Any, Any], Any]
             grad = optax.tree_utils.tree_get(state, "grad")
             stuck = jnp.all(moved == params) | ~jnp.isfinite(value)
             done = ended(value, grad) | stuck
-            return moved, state, evals + search.num_linesearch_steps, steps + 1, done, value, grad
+            evals = evals + jnp.asarray(search.num_linesearch_steps, evals.dtype)
+            return moved, state, evals, steps + 1, done, value, grad
 
         zero = jnp.zeros((), jnp.int32)
         nothing = jnp.full((), jnp.inf, params.dtype)

@@ -177,4 +177,3 @@ def _along_the_path(
     t = jnp.where(b > 0, c, root - b) / jnp.where(divisor > 0, divisor, 1.0)
     beyond = cauchy + jnp.clip(t, 0.0, 1.0) * leg
     return jnp.where(short >= radius, to_cauchy, jnp.where(norm(aim) <= radius, aim, beyond))
-

@@ -228,6 +228,7 @@ def _update(
             point = point._replace(way_down=False)
             attempt = newton_exact.damped_trial(here, of_vector, theta, box, options.plain)
     else:
+        assert state.seen is not None
         model = newton_cg.model(
             of_vector,
             theta,
@@ -349,5 +350,6 @@ def _update_scale(
         seen, products = None, jnp.full((), theta.size, jnp.int32)
         direction = newton_exact.modified_direction(of_vector, theta, gradient)
     else:
+        assert state.seen is not None
         direction, seen, products = newton_cg.direction(of_vector, theta, gradient, state.seen)
     return unravel(direction), ScaleByNewtonState(seen, state.evaluations.plus(0, 1, products))

@@ -24,7 +24,7 @@ Vector = Float[Array, " params"]
 Scalar = Float[Array, ""]
 
 MEMORY = 10
-MEMORY_OF_LARGE = 5  # pairs, from LARGE parameters on: there they cost more than most products
+MEMORY_OF_LARGE = 1
 LARGE = 10_000
 FORCING = 0.1  # the residual at which conjugate gradients end, relative to the gradient
 PROBE_TOLERANCE = 1e-2
@@ -130,7 +130,7 @@ def model(
     )
     probing = (finished | invisible) & ~seen.probed
     path, way_down, products = _search(task, theta, mask, box, probing)
-    stepping = (path.products > 0) & ~way_down
+    stepping = (task.max_products > 0) & ~way_down
     slack = 1 + 4 * jnp.finfo(theta.dtype).eps
     full = jnp.clip(slack * norm(path.step), radius, reach)
     radius = jnp.where(path.negative, radius, full)
@@ -150,7 +150,9 @@ def model(
         params_norm=norm(theta),
         way_down=way_down,
     )
-    return Model(value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed))
+    return Model(
+        value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed)
+    )
 
 
 def curvature_along(direction: Vector, push: Callable[[Array], Array]) -> Scalar:
@@ -241,8 +243,8 @@ class _Task(NamedTuple):
     def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
         """The path over what is not held; when probing, from a random slope and without a border."""
         keep = lambda v: jnp.where(mask, 0.0, v)  # noqa: E731
-        random = jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)
-        target = keep(jnp.where(probing, random, self.gradient))
+        draw = lambda: jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)  # noqa: E731
+        target = keep(jax.lax.cond(probing, draw, lambda: self.gradient))
         usable = jnp.vdot(target, keep(self.matrix(target))) > 0
         return truncated_cg(
             lambda v: keep(self.push(v)),
@@ -260,7 +262,7 @@ class _Task(NamedTuple):
         return (path.lowest < -floor) & (-0.5 * path.lowest * self.radius**2 > self.visible)
 
     def straight(self, path: Path, theta: Vector, box: Box | None) -> Path:
-        """The end of a probe, as long as the radius, and where it is not blocked."""
+        """The end of a probe, as long as the radius, and where it is not blocked; nothing, if in vain."""
         ratio = self.radius / _or_one(norm(path.step))
         ahead = -jnp.vdot(path.step, self.gradient)
         back = jnp.zeros_like(ahead)
@@ -268,17 +270,15 @@ class _Task(NamedTuple):
             lower, upper = box.lower - theta, box.upper - theta
             ahead, back = (norm(jnp.clip(s * ratio * path.step, lower, upper)) for s in (1.0, -1.0))
         factor = jnp.where(ahead >= back, ratio, -ratio)
+        factor = jnp.where(self.is_way_down(path), factor, 0.0)
         step, product = factor * path.step, factor * path.product
-        return path._replace(first=step, first_product=product, step=step, product=product)
+        pairs = path.pairs._replace(count=jnp.zeros_like(path.pairs.count))
+        return path._replace(first=step, first_product=product, step=step, product=product, pairs=pairs)
 
 
 def far(like: Vector) -> Scalar:
     """A radius that nothing reaches but a direction of negative curvature; its square is finite."""
     return jnp.asarray(jnp.finfo(like.dtype).max ** 0.25, like.dtype)
-
-
-def _choose(which: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
 
 
 def _search(
@@ -302,9 +302,7 @@ def _search(
         path = task.solve(mask, probing)
         products = products + path.products
         in_vain = probing & ~task.is_way_down(path)
-        path = _choose(probing, task.straight(path, theta, box), path)
-        # A random direction that met nothing is no step.
-        path = _choose(in_vain, jax.tree.map(jnp.zeros_like, path), path)
+        path = jax.lax.cond(probing, lambda: task.straight(path, theta, box), lambda: path)
         blocked = leaving(path, mask)
         going = (in_vain & (task.max_products > 0)) | jnp.any(blocked)
         return path, mask | blocked, probing & ~in_vain, products, going

@@ -5,7 +5,7 @@ Hessians that are only multiplied with is in `newton_cg`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +160,12 @@ def damped_trial(
 
 
 def _try(
-    here: Spectrum, fn: Callable[[Array], Array], theta: Vector, box: Box | None, step: Vector, predicted: Scalar
+    here: Spectrum,
+    fn: Callable[[Array], Array],
+    theta: Vector,
+    box: Box | None,
+    step: Vector,
+    predicted: Scalar,
 ) -> Trial:
     there = fn(move(theta, step, box))
     no = jnp.zeros((), bool)
@@ -201,9 +206,7 @@ def _within_box(here: Spectrum, box: Box, theta: Vector, radius: Scalar) -> Vect
     return project(box, theta + step) - theta
 
 
-def rounding_errors(
-    value: Scalar, gradient: Vector, hessian: Float[Array, "..."], theta: Vector
-) -> Scalar:
+def rounding_errors(value: Scalar, gradient: Vector, hessian: Float[Array, "..."], theta: Vector) -> Scalar:
     """How the value may change with errors ε|θ| in the parameters, and with its own.
 
     A Hessian that is not known may be replaced by one number, the largest curvature.
@@ -221,7 +224,7 @@ def _alone(gradient: Array, hessian: Array) -> Array:
 
 
 def size_of(value: Scalar, first_value: Scalar) -> Scalar:
-    """What the promise of a step is compared with: |f|, and a trace of the first value where f goes to zero."""
+    """What a promise is compared with: |f|, and a trace of the first value where f goes to zero."""
     trace = jnp.finfo(value.dtype).eps ** 1.25 * jnp.abs(first_value)
     return jnp.abs(value) + jnp.where(jnp.isfinite(trace), trace, 0.0)
 

@@ -88,10 +88,14 @@ def minimizers(problem: Problem, only: Sequence[str] | None = None) -> dict[str,
         "scipy trust-exact": ("scipy", lambda: peers.scipy_minimize(objective, problem.data)),
     }
     wanted = make if only is None else {name: make[name] for name in only}
-    return {name: build() for name, (package, build) in wanted.items() if not package or peers.installed(package)}
+    return {
+        name: build() for name, (package, build) in wanted.items() if not package or peers.installed(package)
+    }
 
 
-def run_mgh(name: str, only: Sequence[str] | None = None, factors: Sequence[float] = FACTORS) -> dict[str, list[Run]]:
+def run_mgh(
+    name: str, only: Sequence[str] | None = None, factors: Sequence[float] = FACTORS
+) -> dict[str, list[Run]]:
     """Every minimizer on a problem of the 35, from every start, judged in 50 digits."""
     problem = MGH[name]()
     judge = Judge(problem)
@@ -127,7 +131,9 @@ def report(results: Mapping[str, dict[str, list[Run]]]) -> None:
             cells.append(" ".join(_cell(run) for run in runs[name]))
         print(f"{problem:<28}" + "".join(f"{cell:>20}" for cell in cells))
     starts = len(next(iter(results.values()))[names[0]])
-    print(f"\n{'':<20}{'solved':>18}{'values':>9}{'gradients':>11}{'products':>10}{'all':>8}{'all, if':>9}{'false':>7}")
+    print(
+        f"\n{'':<20}{'solved':>18}{'values':>9}{'gradients':>11}{'products':>10}{'all':>8}{'all, if':>9}{'false':>7}"
+    )
     common = [
         (problem, k)
         for problem, runs in results.items()
@@ -138,7 +144,9 @@ def report(results: Mapping[str, dict[str, list[Run]]]) -> None:
         every = [run for runs in results.values() for run in runs[name]]
         solved = [sum(runs[name][k].solved for runs in results.values()) for k in range(starts)]
         both = [results[problem][name][k].ended for problem, k in common]
-        counts = [[getattr(e, kind) for e in both] for kind in ("values", "gradients", "products", "evaluations")]
+        counts = [
+            [getattr(e, kind) for e in both] for kind in ("values", "gradients", "products", "evaluations")
+        ]
         medians = [float(np.median(c)) if c else float("nan") for c in counts]
         unsolved_too = np.median([r.ended.evaluations if r.solved else np.inf for r in every])
         false = sum(run.false_claim for run in every)

@@ -51,7 +51,9 @@ def digits(features: int = FEATURES) -> tuple[Array, Array]:
     return jnp.asarray(waves), jnp.asarray(labels)
 
 
-def run(name: str, objective: Callable[..., Any], start: Array, args: tuple, lowest: float, rounds: int) -> None:
+def run(
+    name: str, objective: Callable[..., Any], start: Array, args: tuple, lowest: float, rounds: int
+) -> None:
     """Time both to the same value, in turns, and print."""
     target = lowest + GAP
     newton = jos.newton(solver="cg")
@@ -69,9 +71,12 @@ def run(name: str, objective: Callable[..., Any], start: Array, args: tuple, low
     for contestant, one in timed.items():
         if contestant == "jos.newton":
             counted = one.result.opt_state.evaluations
-            value, work = one.result.value, (
-                f"{int(counted.values) + 1} values, {int(counted.gradients)} gradients, "
-                f"{int(counted.products)} products"
+            value, work = (
+                one.result.value,
+                (
+                    f"{int(counted.values) + 1} values, {int(counted.gradients)} gradients, "
+                    f"{int(counted.products)} products"
+                ),
             )
         else:
             value, evaluations = one.result
