@@ -8,7 +8,7 @@
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
-|                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
+|                                      | `lbfgs`, `gauss_newton`, `levenberg_marquardt`, `dogleg` |
 | f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
 | read how it ended                    | `Result`, `Status`                                       |
@@ -28,6 +28,7 @@ from jaxopt_study.optimizers.adam import adam
 from jaxopt_study.optimizers.combine import chain, masked
 from jaxopt_study.optimizers.dogleg import dogleg
 from jaxopt_study.optimizers.gauss_newton import gauss_newton
+from jaxopt_study.optimizers.lbfgs import lbfgs
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.newton import newton
 from jaxopt_study.optimizers.rmsprop import rmsprop
@@ -61,6 +62,7 @@ __all__ = [
     "find_roots",
     "finish",
     "gauss_newton",
+    "lbfgs",
     "least_squares",
     "least_squares_batch",
     "levenberg_marquardt",

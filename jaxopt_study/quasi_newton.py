@@ -4,7 +4,7 @@ Pairs (s, y = Hs) are kept, the newest last, scaled so that `sᵀy = 1`. Its use
 conjugate gradients with what those of the steps before have seen: see `truncated_cg`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ class Pairs(NamedTuple):
 
     steps: Float[Array, "memory n"]
     changes: Float[Array, "memory n"]
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # hides tuple.count, as optax does
 
 
 class Inverse(NamedTuple):
@@ -42,9 +42,9 @@ class Inverse(NamedTuple):
         return self.scale * (vector - (self.triangle @ along) @ changes) + inner @ steps
 
 
-def no_pairs(memory: int, size: int, dtype: object) -> Pairs:
+def no_pairs(memory: int, size: int, dtype: Any) -> Pairs:
     """Nothing seen yet."""
-    nothing = jnp.zeros((memory, size), dtype)  # type: ignore[call-overload]
+    nothing = jnp.zeros((memory, size), dtype)
     return Pairs(nothing, nothing, jnp.zeros((), jnp.int32))
 
 

@@ -116,10 +116,11 @@ def truncated_cg(
         direction = (square / now.residual_square) * now.direction - preconditioned
         done = jnp.vdot(residual, residual) <= tolerance**2
         starting = now.products == 0
-        place = now.pairs.count % memory
+        # A row more than is asked for: what is written there last may be a pair that does not count.
+        place = now.pairs.count % (memory + 1)
         kept = Pairs(
-            now.pairs.steps.at[place].set(jnp.where(up, now.direction, now.pairs.steps[place])),
-            now.pairs.changes.at[place].set(jnp.where(up, product, now.pairs.changes[place])),
+            now.pairs.steps.at[place].set(now.direction),
+            now.pairs.changes.at[place].set(product),
             now.pairs.count + up,
         )
         return _Iterate(
@@ -138,7 +139,7 @@ def truncated_cg(
             products=now.products + 1,
         )
 
-    empty = jnp.zeros((memory, gradient.size), gradient.dtype)
+    empty = jnp.zeros((memory + 1, gradient.size), gradient.dtype)
     no = jnp.zeros((), bool)
     none = jnp.zeros((), jnp.int32)
     zero = jnp.zeros((), gradient.dtype)
@@ -159,11 +160,10 @@ def truncated_cg(
     )
     end = jax.lax.while_loop(lambda now: ~now.ended & (now.products < max_products), again, first)
     # The pairs were written around in a ring.
-    oldest = jnp.where(end.pairs.count > memory, end.pairs.count % memory, 0)
-    order = (oldest + jnp.arange(memory)) % memory
-    pairs = Pairs(
-        end.pairs.steps[order], end.pairs.changes[order], jnp.minimum(end.pairs.count, memory)
-    )
+    count = end.pairs.count
+    oldest = jnp.maximum(count - memory, 0)
+    order = (oldest + jnp.arange(memory)) % (memory + 1)
+    pairs = Pairs(end.pairs.steps[order], end.pairs.changes[order], jnp.minimum(count, memory))
     return Path(
         end.first,
         end.first_product,
@@ -179,7 +179,10 @@ def truncated_cg(
 
 
 def _to_the_border(
-    step: Float[Array, " n"], direction: Float[Array, " n"], length: Float[Array, ""], radius: Float[Array, ""]
+    step: Float[Array, " n"],
+    direction: Float[Array, " n"],
+    length: Float[Array, ""],
+    radius: Float[Array, ""],
 ) -> Float[Array, ""]:
     """The t ≥ 0 with `‖step + t direction‖ = Δ`, in the way that does not cancel."""
     along, room = jnp.vdot(step, direction), radius**2 - jnp.vdot(step, step)

@@ -3,8 +3,11 @@
 The only file that imports them, and only when they are called: they are an optional extra.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -399,10 +402,37 @@ def optimistix_bfgs(
 def optax_lbfgs(
     objective: Callable[..., Any], args: tuple, tolerance: float = 1e-10, max_steps: int = 5000
 ) -> Minimize:
-    """`optax.lbfgs` with its default line search, until `max |g| <= tolerance max(1, |f|)` or it is stuck.
+    """`optax.lbfgs` with its default line search, until `max |g| <= tolerance max(1, |f|)` or it is stuck."""
+    import jax.numpy as jnp
 
-    The loop is the one of optax's documentation: the line search's last value and gradient are used again.
-    """
+    def flat(value: Any, grad: Any) -> Any:
+        return jnp.max(jnp.abs(grad)) <= tolerance * jnp.maximum(1.0, jnp.abs(value))
+
+    solve = _optax_lbfgs(objective, flat, max_steps)
+
+    def run(params: Any) -> Minimized:
+        params, value, grad, evals, steps = solve(params, args)
+        claims = bool(flat(value, grad))
+        return Minimized(params, int(evals), int(evals), 0, claims, f"{int(steps)} steps")
+
+    return run
+
+
+def optax_lbfgs_to(
+    objective: Callable[..., Any], args: tuple, target: float, max_steps: int = 5000
+) -> Callable[[Any], tuple[Any, Any]]:
+    """`optax.lbfgs` until the value is at or below a target; to be timed. Returns value and evaluations."""
+    solve = _optax_lbfgs(objective, lambda value, grad: value <= target, max_steps)
+
+    def run(params: Any) -> tuple[Any, Any]:
+        _, value, _, evals, _ = solve(params, args)
+        return value, evals
+
+    return run
+
+
+def _optax_lbfgs(objective: Callable[..., Any], ended: Callable[[Any, Any], Any], max_steps: int) -> Any:
+    """The loop of optax's documentation: the line search's last value and gradient are used again."""
     import jax.numpy as jnp
     import optax
 
@@ -413,33 +443,28 @@ def optax_lbfgs(
         fn = lambda p: objective(p, *args)  # noqa: E731
         value_and_grad = optax.value_and_grad_from_state(fn)
 
-        def flat(value: Any, grad: Any) -> Any:
-            return jnp.max(jnp.abs(grad)) <= tolerance * jnp.maximum(1.0, jnp.abs(value))
-
         def body(carry: Any) -> Any:
-            params, state, evals, steps, _ = carry
+            params, state, evals, steps, _, _, _ = carry
             value, grad = value_and_grad(params, state=state)
             updates, state = optimizer.update(grad, state, params, value=value, grad=grad, value_fn=fn)
             moved = optax.apply_updates(params, updates)
-            info = optax.tree_utils.tree_get(state, "info")
-            new_value = optax.tree_utils.tree_get(state, "value")
-            new_grad = optax.tree_utils.tree_get(state, "grad")
-            done = flat(new_value, new_grad) | jnp.all(moved == params) | ~jnp.isfinite(new_value)
-            return moved, state, evals + info.num_linesearch_steps, steps + 1, done
+            search = optax.tree_utils.tree_get(state, "info")
+            value = optax.tree_utils.tree_get(state, "value")
+            grad = optax.tree_utils.tree_get(state, "grad")
+            stuck = jnp.all(moved == params) | ~jnp.isfinite(value)
+            done = ended(value, grad) | stuck
+            evals = evals + jnp.asarray(search.num_linesearch_steps, evals.dtype)
+            return moved, state, evals, steps + 1, done, value, grad
 
         zero = jnp.zeros((), jnp.int32)
-        start = (params, optimizer.init(params), zero + 1, zero, jnp.zeros((), bool))
-        params, state, evals, steps, _ = jax.lax.while_loop(
-            lambda carry: ~carry[-1] & (carry[-2] < max_steps), body, start
+        nothing = jnp.full((), jnp.inf, params.dtype)
+        start = (params, optimizer.init(params), zero + 1, zero, jnp.zeros((), bool), nothing, params)
+        params, _, evals, steps, _, value, grad = jax.lax.while_loop(
+            lambda carry: ~carry[4] & (carry[3] < max_steps), body, start
         )
-        value, grad = jax.value_and_grad(fn)(params)
-        return params, evals, steps, flat(value, grad)
+        return params, value, grad, evals, steps
 
-    def run(params: Any) -> Minimized:
-        params, evals, steps, flat = solve(params, args)
-        return Minimized(params, int(evals), int(evals), 0, bool(flat), f"{int(steps)} steps")
-
-    return run
+    return solve
 
 
 def scipy_minimize(
@@ -484,3 +509,113 @@ def scipy_minimize(
         )
 
     return run
+
+
+class Log:
+    """What a minimizer evaluated, in order: the count of everything, and the lowest value so far.
+
+    Attributes:
+      evaluations: values, gradients and products until then, one number an entry.
+      lowest: the lowest value until then.
+    """
+
+    def __init__(self) -> None:
+        self.evaluations: list[int] = []
+        self.lowest: list[float] = []
+        self._count = 0
+
+    def add(self, count: int, value: float | None = None) -> None:
+        """So many evaluations; the last gave this value, if it gave one."""
+        self._count += count
+        best = self.lowest[-1] if self.lowest else float("inf")
+        if value is not None and np.isfinite(value):
+            best = min(best, float(value))
+        self.evaluations.append(self._count)
+        self.lowest.append(best)
+
+
+def scipy_log(
+    objective: Callable[..., Any], args: tuple, method: str, params: Any, max_steps: int = 2000
+) -> tuple[Log, float]:
+    """`scipy.optimize.minimize` with every evaluation logged; and the seconds of a second run."""
+    from scipy import optimize
+
+    log = Log()
+    value = jax.jit(objective)
+    gradient = jax.jit(jax.grad(objective))
+    hessian = jax.jit(jax.hessian(objective))
+    product = jax.jit(lambda x, v: jax.jvp(lambda p: jax.grad(objective)(p, *args), (x,), (v,))[1])
+
+    def fun(x: Any) -> float:
+        seen = float(value(x, *args))
+        log.add(1, seen)
+        return seen
+
+    def jac(x: Any) -> np.ndarray:
+        log.add(1)
+        return np.asarray(gradient(x, *args))
+
+    def hess(x: Any) -> np.ndarray:
+        log.add(x.size)
+        return np.asarray(hessian(x, *args))
+
+    def hessp(x: Any, v: Any) -> np.ndarray:
+        log.add(1)
+        return np.asarray(product(x, v))
+
+    more: dict[str, Any] = {}
+    if method in ("trust-exact", "dogleg"):
+        more["hess"] = hess
+    elif method in ("trust-krylov", "trust-ncg", "Newton-CG"):
+        more["hessp"] = hessp
+
+    def solve() -> float:
+        began = time.perf_counter()
+        # Some end with an error; what they have seen until then counts.
+        errors = (ValueError, np.linalg.LinAlgError, OverflowError, ZeroDivisionError)
+        with contextlib.suppress(*errors), np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            start = np.asarray(params)
+            options = {"maxiter": max_steps}
+            optimize.minimize(fun, start, jac=jac, method=method, tol=1e-12, options=options, **more)
+        return time.perf_counter() - began
+
+    solve()
+    whole, log = log, Log()  # the second run is logged elsewhere
+    return whole, solve()
+
+
+def optimistix_log(
+    objective: Callable[..., Any], args: tuple, name: str, params: Any, max_steps: int = 5000
+) -> tuple[Log, float]:
+    """A minimizer of Optimistix with every evaluation logged; and the seconds of a run without the log.
+
+    Each step evaluates the objective, and finishes the gradient if it accepts: where the value falls.
+    """
+    import optimistix
+
+    log = Log()
+
+    def seen(value: Any) -> None:
+        best = log.lowest[-1] if log.lowest else float("inf")
+        log.add(2 if float(value) < best else 1, float(value))
+
+    def logged(params: Any, args: tuple) -> Any:
+        value = objective(params, *args)
+        jax.debug.callback(seen, value, ordered=True)
+        return value
+
+    solver: Any = getattr(optimistix, name)(rtol=1e-12, atol=1e-12)
+
+    def solve(fn: Callable[..., Any]) -> Callable[[Any], Any]:
+        return jax.jit(
+            lambda p: optimistix.minimise(fn, solver, p, args, max_steps=max_steps, throw=False).value
+        )
+
+    jax.block_until_ready(solve(logged)(params))
+    jax.effects_barrier()
+    plain = solve(lambda params, args: objective(params, *args))
+    jax.block_until_ready(plain(params))
+    began = time.perf_counter()
+    jax.block_until_ready(plain(params))
+    return log, time.perf_counter() - began

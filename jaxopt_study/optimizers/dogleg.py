@@ -201,4 +201,3 @@ def path_fractions(
     inside, arrived = short < radius, far <= radius
     second = jnp.where(arrived, 1.0, jnp.where(inside, jnp.clip(t, 0.0, 1.0), 0.0))
     return jnp.where(inside | arrived, 1.0, to_cauchy), second
-

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box, project
-from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors
+from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors, size_of
 from jaxopt_study.optimizers.trial import MARGIN, Point, Trial, move
 from jaxopt_study.pytree import norm
 from jaxopt_study.quasi_newton import Inverse, Pairs, append, curves_up, inverse, no_pairs
@@ -24,7 +24,7 @@ Vector = Float[Array, " params"]
 Scalar = Float[Array, ""]
 
 MEMORY = 10
-MEMORY_OF_LARGE = 5  # pairs, from LARGE parameters on: there they cost more than most products
+MEMORY_OF_LARGE = 1
 LARGE = 10_000
 FORCING = 0.1  # the residual at which conjugate gradients end, relative to the gradient
 PROBE_TOLERANCE = 1e-2
@@ -88,6 +88,7 @@ def model(
     gradient: Vector | None,
     box: Box | None,
     seen: Seen,
+    first_value: Scalar,
     radii: Callable[[Vector, Callable[[Array], Array]], tuple[Scalar, Scalar]],
     gtol: Any,
     measure_only: Any,
@@ -108,7 +109,8 @@ def model(
     alone = matrix(free)
     grad_norm = norm(free)
     test = jnp.where(known, jnp.vdot(free, alone), jnp.where(grad_norm == 0, 0.0, jnp.inf))
-    test = _cosine(value, test)
+    size = size_of(value, first_value)
+    test = _cosine(size, test)
     first = jnp.where(seen.first > 0, seen.first, grad_norm)
     curvature_known = jnp.maximum(seen.curvature, 0.0)
     rounding = rounding_errors(value, gradient, curvature_known, theta)
@@ -128,13 +130,13 @@ def model(
     )
     probing = (finished | invisible) & ~seen.probed
     path, way_down, products = _search(task, theta, mask, box, probing)
-    stepping = (path.products > 0) & ~way_down
+    stepping = (task.max_products > 0) & ~way_down
     slack = 1 + 4 * jnp.finfo(theta.dtype).eps
     full = jnp.clip(slack * norm(path.step), radius, reach)
     radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
     ahead = jnp.maximum(-jnp.vdot(free, path.step), grad_norm**2 / _or_one(path.curvature))
-    test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(value, ahead)), test)
+    test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(size, ahead)), test)
     curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
     rounding = rounding_errors(value, gradient, curvature, theta)
     kept = append(seen.pairs, path.pairs)
@@ -148,7 +150,9 @@ def model(
         params_norm=norm(theta),
         way_down=way_down,
     )
-    return Model(value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed))
+    return Model(
+        value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed)
+    )
 
 
 def curvature_along(direction: Vector, push: Callable[[Array], Array]) -> Scalar:
@@ -203,10 +207,9 @@ def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Seen:
     return seen._replace(pairs=append(seen.pairs, Pairs(step[None], change[None], up.astype(jnp.int32))))
 
 
-def _cosine(value: Scalar, decrement: Scalar) -> Scalar:
+def _cosine(size: Scalar, decrement: Scalar) -> Scalar:
     """`√(gᵀH⁻¹g / 2|f|)`: of a sum of squares, the cosine of the residuals with what J can reach."""
-    size = 2 * jnp.abs(value)
-    ratio = jnp.where(size > 0, decrement / jnp.where(size > 0, size, 1.0), jnp.inf)
+    ratio = jnp.where(size > 0, decrement / jnp.where(size > 0, 2 * size, 1.0), jnp.inf)
     return jnp.where(decrement <= 0, 0.0, jnp.sqrt(ratio))
 
 
@@ -240,8 +243,8 @@ class _Task(NamedTuple):
     def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
         """The path over what is not held; when probing, from a random slope and without a border."""
         keep = lambda v: jnp.where(mask, 0.0, v)  # noqa: E731
-        random = jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)
-        target = keep(jnp.where(probing, random, self.gradient))
+        draw = lambda: jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)  # noqa: E731
+        target = keep(jax.lax.cond(probing, draw, lambda: self.gradient))
         usable = jnp.vdot(target, keep(self.matrix(target))) > 0
         return truncated_cg(
             lambda v: keep(self.push(v)),
@@ -259,7 +262,7 @@ class _Task(NamedTuple):
         return (path.lowest < -floor) & (-0.5 * path.lowest * self.radius**2 > self.visible)
 
     def straight(self, path: Path, theta: Vector, box: Box | None) -> Path:
-        """The end of a probe, as long as the radius, and where it is not blocked."""
+        """The end of a probe, as long as the radius, and where it is not blocked; nothing, if in vain."""
         ratio = self.radius / _or_one(norm(path.step))
         ahead = -jnp.vdot(path.step, self.gradient)
         back = jnp.zeros_like(ahead)
@@ -267,17 +270,15 @@ class _Task(NamedTuple):
             lower, upper = box.lower - theta, box.upper - theta
             ahead, back = (norm(jnp.clip(s * ratio * path.step, lower, upper)) for s in (1.0, -1.0))
         factor = jnp.where(ahead >= back, ratio, -ratio)
+        factor = jnp.where(self.is_way_down(path), factor, 0.0)
         step, product = factor * path.step, factor * path.product
-        return path._replace(first=step, first_product=product, step=step, product=product)
+        pairs = path.pairs._replace(count=jnp.zeros_like(path.pairs.count))
+        return path._replace(first=step, first_product=product, step=step, product=product, pairs=pairs)
 
 
 def far(like: Vector) -> Scalar:
     """A radius that nothing reaches but a direction of negative curvature; its square is finite."""
     return jnp.asarray(jnp.finfo(like.dtype).max ** 0.25, like.dtype)
-
-
-def _choose(which: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
 
 
 def _search(
@@ -301,9 +302,7 @@ def _search(
         path = task.solve(mask, probing)
         products = products + path.products
         in_vain = probing & ~task.is_way_down(path)
-        path = _choose(probing, task.straight(path, theta, box), path)
-        # A random direction that met nothing is no step.
-        path = _choose(in_vain, jax.tree.map(jnp.zeros_like, path), path)
+        path = jax.lax.cond(probing, lambda: task.straight(path, theta, box), lambda: path)
         blocked = leaving(path, mask)
         going = (in_vain & (task.max_products > 0)) | jnp.any(blocked)
         return path, mask | blocked, probing & ~in_vain, products, going

@@ -5,7 +5,7 @@ Hessians that are only multiplied with is in `newton_cg`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def first_radius(here: Spectrum, radius: Scalar, reach: Scalar) -> Scalar:
     return jnp.where(convex & jnp.isfinite(full), needed, radius)
 
 
-def point(here: Spectrum, theta: Vector, radius: Scalar) -> Point:
+def point(here: Spectrum, theta: Vector, radius: Scalar, first_value: Scalar) -> Point:
     """What is known before any trial."""
     rounding = rounding_errors(here.value, here.gradient, here.hessian, theta)
     floor = jnp.finfo(theta.dtype).eps ** 0.75 * here.steepest
@@ -113,7 +113,7 @@ def point(here: Spectrum, theta: Vector, radius: Scalar) -> Point:
     return Point(
         value=here.value,
         grad_norm=norm(here.free_gradient),
-        gradient_test=_cosine(here.value, here.free_gradient, here.hessian),
+        gradient_test=_cosine(size_of(here.value, first_value), here.free_gradient, here.hessian),
         rounding=rounding,
         coordinate_norm=norm(_alone(here.free_gradient, here.hessian)),
         params_norm=norm(theta),
@@ -160,7 +160,12 @@ def damped_trial(
 
 
 def _try(
-    here: Spectrum, fn: Callable[[Array], Array], theta: Vector, box: Box | None, step: Vector, predicted: Scalar
+    here: Spectrum,
+    fn: Callable[[Array], Array],
+    theta: Vector,
+    box: Box | None,
+    step: Vector,
+    predicted: Scalar,
 ) -> Trial:
     there = fn(move(theta, step, box))
     no = jnp.zeros((), bool)
@@ -201,9 +206,7 @@ def _within_box(here: Spectrum, box: Box, theta: Vector, radius: Scalar) -> Vect
     return project(box, theta + step) - theta
 
 
-def rounding_errors(
-    value: Scalar, gradient: Vector, hessian: Float[Array, "..."], theta: Vector
-) -> Scalar:
+def rounding_errors(value: Scalar, gradient: Vector, hessian: Float[Array, "..."], theta: Vector) -> Scalar:
     """How the value may change with errors ε|θ| in the parameters, and with its own.
 
     A Hessian that is not known may be replaced by one number, the largest curvature.
@@ -220,8 +223,14 @@ def _alone(gradient: Array, hessian: Array) -> Array:
     return jnp.where(own > 0, gradient / jnp.where(own > 0, own, 1.0), 0.0)
 
 
+def size_of(value: Scalar, first_value: Scalar) -> Scalar:
+    """What a promise is compared with: |f|, and a trace of the first value where f goes to zero."""
+    trace = jnp.finfo(value.dtype).eps ** 1.25 * jnp.abs(first_value)
+    return jnp.abs(value) + jnp.where(jnp.isfinite(trace), trace, 0.0)
+
+
 def _cosine(value: Array, gradient: Array, hessian: Array) -> Array:
-    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(hessian))) * jnp.sqrt(2 * jnp.abs(value))
+    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(hessian))) * jnp.sqrt(2 * value)
     cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0)
     # Without curvature there is no length to compare with: only a gradient of zero is small.
     cosines = jnp.where(lengths > 0, cosines, jnp.where(gradient == 0, 0.0, jnp.inf))

@@ -217,9 +217,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     # telling of the last one that was, or of the one that was refused; but counts count.
     def choose(old: PyTree, new: PyTree, keep: Bool[Array, ""] = ended) -> Any:
         counts = lambda node: isinstance(node, Evaluations)  # noqa: E731
-        return jax.tree.map(
-            lambda o, n: n if counts(o) else jnp.where(keep, o, n), old, new, is_leaf=counts
-        )
+        return jax.tree.map(lambda o, n: n if counts(o) else jnp.where(keep, o, n), old, new, is_leaf=counts)
 
     value = choose(state.value, report.value)
     if setup.batch_fn is not None:  # the value goes with the gradient: both are of this step's batch

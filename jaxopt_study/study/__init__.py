@@ -6,6 +6,24 @@ alone, because it needs packages that a study's own mathematics does not.
 """
 
 from jaxopt_study.study.config import config, static
-from jaxopt_study.study.protocol import Outcome, Recorded, Study, StudyInputError, Timing, load_study
+from jaxopt_study.study.protocol import (
+    Outcome,
+    Recorded,
+    Study,
+    StudyInputError,
+    Timing,
+    load_study,
+    on_host,
+)
 
-__all__ = ["Outcome", "Recorded", "Study", "StudyInputError", "Timing", "config", "load_study", "static"]
+__all__ = [
+    "Outcome",
+    "Recorded",
+    "Study",
+    "StudyInputError",
+    "Timing",
+    "config",
+    "load_study",
+    "on_host",
+    "static",
+]

@@ -72,6 +72,8 @@ def compile_study(study: Study, configs: Mapping[str, Any]) -> Iterator[tuple[st
 
 def _compile_one_shot(study: Study, config: Any) -> Program:
     assert study.run is not None
+    if getattr(study.run, "on_host", False):
+        return _on_host(study, study.run, config)
     began = time.perf_counter()
     with dtype_of(config):
         key = jax.random.key(config.seed)
@@ -83,6 +85,23 @@ def _compile_one_shot(study: Study, config: Any) -> Program:
         advance=lambda carry, n: run(config, key),
         outcome=lambda carry: carry,
         compile_seconds=time.perf_counter() - began,
+        is_one_shot=True,
+    )
+
+
+def _on_host(study: Study, run: Callable[..., Outcome], config: Any) -> Program:
+    def checked(carry: Any, n: Any) -> Outcome:
+        del carry, n
+        outcome = run(config, jax.random.key(config.seed))
+        check_outcome(study, outcome)
+        return outcome
+
+    return Program(
+        config,
+        carry=None,
+        advance=checked,
+        outcome=lambda carry: carry,
+        compile_seconds=0.0,
         is_one_shot=True,
     )
 

@@ -100,7 +100,7 @@ class Study:
       init: `init(config, key) -> carry`, pure and jittable.
       advance: `advance(config, carry, n) -> carry`, at most `n` more steps, `n` traced.
       outcome: `outcome(config, carry) -> Outcome`, at any time.
-      run: `run(config, key) -> Outcome`, in one call.
+      run: `run(config, key) -> Outcome`, in one call; jitted, unless it is marked `on_host`.
       plot: `plot(records) -> dict` of matplotlib figures by name, or None.
       summary: `summary(records) -> dict` of numbers and strings by name, or None.
     """
@@ -125,6 +125,18 @@ class Study:
 
 
 STEPS = ("init", "advance", "outcome")
+
+
+def on_host(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark the `run` of a study that is not to be jitted: it times others, or runs what is not JAX.
+
+    It is called as it stands, with numbers; the outcome is checked afterwards.
+
+    >>> on_host(lambda config, key: None).on_host
+    True
+    """
+    run.on_host = True  # type: ignore[attr-defined]
+    return run
 
 
 def load_study(path: Path | str) -> Study:

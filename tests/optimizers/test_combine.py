@@ -209,14 +209,21 @@ def test_one_step_of_newton_solves_the_hessian():
         np.testing.assert_allclose(step(jnp.zeros(3)), -np.linalg.solve(h, g), rtol=1e-12)
 
 
-def test_plain_newton_goes_to_a_saddle_and_damped_newton_descends():
+def test_plain_newton_goes_to_a_saddle_and_the_others_descend():
     h = np.diag([2.0, -1.0])
     value_fn = lambda p: 0.5 * p @ h @ p  # noqa: E731
     at = jnp.array([1.0, 1.0])
-    plain, _ = jos.newton(None).update(None, jos.newton(None).init(at), at, value_fn=value_fn)
-    damped, _ = jos.newton().update(None, jos.newton().init(at), at, value_fn=value_fn)
-    np.testing.assert_allclose(plain, [-1.0, -1.0], rtol=1e-12)
-    np.testing.assert_allclose(damped, [-1.0, 1.0], rtol=1e-12)
+
+    def step(optimizer):
+        return optimizer.update(None, optimizer.init(at), at, value_fn=value_fn)[0]
+
+    np.testing.assert_allclose(step(jos.newton(None)), [-1.0, -1.0], rtol=1e-12)
+    np.testing.assert_allclose(step(jos.newton(saddle_free=True)), [-1.0, 1.0], rtol=1e-12)
+    exact = np.asarray(step(jos.newton()))
+    shift = -2.0 * 1.0 / exact[0] - 2.0  # of (H + λI) d = -g, by the first row
+    np.testing.assert_allclose((h + shift * np.eye(2)) @ exact, -h @ at, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(exact), np.sqrt(2), rtol=1e-6)
+    assert shift > 1
 
 
 def test_a_negative_damping_of_newton_is_refused():

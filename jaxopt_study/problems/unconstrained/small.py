@@ -189,9 +189,7 @@ def _denschnc(p: Float[Array, "2"]) -> Value:
 
 def _denschnd(p: Float[Array, "3"]) -> Value:
     x, y, z = p
-    return (
-        (x**2 + y**3 - z**4) ** 2 + (2 * x * y * z) ** 2 + (2 * x * y - 3 * y * z + x * z) ** 2
-    )
+    return (x**2 + y**3 - z**4) ** 2 + (2 * x * y * z) ** 2 + (2 * x * y - 3 * y * z + x * z) ** 2
 
 
 def _denschne(p: Float[Array, "3"]) -> Value:
