@@ -19,9 +19,7 @@ import jaxopt_study as jos
 from jaxopt_study import study
 from jaxopt_study.models import legendre, polynomial
 
-Method = Literal[
-    "by_hand", "grad", "linear_model", "rmsprop", "gauss_newton", "legendre_vjp", "legendre_jvp"
-]
+Method = Literal["by_hand", "grad", "linear_model", "rmsprop", "gauss_newton", "legendre_vjp", "legendre_jvp"]
 SAME = ("by_hand", "grad", "linear_model")
 LOOKS: dict[str, dict[str, Any]] = {
     "by_hand": {"color": "C0", "label": "derivatives by hand", "lw": 5, "alpha": 0.35},
@@ -103,9 +101,7 @@ def run(config: Config, key: Any) -> study.Outcome:
         case _:
             backward_rule = config.method == "legendre_vjp"
             join = lambda p: jnp.stack([p[name] for name in "abcd"])  # noqa: E731
-            return descend(
-                config, legendre_loss(backward_rule), legendre.init(), jos.sgd(rate), (x, y), join
-            )
+            return descend(config, legendre_loss(backward_rule), legendre.init(), jos.sgd(rate), (x, y), join)
 
 
 def falling_rate(rate: Any, part: Any, steps: int) -> Callable[[Any], Any]:
@@ -119,7 +115,12 @@ def falling_rate(rate: Any, part: Any, steps: int) -> Callable[[Any], Any]:
 
 
 def descend(
-    config: Config, loss: Callable[..., Any], params: Any, optimizer: Any, args: tuple, join: Callable[..., Any]
+    config: Config,
+    loss: Callable[..., Any],
+    params: Any,
+    optimizer: Any,
+    args: tuple,
+    join: Callable[..., Any],
 ) -> study.Outcome:
     result = jos.minimize(loss, params, optimizer, args, max_steps=config.max_steps, trace=join)
     return of_path(result.trace.value, result.trace.observed, result.status)

@@ -170,7 +170,13 @@ def draw_cost(record: study.Recorded) -> Any:
     for ax, (what, title) in zip(axes, titles.items(), strict=True):
         for name, (label, color) in WAYS.items():
             ax.plot(values["order"], values[f"{name}_{what}"], "o-", ms=4, color=color, label=label)
-        ax.set(xscale="log", yscale="log", xlabel="order", ylabel="seconds", title=f"All derivatives of tanh, {title}")
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="order",
+            ylabel="seconds",
+            title=f"All derivatives of tanh, {title}",
+        )
         ticks = [order for order in (1, 2, 3, 4, 6, 8, 10, 12, 16, 20) if order <= values["order"][-1]]
         ax.set_xticks(ticks, [str(order) for order in ticks])
         ax.minorticks_off()

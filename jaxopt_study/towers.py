@@ -19,7 +19,7 @@ from jaxopt_study.pytree import check_real, traceable
 from jaxopt_study.series.elementwise import check_elementwise
 from jaxopt_study.series.interpreter import Expansion
 from jaxopt_study.series.series import coefficients
-from jaxopt_study.types import Float, PyTree, Shaped
+from jaxopt_study.types import PyTree, Shaped
 
 
 def derivatives(fn: Callable[[Any], Any], order: int) -> Callable[[Any], Shaped[Array, "orders ..."]]:
@@ -78,9 +78,7 @@ def _tower(fn: Callable[[Any], Any], x: Array, order: int) -> Array:
     return rows.reshape(order + 1, *x.shape)
 
 
-def taylor(
-    fn: Callable[..., PyTree], params: PyTree, direction: PyTree, order: int, *args: Any
-) -> PyTree:
+def taylor(fn: Callable[..., PyTree], params: PyTree, direction: PyTree, order: int, *args: Any) -> PyTree:
     """Taylor coefficients of a function along a line.
 
     `fn(params + t · direction, *args) = c₀ + c₁ t + … + cₙ tⁿ + O(tⁿ⁺¹)`; the k-th derivative along the
@@ -116,7 +114,9 @@ def taylor(
 
 
 @functools.partial(jax.jit, static_argnames="order")
-def _coefficients(fn: Callable[..., PyTree], params: PyTree, direction: PyTree, order: int, args: tuple) -> PyTree:
+def _coefficients(
+    fn: Callable[..., PyTree], params: PyTree, direction: PyTree, order: int, args: tuple
+) -> PyTree:
     return _expand(lambda p: fn(p, *args), params, direction, order)
 
 
@@ -143,7 +143,8 @@ def _check_order(order: Any) -> None:
 
 
 def _check_direction(params: PyTree, direction: PyTree) -> None:
-    wanted, got = jax.tree.structure(params), jax.tree.structure(direction)
+    wanted: Any = jax.tree.structure(params)
+    got: Any = jax.tree.structure(direction)
     if wanted != got:
         raise ValueError(f"direction: expected a pytree like params, {wanted}, got {got}")
     leaves = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(direction), strict=True)

@@ -14,6 +14,11 @@ SMALL = {
     "rosenbrock_network_gauss_newton": (["--starts", "2", "--points", "50"], {"loss.png"}),
     "enzyme_kinetics": ([], {"curves.png"}),
     "line_gradient": ([], {"line.png"}),
+    "tanh_derivatives": (
+        ["--budget", "0", "--points", "10", "--measured", "2", "3"],
+        {"derivatives.png", "cost.png"},
+    ),
+    "sine_polynomial": (["--max-steps", "8", "--points", "50"], {"loss.png", "curves.png"}),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
 }
 
