@@ -98,6 +98,14 @@ def test_any_shape_and_numbers_of_python():
     assert jos.derivatives(jnp.exp, 2)(jnp.zeros((0, 2))).shape == (3, 0, 2)
 
 
+def test_many_points_in_pieces_are_the_same_and_carry_gradients():
+    x = jnp.linspace(-2, 2, 5001)  # not a whole number of pieces
+    rows = jos.derivatives(jnp.sin, 3)(x)
+    np.testing.assert_allclose(rows[1::2], [jnp.cos(x), -jnp.cos(x)], atol=1e-15)
+    slopes = jax.grad(lambda x: jnp.sum(jos.derivatives(jnp.sin, 3)(x)[2]))(x)
+    np.testing.assert_allclose(slopes, -jnp.cos(x), atol=1e-15)
+
+
 def test_a_tower_compiles_maps_and_is_differentiated_both_ways_and_twice():
     x = jnp.array([-0.4, 0.9])
     tower = jos.derivatives(jnp.sin, 3)
