@@ -19,9 +19,7 @@ import jaxopt_study as jos
 from jaxopt_study import study
 from jaxopt_study.models import legendre, polynomial
 
-Method = Literal[
-    "by_hand", "grad", "linear_model", "rmsprop", "gauss_newton", "legendre_vjp", "legendre_jvp"
-]
+Method = Literal["by_hand", "grad", "linear_model", "rmsprop", "gauss_newton", "legendre_vjp", "legendre_jvp"]
 SAME = ("by_hand", "grad", "linear_model")
 LOOKS: dict[str, dict[str, Any]] = {
     "by_hand": {"color": "C0", "label": "derivatives by hand", "lw": 5, "alpha": 0.35},
@@ -103,9 +101,7 @@ def run(config: Config, key: Any) -> study.Outcome:
         case _:
             backward_rule = config.method == "legendre_vjp"
             join = lambda p: jnp.stack([p[name] for name in "abcd"])  # noqa: E731
-            return descend(
-                config, legendre_loss(backward_rule), legendre.init(), jos.sgd(rate), (x, y), join
-            )
+            return descend(config, legendre_loss(backward_rule), legendre.init(), jos.sgd(rate), (x, y), join)
 
 
 def falling_rate(rate: Any, part: Any, steps: int) -> Callable[[Any], Any]:
@@ -119,7 +115,12 @@ def falling_rate(rate: Any, part: Any, steps: int) -> Callable[[Any], Any]:
 
 
 def descend(
-    config: Config, loss: Callable[..., Any], params: Any, optimizer: Any, args: tuple, join: Callable[..., Any]
+    config: Config,
+    loss: Callable[..., Any],
+    params: Any,
+    optimizer: Any,
+    args: tuple,
+    join: Callable[..., Any],
 ) -> study.Outcome:
     result = jos.minimize(loss, params, optimizer, args, max_steps=config.max_steps, trace=join)
     return of_path(result.trace.value, result.trace.observed, result.status)
@@ -190,10 +191,14 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
 def draw_loss(records: Mapping[str, study.Recorded]) -> Any:
     from matplotlib import pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
+    figure, ax = plt.subplots(figsize=(9.5, 5), layout="constrained")
     for record in records.values():
         losses = record.outcome.traces["loss"]
         ax.plot(np.arange(1, len(losses) + 1), losses, **LOOKS[record.config.method])
+    for record in records.values():
+        if record.config.method == "gauss_newton":
+            exact = float(record.outcome.value)
+            ax.axhline(exact, color="black", lw=0.8, ls=":", label=f"exact: {exact:.4f}")
     ax.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="sum of squares")
     ax.set_title("A cubic fitted to a sine")
     ax.grid(alpha=0.3)
@@ -202,21 +207,24 @@ def draw_loss(records: Mapping[str, study.Recorded]) -> Any:
 
 
 def draw_curves(records: Mapping[str, study.Recorded]) -> Any:
+    """The cubics, and what is between each of them and the sine: side by side they look all the same."""
     from matplotlib import pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
+    figure, (ax, off) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     x = np.linspace(-np.pi, np.pi, 300)
     ax.plot(x, np.sin(x), color="black", lw=5, alpha=0.2, label="sin x")
     for record in records.values():
         a, b, c, d = (float(record.outcome.values[name]) for name in "abcd")
         method = record.config.method
-        if method.startswith("legendre"):
-            u = c + d * x
-            y = a + b * (5 * u**3 - 3 * u) / 2
-        else:
-            y = a + b * x + c * x**2 + d * x**3
-        ax.plot(x, y, **{**LOOKS[method], "marker": None})
+        u = c + d * x
+        p3 = (5 * u**3 - 3 * u) / 2
+        y = a + b * p3 if method.startswith("legendre") else a + b * x + c * x**2 + d * x**3
+        look = {**LOOKS[method], "marker": None}
+        ax.plot(x, y, **look)
+        off.plot(x, y - np.sin(x), **{**look, "label": None})
     ax.set(xlabel="x", ylabel="y", title="A sine and cubics fitted to it")
-    ax.grid(alpha=0.3)
+    off.set(xlabel="x", ylabel="y − sin x", title="Their differences")
+    for each in (ax, off):
+        each.grid(alpha=0.3)
     figure.legend(loc="outside right center")
     return figure

@@ -91,7 +91,12 @@ def init(a: ArrayLike = 0.0, b: ArrayLike = -1.0, c: ArrayLike = 0.0, d: ArrayLi
       >>> print(init()["b"])
       -1.0
     """
-    return {"a": jnp.asarray(a, float), "b": jnp.asarray(b, float), "c": jnp.asarray(c, float), "d": jnp.asarray(d, float)}
+    return {
+        "a": jnp.asarray(a, float),
+        "b": jnp.asarray(b, float),
+        "c": jnp.asarray(c, float),
+        "d": jnp.asarray(d, float),
+    }
 
 
 def apply(params: Params, x: Float[Array, "..."], backward_rule: bool = True) -> Float[Array, "..."]:

@@ -24,7 +24,7 @@ def is_varying(values: Sequence[Any]) -> list[bool]:
 def pack(values: Sequence[Any], varying: Sequence[bool], order: int) -> tuple[Array, ...]:
     """Arrays to carry: the coefficients of what varies, the values of the rest."""
     return tuple(
-        coefficients(value, order) if varies else primal(value)
+        coefficients(value, order) if varies else jnp.asarray(primal(value))
         for value, varies in zip(values, varying, strict=True)
     )
 

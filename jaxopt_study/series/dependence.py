@@ -74,9 +74,8 @@ def _eqn_outputs(eqn: JaxprEqn, varying: list[bool]) -> list[bool]:
         case "scan":
             consts, carry = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
             body = eqn.params["jaxpr"].jaxpr
-            return sum(
-                varying_carry(body, varying[:consts], varying[consts:carry], varying[carry:]), []
-            )
+            of_carry, of_stack = varying_carry(body, varying[:consts], varying[consts:carry], varying[carry:])
+            return [*of_carry, *of_stack]
     return [can_vary(var) for var in eqn.outvars]
 
 

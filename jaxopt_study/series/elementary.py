@@ -15,7 +15,18 @@ import numpy as np
 from jax import Array, lax
 
 from jaxopt_study.series.series import (
-    Series, ahead, coefficients, constant, differentiate, divide, indices, integrate, multiply, primal, recurrence)
+    Series,
+    ahead,
+    coefficients,
+    constant,
+    differentiate,
+    divide,
+    indices,
+    integrate,
+    multiply,
+    primal,
+    recurrence,
+)
 
 Rule = Callable[..., Array]
 
@@ -54,18 +65,22 @@ def turning(u: Array, cosine: Array, sine: Array, sign: int) -> tuple[Array, Arr
 
 
 def sin(u: Array, first: Array) -> Array:
+    """s' = c u'."""
     return turning(u, jnp.cos(u[0]), first, -1)[1]
 
 
 def cos(u: Array, first: Array) -> Array:
+    """c' = −s u'."""
     return turning(u, first, jnp.sin(u[0]), -1)[0]
 
 
 def sinh(u: Array, first: Array) -> Array:
+    """s' = c u'."""
     return turning(u, jnp.cosh(u[0]), first, 1)[1]
 
 
 def cosh(u: Array, first: Array) -> Array:
+    """c' = s u'."""
     return turning(u, first, jnp.sinh(u[0]), 1)[0]
 
 
@@ -78,7 +93,7 @@ def riccati(u: Array, first: Array, slope: Array, linear: int, square: int) -> A
 
     # `to_y` and `to_q` hold what is known of the coming coefficients, the next one in front; `ys` holds
     # y_j at j, and zeros where they are not known yet.
-    def step(carry: tuple[Array, ...], k: Any) -> tuple[tuple[Array, ...], Array]:
+    def step(carry: tuple[Array, Array, Array], k: Any) -> tuple[tuple[Array, Array, Array], Array]:
         to_y, to_q, ys = carry
         y = to_y[0] / k
         more = lax.dynamic_update_index_in_dim(ys, y, k.astype(int), 0)
@@ -93,14 +108,17 @@ def riccati(u: Array, first: Array, slope: Array, linear: int, square: int) -> A
 
 
 def tanh(u: Array, first: Array) -> Array:
+    """y' = (1 − y²) u'."""
     return riccati(u, first, _sech_squared(u[0]), 0, -1)
 
 
 def logistic(u: Array, first: Array) -> Array:
+    """y' = (y − y²) u'."""
     return riccati(u, first, _sech_squared(u[0] / 2) / 4, 1, -1)
 
 
 def tan(u: Array, first: Array) -> Array:
+    """y' = (1 + y²) u'."""
     return riccati(u, first, 1 + first**2, 0, 1)
 
 
@@ -134,14 +152,17 @@ def power(u: Array, first: Array, exponent: Any) -> Array:
 
 
 def sqrt(u: Array, first: Array) -> Array:
+    """u to the 1/2."""
     return power(u, first, 0.5)
 
 
 def cbrt(u: Array, first: Array) -> Array:
+    """u to the 1/3."""
     return power(u, first, 1.0 / 3.0)
 
 
 def rsqrt(u: Array, first: Array) -> Array:
+    """u to the −1/2."""
     return power(u, first, -0.5)
 
 
@@ -251,13 +272,13 @@ def rule(
         case "integer_pow":
             return lambda y0: integer_power(us[0], y0, params["y"])
         case "max":
-            return lambda y0: larger(*us, y0)
+            return lambda y0: larger(us[0], us[1], y0)
         case "min":
-            return lambda y0: smaller(*us, y0)
+            return lambda y0: smaller(us[0], us[1], y0)
         case "pow":
             return lambda y0: growth(multiply(us[1], logarithm(us[0])), y0)
         case "div" if isinstance(values[1], Series):
-            return lambda y0: divide(*us, y0)
+            return lambda y0: divide(us[0], us[1], y0)
         case _:
             return lambda y0: us[0] / us[1][:1]
 

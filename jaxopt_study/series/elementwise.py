@@ -56,12 +56,12 @@ def check_elementwise(fn: Callable[[Any], Any], x: Array) -> None:
         mixes = any(eqn.primitive.name in MIXING for eqn in equations) and _differs(fn, x)
     if mixes:
         raise ValueError(
-            f"fn: expected a function of one scalar, got one that mixes the elements of an array: it gives shape "
-            f"{whole} for x of shape {x.shape}; use taylor, or write it for a scalar"
+            "fn: expected a function of one scalar, got one that mixes the elements of an array: it gives "
+            f"shape {whole} for x of shape {x.shape}; use taylor, or write it for a scalar"
         )
 
 
-def _shape_for(fn: Callable[[Any], Any], x: Array) -> tuple[int, ...] | None:
+def _shape_for(fn: Callable[[Any], Any], x: Array | np.ndarray) -> tuple[int, ...] | None:
     """The shape of the one result for the whole array; None if it takes no arrays."""
     try:
         leaves = jax.tree.leaves(jax.eval_shape(fn, jax.ShapeDtypeStruct(x.shape, x.dtype)))

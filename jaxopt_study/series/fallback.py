@@ -18,8 +18,11 @@ from jaxopt_study.series.dependence import can_vary
 
 def bind(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:
     """The results of an equation for arrays."""
+    params, functions = eqn.primitive.get_bind_params(eqn.params), ()
+    if isinstance(params, tuple):  # versions of JAX differ in where they put the functions of a rule
+        functions, params = params
     with eqn.ctx.manager:
-        results = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+        results = eqn.primitive.bind(*functions, *values, **params)
     return list(results) if eqn.primitive.multiple_results else [results]
 
 

@@ -35,7 +35,7 @@ class Expansion:
         self.in_progress: dict[int, Unknown] = {}
         self._constants: dict[int, tuple[int, Any]] = {}  # by id; the value is kept, so that the id is
         self._numbers: dict[Any, int] = outer._numbers if outer else {}
-        self._fresh = outer._fresh if outer else itertools.count()
+        self._fresh: itertools.count[int] = outer._fresh if outer else itertools.count()
 
     def inside(self) -> "Expansion":
         """For the body of a loop or a branch: it sees what is known here, and keeps its own to itself."""
@@ -95,13 +95,13 @@ class Expansion:
         if name in control_flow.RULES:
             return control_flow.RULES[name](self, order, eqn, values)
         rule = _rule(eqn, values, order)
-        slope = None if rule is not None else derivative(eqn, moving)
+        slope = derivative(eqn, moving) if rule is None else None
         function = signature(eqn, slope)
         key = self.number((function, *map(self._number_of, values))) if function else next(self._fresh)
         found = self._look_up(key, order)
         if found is not None:
             return found
-        if rule is not None:
+        if slope is None:
             results = rule()
         else:
             results = self._integrate(key, Unknown(self, key, eqn, values, order, moving, slope))
@@ -176,5 +176,6 @@ def _rule(eqn: JaxprEqn, values: list[Any], order: int) -> Any:
         return lambda: [linear.apply_bilinear(order, values, single)]
     if name == "triangular_solve":
         return lambda: [linear.triangular_solve(order, *values, **eqn.params)]
-    rule = elementary.rule(name, eqn.params, values, eqn.outvars[0].aval.shape, order)
+    shape: tuple[int, ...] = eqn.outvars[0].aval.shape  # type: ignore[attr-defined]
+    rule = elementary.rule(name, eqn.params, values, shape, order)
     return None if rule is None else lambda: [rule(single(*map(primal, values)))]

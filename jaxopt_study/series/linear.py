@@ -74,9 +74,7 @@ def linear_operands(name: str, count: int) -> Sequence[int] | None:
 def apply_linear(order: int, values: Sequence[Any], bind: Bind, positions: Sequence[int]) -> Any:
     """A primitive that is linear in the operands at `positions`, the others being constant."""
     axes = [0 if i in positions else None for i in range(len(values))]
-    stacked = [
-        coefficients(value, order) if i in positions else value for i, value in enumerate(values)
-    ]
+    stacked = [coefficients(value, order) if i in positions else value for i, value in enumerate(values)]
     return jax.vmap(bind, in_axes=tuple(axes))(*stacked)
 
 

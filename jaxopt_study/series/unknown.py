@@ -13,7 +13,15 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from jaxopt_study.series.dependence import can_vary
 from jaxopt_study.series.fallback import bind
-from jaxopt_study.series.series import Pending, Series, coefficients, constant, differentiate, integrate, primal
+from jaxopt_study.series.series import (
+    Pending,
+    Series,
+    coefficients,
+    constant,
+    differentiate,
+    integrate,
+    primal,
+)
 
 
 class Unknown:

@@ -17,6 +17,11 @@ SMALL = {
     "quadratic_roots": ([], {"paths.png"}),
     "quadratic_roots_map": (["--size", "6", "--max-steps", "60"], {"maps.png", "answers.png"}),
     "newton_fractal": (["--size", "6"], {"basins.png"}),
+    "tanh_derivatives": (
+        ["--budget", "0", "--points", "10", "--measured", "2", "3"],
+        {"derivatives.png", "cost.png"},
+    ),
+    "sine_polynomial": (["--max-steps", "8", "--points", "50"], {"loss.png", "curves.png"}),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
 }
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_study.models import michaelis_menten, polynomial, rosenbrock
+import jaxopt_study as jos
+from jaxopt_study.models import legendre, michaelis_menten, polynomial, rosenbrock
 
 
 @pytest.mark.parametrize("degree", [0, 1, 5])
@@ -40,3 +41,13 @@ def test_the_rosenbrock_surface_equals_scipys():
 def test_parameters_are_float_arrays_whatever_they_are_made_from(init):
     params = jax.jit(init)(1, 2)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float64")}
+
+
+@pytest.mark.parametrize("p3", [legendre.p3_vjp, legendre.p3_jvp])
+def test_legendres_polynomial_and_its_slope_by_hand_equal_numpys(p3):
+    u, legendre_3 = np.linspace(-1.5, 1.5, 7), np.polynomial.Legendre([0, 0, 0, 1])
+    np.testing.assert_allclose(p3(jnp.asarray(u)), legendre_3(u), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(jax.vmap(jax.grad(p3))(u), legendre_3.deriv()(u), rtol=1e-14)
+    np.testing.assert_allclose(
+        jos.derivatives(p3, 4)(u)[2:], [legendre_3.deriv(k)(u) for k in (2, 3, 4)], rtol=1e-13, atol=1e-13
+    )
