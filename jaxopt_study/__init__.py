@@ -8,6 +8,10 @@
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `gauss_newton`, `levenberg_marquardt`, `dogleg`          |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
+| take Jacobians and Hessians, sparse ones too | `jacobian`, `hessian`, `hvp`, `hessian_diagonal`,  |
+|                                      | `hessian_diagonal_estimate`, `per_example_grads`;        |
+|                                      | `jacobian_coloring`, `hessian_coloring`: in how many passes |
+| find out whether derivatives are right | `check_derivatives`, which returns a `Report`          |
 | read how it ended                    | `Result`, `Status`                                       |
 
 Rules without a learning rate (`scale_by_*`) and states are in `jaxopt_study.optimizers`; models
@@ -15,8 +19,19 @@ and test problems in `jaxopt_study.models` and `jaxopt_study.problems`; studies 
 file in `jaxopt_study.study`.
 """
 
+from jaxopt_study.audit.check import check_derivatives
+from jaxopt_study.audit.report import Report
 from jaxopt_study.fit.curve_fit import curve_fit
 from jaxopt_study.fit.fit import Fit
+from jaxopt_study.hessians import (
+    hessian,
+    hessian_coloring,
+    hessian_diagonal,
+    hessian_diagonal_estimate,
+    hvp,
+    per_example_grads,
+)
+from jaxopt_study.jacobians import jacobian, jacobian_coloring
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.adagrad import adagrad
 from jaxopt_study.optimizers.adam import adam
@@ -37,6 +52,7 @@ __all__ = [
     "Carry",
     "Fit",
     "LeastSquares",
+    "Report",
     "Result",
     "Status",
     "__version__",
@@ -44,15 +60,24 @@ __all__ = [
     "adam",
     "advance",
     "chain",
+    "check_derivatives",
     "curve_fit",
     "dogleg",
     "finish",
     "gauss_newton",
+    "hessian",
+    "hessian_coloring",
+    "hessian_diagonal",
+    "hessian_diagonal_estimate",
+    "hvp",
+    "jacobian",
+    "jacobian_coloring",
     "least_squares",
     "levenberg_marquardt",
     "masked",
     "minimize",
     "newton",
+    "per_example_grads",
     "rmsprop",
     "sgd",
     "start",

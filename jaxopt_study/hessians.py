@@ -48,7 +48,9 @@ def hvp(fn: Callable[..., Array], params: PyTree, vector: PyTree, *args: Any) ->
     for (path, leaf), along in pairs:
         if np.shape(leaf) != np.shape(along):
             where = "vector" + jax.tree_util.keystr(path)
-            raise ValueError(f"{where}: expected the shape of params, {np.shape(leaf)}, got {np.shape(along)}")
+            raise ValueError(
+                f"{where}: expected the shape of params, {np.shape(leaf)}, got {np.shape(along)}"
+            )
     vector = jax.tree.map(lambda leaf, along: jnp.asarray(along, leaf.dtype), params, vector)
     return jax.jvp(lambda p: jax.grad(fn)(p, *args), (params,), (vector,))[1]
 
@@ -90,7 +92,9 @@ def hessian(
         raise ValueError("sparsity: only mode='sparse' has a use for it, got mode='dense'")
     if mode == "sparse":
         return compressed.derivative(
-            jax.grad(fn), lambda p, args: hessian_coloring(fn, p, *args, sparsity=sparsity), sparsity is not None
+            jax.grad(fn),
+            lambda p, args: hessian_coloring(fn, p, *args, sparsity=sparsity),
+            sparsity is not None,
         )
     return lambda params, *args: jax.jacfwd(jax.grad(fn))(check_real("params", params), *args)
 

@@ -25,10 +25,12 @@ from jaxopt_study.audit.report import Finding, Report
 
 OUTPUTS = 256  # that are looked at one by one; of more, weighted sums
 SUMS = 8
-SHORT_STEPS = 8  # for the noise, of a length whose cube is below rounding, and which rounding does not hide
-SHORT = 0.4
+SHORT_STEPS = 6  # for the noise
+NEAR = 2.0**10  # their length, in rounding errors
+BEYOND = 0.4  # and longer ones, as a power of the rounding error: their cube is still below it
 SEARCHED = 2**20  # entries of a Jacobian that are looked at for the one that is wrong
 EXCLUDED = 16  # kinks among the elements of a large array that are put aside while a fault is looked for
+ORDER = ("forward", "reverse", "second order", "vmap", "forward against reverse", "symmetry")
 UNAVAILABLE = ("forward-mode", "reverse-mode", "not implemented", "not support")
 
 
@@ -135,11 +137,14 @@ def check_derivatives(
         warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
         places = _audit(flat, found, probe, second_order, draw)
         check_vmap(flat, found.attempt, found.seen, found.faults, found.notes, second_order, draw)
-    worst_first = sorted(found.faults, key=lambda fault: -np.nan_to_num(fault.relative, nan=np.inf))
-    return Report(name, tuple(worst_first), tuple(found.kinks), tuple(found.notes), found.worst, places)
+    # What comes first explains what follows from it.
+    faults = sorted(found.faults, key=lambda fault: (ORDER.index(fault.check), fault.point != "as given"))
+    return Report(name, tuple(faults), tuple(found.kinks), tuple(found.notes), found.worst, places)
 
 
-def _audit(flat: FlatFunction, found: _Found, probe: bool, second_order: bool, draw: np.random.Generator) -> int:
+def _audit(
+    flat: FlatFunction, found: _Found, probe: bool, second_order: bool, draw: np.random.Generator
+) -> int:
     points, labels = choose_points(flat, probe, draw)
     number = sum(leaf.size for leaf in flat.outputs)
     weights = _weights(number, draw)
@@ -155,13 +160,18 @@ def _audit(flat: FlatFunction, found: _Found, probe: bool, second_order: bool, d
     truth = differentiate(samples, value_size)
 
     def single(index: int) -> str:
-        return next(leaf for leaf in flat.outputs if leaf.start <= index < leaf.start + leaf.size).element(index)
+        return next(leaf for leaf in flat.outputs if leaf.start <= index < leaf.start + leaf.size).element(
+            index
+        )
 
     def summed(index: int) -> str:
         return f"(weighted sum {index} of the outputs)"
 
     few = weights is None
-    ways = [_forward(flat, project, single if few else summed), _reverse(flat, project, single if few else summed)]
+    ways = [
+        _forward(flat, project, single if few else summed),
+        _reverse(flat, project, single if few else summed),
+    ]
     if weights is not None and number <= SEARCHED:
         same = _projection(None)
         ways[0] = ways[0]._replace(whole=functools.cache(lambda: _forward(flat, same, single)))
@@ -173,7 +183,7 @@ def _audit(flat: FlatFunction, found: _Found, probe: bool, second_order: bool, d
     for way in ways:
         slope = found.attempt(way.name, lambda way=way: way.slopes(points, directions))
         if way.name == "forward" and slope is not None:
-            rounding = rounding + 30 * _slope_noise(way, points, directions, flat.eps)
+            rounding = rounding + 30 * _slope_noise(way, points, directions, flat.eps, value_size)
         slopes.append(slope)
         if slope is not None:
             rounding = np.fmax(rounding, 1e3 * flat.eps * _largest(slope, truth, lines, directions))
@@ -191,7 +201,10 @@ def _forward(flat: FlatFunction, project: Callable[[Array], Array], output: Call
         return project(jax.jvp(flat, (x,), (v,))[1])
 
     return _Way(
-        "forward", Runner(lambda x: project(flat(x)), flat.dtype), _each_line(Runner(push, flat.dtype)), output
+        "forward",
+        Runner(lambda x: project(flat(x)), flat.dtype),
+        _each_line(Runner(push, flat.dtype)),
+        output,
     )
 
 
@@ -208,7 +221,9 @@ def _reverse(flat: FlatFunction, project: Callable[[Array], Array], output: Call
         with np.errstate(invalid="ignore"):
             # Not zero times what is not finite: an element that does not move has no part in the sum.
             along = directions[:, :, None, :]
-            return np.where(along == 0, 0.0, matrix[:, None] * along).sum(axis=-1).reshape(-1, matrix.shape[1])
+            return (
+                np.where(along == 0, 0.0, matrix[:, None] * along).sum(axis=-1).reshape(-1, matrix.shape[1])
+            )
 
     return _Way("reverse", Runner(lambda x: project(flat(x)), flat.dtype), slopes, output)
 
@@ -267,7 +282,7 @@ def _second_order(
     value_size = np.repeat(value_size, len(lines), axis=0)
     truth = differentiate(samples, value_size)
     rounding = 1e3 * flat.eps * value_size + 10 * truth.noise
-    rounding = rounding + 30 * _slope_noise(way, points, directions, flat.eps)
+    rounding = rounding + 30 * _slope_noise(way, points, directions, flat.eps, value_size)
     wrong = _compare(way, slope, truth, None, rounding, flat, found, points, labels, lines, directions)
     if weights is None:
         rounding = np.fmax(rounding, 1e3 * flat.eps * _largest(slope, truth, lines, directions))
@@ -352,11 +367,15 @@ def _compare(
             if not wrong.any():
                 continue
             if p > 0 and not np.isfinite(slope[rows][wrong]).all():
-                found.notes.append(f"{way.name}: {leaf.name}: the derivative is not finite at the point {label}")
+                found.notes.append(
+                    f"{way.name}: {leaf.name}: the derivative is not finite at the point {label}"
+                )
                 wrong = wrong & np.isfinite(slope[rows])
                 if not wrong.any():
                     continue
-            fault = _worst_fault(way, slope, truth, exact, flat, rows, wrong, lines, label, points[p], directions[p])
+            fault = _worst_fault(
+                way, slope, truth, exact, flat, rows, wrong, lines, label, points[p], directions[p]
+            )
             if fault is not None:
                 faults.append(fault)
         found.faults += _one_of(faults)
@@ -483,10 +502,16 @@ def _note_kinks(
                 continue
             size = 1.0 if line.element is None else directions[row % len(lines), line.element]
             left, right = np.sort([truth.left[row, output] / size, truth.right[row, output] / size])
-            why = f"kink: {left:.3g} from one side, {right:.3g} from the other" if np.isfinite(left + right) else "kink"
+            why = (
+                f"kink: {left:.3g} from one side, {right:.3g} from the other"
+                if np.isfinite(left + right)
+                else "kink"
+            )
             got = float(slope[row, output] / size)
             found.kinks.append(
-                Finding(way.name, _name(line), way.output(int(output)), label, got, np.nan, np.inf, np.nan, why)
+                Finding(
+                    way.name, _name(line), way.output(int(output)), label, got, np.nan, np.inf, np.nan, why
+                )
             )
 
 
@@ -520,7 +545,9 @@ def _compare_ways(
         bad = wrong[rows] | one_sided[rows]
         if not bad.any():
             continue
-        at, output = np.unravel_index(np.argmax(np.where(bad, relative[rows] + one_sided[rows], -1.0)), bad.shape)
+        at, output = np.unravel_index(
+            np.argmax(np.where(bad, relative[rows] + one_sided[rows], -1.0)), bad.shape
+        )
         row = rows[at]
         line = lines[row % len(lines)]
         size = 1.0 if line.element is None else directions[row // len(lines), row % len(lines), line.element]
@@ -540,7 +567,11 @@ def _compare_ways(
 
 
 def _complex_steps(
-    flat: FlatFunction, project: Callable[[Array], Array], points: Floats, directions: Floats, truth: Differences
+    flat: FlatFunction,
+    project: Callable[[Array], Array],
+    points: Floats,
+    directions: Floats,
+    truth: Differences,
 ) -> Floats | None:
     """Derivatives by complex steps, NaN at points where they are not what differences say.
 
@@ -584,7 +615,9 @@ def _largest(slope: Floats, truth: Differences, lines: tuple[Line, ...], directi
     moving = directions.reshape(-1, directions.shape[-1])
     length = np.sqrt((moving**2).sum(axis=1) / np.maximum((moving != 0).sum(axis=1), 1))[:, None]
     length = np.where(length > 0, length, 1.0)
-    size = np.fmax(np.where(np.isfinite(slope), np.abs(slope), 0), np.nan_to_num(np.abs(truth.value), posinf=0))
+    size = np.fmax(
+        np.where(np.isfinite(slope), np.abs(slope), 0), np.nan_to_num(np.abs(truth.value), posinf=0)
+    )
     size = np.where(truth.error < 0.5 * size, size, 0.0) / length
     out = np.zeros_like(size)
     leaves = np.tile([line.leaf.start for line in lines], len(size) // len(lines))
@@ -597,26 +630,30 @@ def _sample(values: Runner, points: Floats, directions: Floats, eps: float) -> t
     """Values at steps along the lines through the points at which they are finite; and which those are."""
     number = 8 + int(-0.31 * np.log2(eps))
     steps = 0.5 ** np.arange(1, number + 1)
-    short = eps**SHORT * np.arange(1, SHORT_STEPS + 1)
-    along = np.concatenate([steps, -steps, short])
+    short = np.arange(1, SHORT_STEPS + 1)
+    along = np.concatenate([steps, -steps, NEAR * eps * short, eps**BEYOND * short])
     count, lines, inputs = directions.shape
     moved = points[:, None] + along[:, None, None, None] * directions  # steps, points, lines, inputs
     out = values(np.concatenate([points, moved.reshape(-1, inputs)]))
     finite = np.isfinite(out[:count]).all(axis=1)
     at = np.repeat(out[:count][finite], lines, axis=0)
     rest = out[count:].reshape(len(along), count, lines, -1)[:, finite].reshape(len(along), len(at), -1)
-    ahead, behind, near = np.split(rest, [number, 2 * number])
-    return Samples(at, ahead, behind, near, steps, eps), finite
+    ahead, behind, near, beyond = np.split(rest, [number, 2 * number, 2 * number + SHORT_STEPS])
+    return Samples(at, ahead, behind, near, beyond, steps, eps), finite
 
 
-def _slope_noise(way: _Way, points: Floats, directions: Floats, eps: float) -> Floats:
+def _slope_noise(
+    way: _Way, points: Floats, directions: Floats, eps: float, value_size: Floats
+) -> Floats:
     """Size of the rounding errors of derivatives, as of values: from short equal steps along their lines."""
     count, lines, inputs = directions.shape
-    short = eps**SHORT * np.arange(SHORT_STEPS)
+    short = eps**BEYOND * np.arange(SHORT_STEPS)
     moved = points[:, None] + short[:, None, None, None] * directions
     along = np.broadcast_to(directions, moved.shape)
     slopes = way.slopes(moved.reshape(-1, inputs), along.reshape(-1, 1, inputs))
-    return scatter(slopes.reshape(SHORT_STEPS, count * lines, -1))
+    slopes = slopes.reshape(SHORT_STEPS, count * lines, -1)
+    # No more than rounding can be: a derivative that varies quickly scatters too.
+    return np.fmin(scatter(slopes), 1e3 * eps * np.fmax(np.nan_to_num(np.abs(slopes[0])), value_size))
 
 
 def _groups(leaves: tuple[Leaf, ...]) -> np.ndarray:

@@ -35,7 +35,9 @@ class Places(NamedTuple):
     directions: Floats
 
 
-def choose_points(flat: FlatFunction, probe: bool, draw: np.random.Generator) -> tuple[Floats, tuple[str, ...]]:
+def choose_points(
+    flat: FlatFunction, probe: bool, draw: np.random.Generator
+) -> tuple[Floats, tuple[str, ...]]:
     """The point that was given, and if asked others: near it, negated, small and large."""
     points, labels = [flat.x], ["as given"]
     if probe:
@@ -56,7 +58,9 @@ def choose_points(flat: FlatFunction, probe: bool, draw: np.random.Generator) ->
     return rounded, tuple(labels)
 
 
-def choose_lines(flat: FlatFunction, points: Floats, draw: np.random.Generator) -> tuple[tuple[Line, ...], Floats]:
+def choose_lines(
+    flat: FlatFunction, points: Floats, draw: np.random.Generator
+) -> tuple[tuple[Line, ...], Floats]:
     """The lines, the same through each point, and their directions there."""
     lines: list[Line] = []
     for leaf in flat.inputs:
@@ -65,7 +69,9 @@ def choose_lines(flat: FlatFunction, points: Floats, draw: np.random.Generator) 
             elements = np.sort(draw.choice(leaf.size, SOME, replace=False))
             lines += [Line(leaf, None)] * DENSE
         lines += [Line(leaf, leaf.start + int(element)) for element in elements]
-    mixed = draw.choice([-1.0, 1.0], (len(lines), len(flat.x))) * draw.uniform(0.5, 1.5, (len(lines), len(flat.x)))
+    mixed = draw.choice([-1.0, 1.0], (len(lines), len(flat.x))) * draw.uniform(
+        0.5, 1.5, (len(lines), len(flat.x))
+    )
     masks = np.zeros_like(mixed)
     for row, line in zip(masks, lines, strict=True):
         if line.element is None:

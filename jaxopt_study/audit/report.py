@@ -90,7 +90,10 @@ class Report:
         if checks:
             width = max(len("argument"), *(len(name) for name in self.worst))
             lines.append("worst relative error")
-            lines.append(f"  {'argument':<{width}}" + "".join(f"{check:>{max(12, len(check) + 2)}}" for check in checks))
+            lines.append(
+                f"  {'argument':<{width}}"
+                + "".join(f"{check:>{max(12, len(check) + 2)}}" for check in checks)
+            )
             for name, row in self.worst.items():
                 cells = (f"{row[check]:.1e}" if check in row else "" for check in checks)
                 padded = (

@@ -52,7 +52,12 @@ def color_jacobian(sparsity: Sparsity, by: Literal["columns", "rows", "auto"] = 
         if rows.max() < columns.max():
             return _by_rows(sparsity, rows)
     return Coloring(
-        sparsity, "columns", columns, int(columns.max(initial=-1)) + 1, columns[sparsity.columns], sparsity.rows
+        sparsity,
+        "columns",
+        columns,
+        int(columns.max(initial=-1)) + 1,
+        columns[sparsity.columns],
+        sparsity.rows,
     )
 
 

@@ -40,7 +40,9 @@ def entries(
 
     passes = jnp.arange(coloring.passes, dtype=jnp.int32)
     at_once = max(1, TOGETHER // max(length, 1))
-    several = jax.vmap(one)(passes) if coloring.passes <= at_once else jax.lax.map(one, passes, batch_size=at_once)
+    several = (
+        jax.vmap(one)(passes) if coloring.passes <= at_once else jax.lax.map(one, passes, batch_size=at_once)
+    )
     return several[jnp.asarray(coloring.color), jnp.asarray(coloring.at)]
 
 
@@ -99,7 +101,7 @@ def as_sparsity(given: Any, shape: tuple[int, int]) -> Sparsity:
     if len(rows) != len(columns):
         raise ValueError(f"sparsity: {len(rows)} rows for {len(columns)} columns; one of each is a place")
     for name, index, length in (("row", rows, shape[0]), ("column", columns, shape[1])):
-        if index.size and not (0 <= index.min() and index.max() < length):
+        if index.size and not (index.min() >= 0 and index.max() < length):
             outside = index.min() if index.min() < 0 else index.max()
             raise ValueError(f"sparsity: {name} {outside} is outside of 0 to {length - 1}")
     return from_places(rows, columns, shape)
@@ -190,7 +192,9 @@ def signature(params: PyTree, args: tuple) -> tuple:
     return tree, tuple(parts)
 
 
-def flat_function(fn: Callable[..., PyTree], params: PyTree, args: tuple) -> tuple[Array, Callable[[Array], Array]]:
+def flat_function(
+    fn: Callable[..., PyTree], params: PyTree, args: tuple
+) -> tuple[Array, Callable[[Array], Array]]:
     """The parameters as one vector, and the function from it to the outputs as one vector."""
     theta, unravel = ravel(params)
     return theta, lambda t: ravel(fn(unravel(t), *args))[0]

@@ -8,7 +8,7 @@ is not understood depends on everything that goes into it.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -214,14 +214,14 @@ def _reduce(equation: Any, inputs: list[Traced]) -> list[IndexSets | None]:
     return [None if sets is None else _over(sets, shape, axes)] * len(equation.outvars)
 
 
-def _over(sets: IndexSets, shape: Sequence[int], axes: Sequence[int]) -> IndexSets:
+def _over(sets: IndexSets, shape: Sequence[SupportsIndex], axes: Sequence[SupportsIndex]) -> IndexSets:
     """The union over some axes."""
     kept = [1 if axis in axes else length for axis, length in enumerate(shape)]
     groups = np.broadcast_to(move.numbered(kept), shape)
     return sets.group(groups, int(np.prod(kept, dtype=int)))
 
 
-def _smeared(sets: IndexSets, shape: Sequence[int], axes: Sequence[int]) -> IndexSets:
+def _smeared(sets: IndexSets, shape: Sequence[SupportsIndex], axes: Sequence[SupportsIndex]) -> IndexSets:
     """The union over some axes, for every element along them."""
     kept = [1 if axis in axes else length for axis, length in enumerate(shape)]
     return _over(sets, shape, axes).take(np.broadcast_to(move.numbered(kept), shape))
@@ -246,7 +246,9 @@ def _gather(equation: Any, inputs: list[Traced]) -> list[IndexSets | None]:
         return [None]
     params = equation.params
     if places is None:  # anywhere along the axes that are looked up, and aligned along the others
-        moving = [a for a in params["dimension_numbers"].start_index_map if params["slice_sizes"][a] < shape[a]]
+        moving = [
+            a for a in params["dimension_numbers"].start_index_map if params["slice_sizes"][a] < shape[a]
+        ]
         sets = _smeared(sets, shape, moving)
         places = np.zeros(_shape(equation.invars[1]), np.int32)
     return [sets.take(move.by_primitive(equation.primitive, move.numbered(shape), [places], params))]
@@ -275,8 +277,8 @@ def _placed(
     operand: IndexSets | None,
     updates: IndexSets | None,
     targets: np.ndarray,
-    shape: Sequence[int],
-    anywhere: Sequence[int],
+    shape: Sequence[SupportsIndex],
+    anywhere: Sequence[SupportsIndex],
 ) -> list[IndexSets | None]:
     """Updates go to targets, or to any place along some axes; what was there may remain."""
     if updates is None:
@@ -346,7 +348,10 @@ def _dot_with(
     if matrix is not None:
         matrix = np.transpose(matrix, other_order).reshape(batches, other_free, length)
         at, column, along = np.nonzero(matrix)
-        if len(at) < matrix.size and len(at) * free * max(sets.count // max(sets.elements, 1), 1) <= index_sets.MOST:
+        if (
+            len(at) < matrix.size
+            and len(at) * free * max(sets.count // max(sets.elements, 1), 1) <= index_sets.MOST
+        ):
             pairs = sets.take(mine[at, :, along])
             return pairs.group(places[at, :, column], elements)
     summed = sets.take(mine).group(np.repeat(np.arange(batches * free), length), batches * free)
@@ -411,14 +416,14 @@ def _convolve(equation: Any, inputs: list[Traced]) -> list[IndexSets | None]:
     if (sets := inputs[1].sets) is not None:
         summed = _over(sets.take(kernel), kernel.shape, range(1, kernel.ndim))
         source = np.empty(out.size, int)
-        source[out] = np.broadcast_to(
-            np.arange(len(kernel)).reshape(1, -1, *[1] * (out.ndim - 2)), out.shape
-        )
+        source[out] = np.broadcast_to(np.arange(len(kernel)).reshape(1, -1, *[1] * (out.ndim - 2)), out.shape)
         parts.append(summed.take(source))
     return [index_sets.union(parts)]
 
 
-def _last_axes(number: Callable[[dict[str, Any]], int], equation: Any, inputs: list[Traced]) -> list[IndexSets | None]:
+def _last_axes(
+    number: Callable[[dict[str, Any]], int], equation: Any, inputs: list[Traced]
+) -> list[IndexSets | None]:
     """Everything within the last axes, and nothing beyond: a batch of small problems."""
     core_axes = number(equation.params)
     out = []
@@ -442,10 +447,22 @@ def _last_axes(number: Callable[[dict[str, Any]], int], equation: Any, inputs: l
 
 
 def _call(equation: Any, inputs: list[Traced]) -> list[Traced]:
-    program = next(equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params)
+    program = next(
+        equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params
+    )
     if isinstance(program, core.ClosedJaxpr):
         return propagate(program.jaxpr, program.consts, inputs)
     return propagate(program, (), inputs)
+
+
+def _linear_solve(equation: Any, inputs: list[Traced]) -> list[Traced]:
+    """The program that solves; its matrix, in the linear program of a derivative, depends on nothing."""
+    lengths, programs = equation.params["const_lengths"], equation.params["jaxprs"]
+    first = lengths.matvec + lengths.vecmat
+    consts, sides = inputs[first : first + lengths.solve], inputs[sum(lengths) :]
+    if any(item.sets is not None for item in inputs[: sum(lengths)]):
+        return [Traced(sets) for sets in _everything(equation, inputs)]
+    return propagate(programs.solve.jaxpr, programs.solve.consts, [*consts, *sides])
 
 
 def _cond(equation: Any, inputs: list[Traced]) -> list[Traced]:
@@ -462,7 +479,7 @@ def _loop(
     body: Callable[[list[IndexSets | None]], list[IndexSets | None]],
     carry: list[IndexSets | None],
     others: Sequence[Traced],
-    sizes: Sequence[int],
+    sizes: Sequence[SupportsIndex],
 ) -> list[IndexSets | None]:
     """What a carry depends on after any number of steps: the least sets that another step does not change."""
     for _ in range(ROUNDS):
@@ -520,7 +537,8 @@ def _scan(equation: Any, inputs: list[Traced]) -> list[Traced]:
 
     def steps(sets: list[IndexSets | None]) -> list[Traced]:
         each = [
-            Traced(None if one is None else one.take(np.tile(np.arange(one.elements), length))) for one in sets
+            Traced(None if one is None else one.take(np.tile(np.arange(one.elements), length)))
+            for one in sets
         ]
         return propagate(mapped.jaxpr, mapped.consts, [*consts, *each, *xs])
 
@@ -571,6 +589,7 @@ _WHOLE: dict[str, Callable[[Any, list[Traced]], list[Traced]]] = {
         ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call"), _call
     ),
     **dict.fromkeys(("custom_vjp_call", "custom_vjp_call_jaxpr"), _call),
+    "custom_linear_solve": _linear_solve,
     "cond": _cond,
     "while": _while,
     "scan": _scan,
@@ -579,15 +598,13 @@ _WHOLE: dict[str, Callable[[Any, list[Traced]], list[Traced]]] = {
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(
         # Linear ones come first; the others only where a value, not a derivative, is followed.
-        """add add_any sub neg div convert_element_type real imag complex conj reduce_precision copy copy_p
-        max min pow integer_pow exp exp2 log log1p expm1 sin cos tan tanh sinh cosh asin acos atan asinh acosh atanh
-        atan2 sqrt rsqrt cbrt square abs logistic erf erfc erf_inv lgamma digamma rem nextafter clamp""".split(),
+        ["add", "add_any", "sub", "neg", "div", "convert_element_type", "real", "imag", "complex", "conj", "reduce_precision", "copy", "copy_p", "max", "min", "pow", "integer_pow", "exp", "exp2", "log", "log1p", "expm1", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2", "sqrt", "rsqrt", "cbrt", "square", "abs", "logistic", "erf", "erfc", "erf_inv", "lgamma", "digamma", "rem", "nextafter", "clamp"],
         _elementwise,
     ),
     "mul": _multiply,
     "select_n": _select,
     **dict.fromkeys(
-        "reshape squeeze expand_dims device_put sharding_constraint optimization_barrier pvary".split(),
+        ["reshape", "squeeze", "expand_dims", "device_put", "sharding_constraint", "optimization_barrier", "pvary"],
         _same_elements,
     ),
     "broadcast_in_dim": partial(_moved, move.broadcast),
@@ -600,8 +617,8 @@ _RULES: dict[str, Rule] = {
     "split": _split,
     "unstack": _unstack,
     "pad": _pad,
-    **dict.fromkeys("reduce_sum reduce_max reduce_min reduce_prod".split(), _reduce),
-    **dict.fromkeys("cumsum cumprod cummax cummin cumlogsumexp".split(), _cumulate),
+    **dict.fromkeys(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod"], _reduce),
+    **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"], _cumulate),
     "gather": _gather,
     "dynamic_slice": _dynamic_slice,
     **dict.fromkeys(["scatter", "scatter-add", "scatter-sub", "scatter-mul"], _scatter),

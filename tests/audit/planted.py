@@ -77,7 +77,9 @@ def mutate(kind, partial, draw):
         return lambda *args: factor * partial(*args)
     if kind == "branch":
         swapped = bool(draw.integers(2))
-        return lambda x: jnp.where((x > 1) ^ swapped, 1 + x, 1 + x) if not swapped else 1 / jnp.sqrt(jnp.abs(x))
+        return lambda x: (
+            jnp.where((x > 1) ^ swapped, 1 + x, 1 + x) if not swapped else 1 / jnp.sqrt(jnp.abs(x))
+        )
     if kind == "forgotten":
         return lambda *args: jnp.zeros_like(args[0])
     if kind == "large":
@@ -100,9 +102,7 @@ def with_rule(value, partials, as_jvp):
 
         return fn
     fn = jax.custom_vjp(value)
-    fn.defvjp(
-        lambda *args: (value(*args), args), lambda args, g: tuple(p(*args) * g for p in partials)
-    )
+    fn.defvjp(lambda *args: (value(*args), args), lambda args, g: tuple(p(*args) * g for p in partials))
     return fn
 
 
@@ -118,7 +118,10 @@ def wrong_under_vmap(recipe, draw):
         def rule(size, batched, *args):
             if not any(batched):
                 return function(*args), False
-            args = [arg if b else jnp.broadcast_to(arg, (size, *jnp.shape(arg))) for arg, b in zip(args, batched, strict=True)]
+            args = [
+                arg if b else jnp.broadcast_to(arg, (size, *jnp.shape(arg)))
+                for arg, b in zip(args, batched, strict=True)
+            ]
             out = jax.vmap(function)(*args)
             return (out if only_mixed and all(batched) else factor * out), True
 

@@ -93,7 +93,9 @@ def cross_entropy(logits, labels):
 
 
 def lorenz_step(y, p):
-    return y + 0.01 * jnp.stack([p[0] * (y[1] - y[0]), y[0] * (p[1] - y[2]) - y[1], y[0] * y[1] - p[2] * y[2]])
+    return y + 0.01 * jnp.stack(
+        [p[0] * (y[1] - y[0]), y[0] * (p[1] - y[2]) - y[1], y[0] * y[1] - p[2] * y[2]]
+    )
 
 
 def pendulum(state):
