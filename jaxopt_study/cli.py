@@ -1,4 +1,4 @@
-"""The command `jaxopt-study`: `run` a study from its TOML, `list` what there is to run, `fit` a CSV, `check` derivatives.
+"""The command `jaxopt-study`: `run` a study from its TOML, `list` them, `fit` a CSV, `check` derivatives.
 
 Only words are parsed here; the work is in `jaxopt_study.study`, imported when it is needed, so
 that `--help` is quick and the mathematics needs none of the packages of a study.
@@ -134,8 +134,8 @@ def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="check the derivatives of a function: jaxopt-study check MODULE:FUNCTION [ARG ...]",
-        description="Check the derivatives of a function: forward and reverse mode against differences and each\n"
-        "other, second order, and all of it under vmap. Print what is wrong, where, and by how much.",
+        description="Check the derivatives of a function: forward and reverse mode against differences and\n"
+        "each other, second order, and all of it under vmap. Print what is wrong, where, and by how much.",
         epilog="An ARG is JSON: a number, lists of numbers (an array), or an object (a dict). Numbers with a\n"
         "point are differentiated by. In place of an array: normal(3,2), uniform(3), zeros(2), ones().\n"
         "Without ARGs, the function example_args in the same module returns them in a tuple.\n\n"

@@ -1,4 +1,4 @@
-"""Second derivatives: products, Hessians dense and sparse, their diagonals; and gradients example by example."""
+"""Second derivatives: products, Hessians, their diagonals; and gradients example by example."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -40,10 +40,9 @@ def hvp(fn: Callable[..., Array], params: PyTree, vector: PyTree, *args: Any) ->
       [  6. 120.]
     """
     params = check_real("params", params)
-    if jax.tree.structure(params) != jax.tree.structure(vector):
-        raise ValueError(
-            f"vector: expected a pytree like params, {jax.tree.structure(params)}, got {jax.tree.structure(vector)}"
-        )
+    like, given = str(jax.tree.structure(params)), str(jax.tree.structure(vector))
+    if like != given:
+        raise ValueError(f"vector: expected a pytree like params, {like}, got {given}")
     pairs = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(vector), strict=True)
     for (path, leaf), along in pairs:
         if np.shape(leaf) != np.shape(along):

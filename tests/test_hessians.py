@@ -85,7 +85,9 @@ def test_an_upper_triangle_is_enough_of_a_pattern_and_less_is_refused():
 
 def test_the_diagonal_is_exact_under_jit_and_on_trees():
     np.testing.assert_allclose(
-        jax.jit(lambda x: jos.hessian_diagonal(chain, x))(jnp.asarray(X)), np.diag(chain_hessian(X)), rtol=1e-12
+        jax.jit(lambda x: jos.hessian_diagonal(chain, x))(jnp.asarray(X)),
+        np.diag(chain_hessian(X)),
+        rtol=1e-12,
     )
     out = jos.hessian_diagonal(lambda p: p["a"] ** 3 * jnp.sum(p["b"] ** 2), {"a": 2.0, "b": jnp.ones(2)})
     np.testing.assert_allclose(out["a"], 6 * 2.0 * 2.0)
@@ -100,7 +102,9 @@ def test_the_estimate_is_unbiased_and_its_error_is_the_spread_it_has(key):
     spread = np.std(estimates.value, axis=0)
     matrix = chain_hessian(X)
     true_spread = np.sqrt((np.sum(matrix**2, axis=1) - np.diag(matrix) ** 2) / 16)
-    assert np.all(np.abs(np.mean(estimates.value, axis=0) - np.diag(matrix)) < 5 * true_spread / np.sqrt(2000))
+    assert np.all(
+        np.abs(np.mean(estimates.value, axis=0) - np.diag(matrix)) < 5 * true_spread / np.sqrt(2000)
+    )
     np.testing.assert_allclose(spread, true_spread, rtol=0.1)
     np.testing.assert_allclose(np.sqrt(np.mean(estimates.stderr**2, axis=0)), true_spread, rtol=0.1)
 

@@ -71,7 +71,10 @@ def test_pointwise_is_the_same_and_a_broken_promise_is_refused():
     x = jnp.linspace(0.0, 1.0, 6)
 
     def model(params, x):
-        return {"one": params["a"] * jnp.sin(params["b"] * x), "two": x[:, None] * jnp.ones((1, 2)) * params["b"]}
+        return {
+            "one": params["a"] * jnp.sin(params["b"] * x),
+            "two": x[:, None] * jnp.ones((1, 2)) * params["b"],
+        }
 
     params = {"a": jnp.array(2.0), "b": jnp.array(3.0)}
     out = jos.jacobian(model, "pointwise")(params, x)

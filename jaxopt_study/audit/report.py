@@ -12,7 +12,7 @@ class Finding:
     """One derivative that is not what it should be, or one place that has none.
 
     Attributes:
-      check: `"forward"`, `"reverse"`, `"second order"`, `"forward against reverse"`, `"symmetry"` or `"vmap"`.
+      check: `"forward"`, `"reverse"`, `"second order"`, `"vmap"`, `"forward against reverse"`, `"symmetry"`.
       argument: the element that is differentiated by, as `args[0]['w'][2, 1]`.
       output: the element of the output; for second order, that of the gradient.
       point: `"as given"`, or which probe.

@@ -81,7 +81,7 @@ def as_sparsity(given: Any, shape: tuple[int, int]) -> Sparsity:
         found, rows, columns = given.shape, given.rows, given.columns
     elif hasattr(given, "tocoo"):
         coo = given.tocoo()
-        found, rows, columns = coo.shape, *coo.coords
+        found, (rows, columns) = coo.shape, coo.coords
     elif hasattr(given, "indices") and hasattr(given, "indices_sorted"):
         rows, columns = np.asarray(given.indices).reshape(-1, 2).T
         found = given.shape
@@ -181,7 +181,7 @@ def _draw(like: Array) -> Array:
 def signature(params: PyTree, args: tuple) -> tuple:
     """What a pattern may depend on: structure, shapes, dtypes, and the numbers of integers and booleans."""
     leaves, tree = jax.tree.flatten((params, args))
-    parts = []
+    parts: list[tuple] = []
     for leaf in leaves:
         dtype = jnp.result_type(leaf)
         if is_concrete(leaf) and not jnp.issubdtype(dtype, jnp.inexact):

@@ -96,9 +96,13 @@ def _arrays(value: Any, words: str, dtype: str, draw: np.random.Generator) -> An
         if drawn is None:
             raise StudyInputError(f"argument {words!r}: {value!r} is not normal(SHAPE), uniform(SHAPE), ...")
         shape = tuple(int(length) for length in drawn[2].split(",") if length.strip())
-        makers = {"normal": draw.normal, "uniform": draw.uniform}
-        array = makers[drawn[1]](size=shape) if drawn[1] in makers else getattr(np, drawn[1])(shape)
-        return np.asarray(array, dtype)
+        made = {
+            "normal": draw.normal(size=shape),
+            "uniform": draw.uniform(size=shape),
+            "zeros": np.zeros(shape),
+            "ones": np.ones(shape),
+        }
+        return np.asarray(made[drawn[1]], dtype)
     if isinstance(value, list):
         try:
             array = np.array(value)
@@ -118,8 +122,8 @@ def _example_args(request: CheckRequest) -> tuple:
         make = load_function(f"{where}:{request.args_from}", "--args-from", EXAMPLE)
     except StudyInputError as error:
         raise StudyInputError(
-            f"{request.function}: no arguments were given, and {where} has no function {request.args_from!r} that "
-            f"returns them; give them as in: jaxopt-study check {request.function} 0.5 'normal(3,2)'"
+            f"{request.function}: no arguments were given, and {where} has no function "
+            f"{request.args_from!r} that returns them; give them as in: jaxopt-study check {request.function} 0.5 'normal(3,2)'"
         ) from error
     args = make()
     return args if isinstance(args, tuple) else (args,)

@@ -99,7 +99,9 @@ def lorenz_step(y, p):
 
 
 def pendulum(state):
-    step = lambda s, _: (s + 0.05 * jnp.stack([s[1], -jnp.sin(s[0])]), s)
+    def step(s, _):
+        return s + 0.05 * jnp.stack([s[1], -jnp.sin(s[0])]), s
+
     return jax.lax.scan(step, state, None, 10)[1]
 
 

@@ -26,9 +26,7 @@ def backward_rule(x):
     return x**2 * x[::-1]
 
 
-backward_rule.defvjp(
-    lambda x: (backward_rule(x), x), lambda x, g: (2 * x * x[::-1] * g + (g * x**2)[::-1],)
-)
+backward_rule.defvjp(lambda x: (backward_rule(x), x), lambda x, g: (2 * x * x[::-1] * g + (g * x**2)[::-1],))
 
 
 def convolved(x):

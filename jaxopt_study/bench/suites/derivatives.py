@@ -1,4 +1,4 @@
-"""Sparse Jacobians and Hessians by colors against dense ones: passes, time to plan, time to compute, and error.
+"""Sparse Jacobians and Hessians by colors against dense ones: passes, time to plan and to compute, error.
 
 The function is pentadiagonal: element i uses elements i-2 to i+2. At the size where a dense Jacobian still
 fits, both are computed and compared, entry by entry; at ten times that size the sparse one alone.
@@ -69,7 +69,8 @@ def _compare(x: jax.Array, rounds: int) -> None:
     error = float(np.abs(full[rows, columns] - np.asarray(matrix.data)).max())
     full[rows, columns] = 0.0
     print(
-        f"at {x.size}: sparse {timed['sparse'].median * 1e3:.2f} ms, dense {timed['dense'].median * 1e3:.0f} ms, "
+        f"at {x.size}: sparse {timed['sparse'].median * 1e3:.2f} ms, "
+        f"dense {timed['dense'].median * 1e3:.0f} ms, "
         f"ratio {ratio(timed['dense'], timed['sparse']):.0f}; largest difference {error:.1e}, "
         f"largest entry outside of the pattern {np.abs(full).max():.1e}"
     )
@@ -89,7 +90,8 @@ def _alone(x: jax.Array, rounds: int) -> None:
     )
     for name, one in timed.items():
         print(
-            f"at {x.size}: {name} {one.median * 1e3:.2f} ms, {ratio(one, timed['value']):.1f} times the value, "
+            f"at {x.size}: {name} {one.median * 1e3:.2f} ms, "
+            f"{ratio(one, timed['value']):.1f} times the value, "
             f"first call {one.first_seconds:.2f} s"
         )
     vector = jnp.asarray(np.random.default_rng(1).normal(size=x.size))
