@@ -133,9 +133,9 @@ def _add_fit(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
-        help="check the derivatives of a function: jaxopt-study check MODULE:FUNCTION [ARG ...]",
-        description="Check the derivatives of a function: forward and reverse mode against differences and\n"
-        "each other, second order, and all of it under vmap. Print what is wrong, where, and by how much.",
+        help="check derivatives: jaxopt-study check MODULE:FUNCTION [ARG ...]",
+        description="Check the derivatives of a function: forward and reverse mode against differences\n"
+        "and each other, second order, and all of it under vmap. Print what is wrong, and where.",
         epilog="An ARG is JSON: a number, lists of numbers (an array), or an object (a dict). Numbers with a\n"
         "point are differentiated by. In place of an array: normal(3,2), uniform(3), zeros(2), ones().\n"
         "Without ARGs, the function example_args in the same module returns them in a tuple.\n\n"

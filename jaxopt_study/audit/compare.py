@@ -93,11 +93,11 @@ def compare(
             )
             if fault is not None:
                 faults.append(fault)
-        found.faults += _one_of(faults)
+        found.faults += one_of(faults)
     return verdict.wrong
 
 
-def _one_of(faults: list[Finding]) -> list[Finding]:
+def one_of(faults: list[Finding]) -> list[Finding]:
     """One fault seen at several points: at the first of them."""
     if len(faults) < 2:
         return faults

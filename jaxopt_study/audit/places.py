@@ -11,6 +11,16 @@ EACH = 24  # elements of a leaf that are taken one by one; of larger leaves, som
 SOME = 4
 DENSE = 2
 
+# Points besides the one that is given: it is multiplied by the first number and moved at random by the second.
+PROBES = {
+    "nearby": (1.0, 0.3),
+    "negated": (-1.0, 0.3),
+    "times 0.01": (0.01, 0.3),
+    "times 10": (10.0, 0.1),
+    "times 100": (100.0, 0.1),
+    "times 1000": (1000.0, 0.1),
+}
+
 
 class Line(NamedTuple):
     """A direction: of one element of a leaf, or a random one of a whole leaf (element None)."""
@@ -42,14 +52,7 @@ def choose_points(
     points, labels = [flat.x], ["as given"]
     if probe:
         size = np.concatenate([np.full(leaf.size, _typical(flat.x[leaf.slice])) for leaf in flat.inputs])
-        for label, factor, spread in (
-            ("nearby", 1.0, 0.3),
-            ("negated", -1.0, 0.3),
-            ("times 0.01", 0.01, 0.3),
-            ("times 10", 10.0, 0.1),
-            ("times 100", 100.0, 0.1),
-            ("times 1000", 1000.0, 0.1),
-        ):
+        for label, (factor, spread) in PROBES.items():
             points.append(factor * (flat.x + spread * size * draw.standard_normal(len(flat.x))))
             labels.append(label)
     rounded = np.asarray(np.stack(points), np.dtype(flat.dtype)).astype(np.float64)

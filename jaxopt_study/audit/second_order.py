@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.audit.compare import Found, compare
+from jaxopt_study.audit.compare import Found, compare, one_of
 from jaxopt_study.audit.differences import Differences, Floats, differentiate
 from jaxopt_study.audit.flat import FlatFunction, Runner
 from jaxopt_study.audit.judge import tolerance
@@ -97,6 +97,7 @@ def _symmetry(
 ) -> None:
     """u · Hv is v · Hu."""
     count = len(lines)
+    faults: list[Finding] = []
     for p, label in enumerate(labels):
         block = slice(p * count, (p + 1) * count)
         if not np.isfinite(slope[block]).all() or truth.kink[block].any() or wrong[block].any():
@@ -112,7 +113,7 @@ def _symmetry(
         if (off > allowed).any():
             i, j = (int(index) for index in np.unravel_index(np.argmax(off - allowed), off.shape))
             relative = float(off[i, j] / max(abs(table[i, j]), abs(table[j, i])))
-            found.faults.append(
+            faults.append(
                 Finding(
                     "symmetry",
                     name_of(lines[i]),
@@ -125,3 +126,4 @@ def _symmetry(
                     "second derivatives depend on the order",
                 )
             )
+    found.faults += one_of(faults)

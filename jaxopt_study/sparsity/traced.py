@@ -30,12 +30,15 @@ class Traced(NamedTuple):
 
 
 def shape_of(atom: Any) -> tuple[int, ...]:
+    """The shape of a variable."""
     return tuple(atom.aval.shape)
 
 
 def size_of(atom: Any) -> int:
+    """How many elements a variable has."""
     return int(np.prod(shape_of(atom), dtype=int))
 
 
 def value_of(item: Traced) -> np.ndarray | None:
+    """The value, if it is known."""
     return None if item.value is None else np.asarray(item.value())

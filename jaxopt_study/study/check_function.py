@@ -123,7 +123,8 @@ def _example_args(request: CheckRequest) -> tuple:
     except StudyInputError as error:
         raise StudyInputError(
             f"{request.function}: no arguments were given, and {where} has no function "
-            f"{request.args_from!r} that returns them; give them as in: jaxopt-study check {request.function} 0.5 'normal(3,2)'"
+            f"{request.args_from!r} that returns them; give them as in: "
+            f"jaxopt-study check {request.function} 0.5 'normal(3,2)'"
         ) from error
     args = make()
     return args if isinstance(args, tuple) else (args,)

@@ -27,7 +27,12 @@ RECIPES = [
     Recipe(lambda x: jnp.sqrt(1 + x**2), (lambda x: x / jnp.sqrt(1 + x**2),), 0.2, 3.0),
     Recipe(lambda x, y: x * jnp.sin(y), (lambda x, y: jnp.sin(y), lambda x, y: x * jnp.cos(y)), 0.3, 1.2),
     Recipe(lambda x, y: x**2 * y, (lambda x, y: 2 * x * y, lambda x, y: x**2), 0.3, 2.0),
-    Recipe(lambda x, y: x / (2 + y**2), (lambda x, y: 1 / (2 + y**2), lambda x, y: -2 * x * y / (2 + y**2) ** 2), 0.3, 2.0),
+    Recipe(
+        lambda x, y: x / (2 + y**2),
+        (lambda x, y: 1 / (2 + y**2), lambda x, y: -2 * x * y / (2 + y**2) ** 2),
+        0.3,
+        2.0,
+    ),
     Recipe(
         lambda x, y: jnp.log(1 + x**2 + y**2),
         (lambda x, y: 2 * x / (1 + x**2 + y**2), lambda x, y: 2 * y / (1 + x**2 + y**2)),
