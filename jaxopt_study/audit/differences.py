@@ -66,7 +66,7 @@ def differentiate(samples: Samples, size: Floats | float = 0.0) -> Differences:
       size: of the terms that its values are made of, if that is known to be larger than the values.
     """
     with np.errstate(all="ignore"):
-        # Rounding errors that go together show no scatter; some units of the last place always are.
+        # Rounding errors that go together show no scatter; some in the last place always are.
         # Those in steps show some from a distance only; but there a function that varies quickly does as well.
         least = samples.eps * np.fmax(10 * np.abs(samples.at), size)
         far = np.fmin(scatter(samples.beyond), 1e3 * samples.eps * np.fmax(np.abs(samples.at), size))

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxopt_study.audit.differences import Floats
 from jaxopt_study.audit.flat import FlatFunction, Leaf
@@ -11,7 +12,7 @@ EACH = 24  # elements of a leaf that are taken one by one; of larger leaves, som
 SOME = 4
 DENSE = 2
 
-# Points besides the one that is given: it is multiplied by the first number and moved at random by the second.
+# Other points: the one that is given times the first number, moved at random by the second.
 PROBES = {
     "nearby": (1.0, 0.3),
     "negated": (-1.0, 0.3),
@@ -98,3 +99,8 @@ def element_sizes(flat: FlatFunction, point: Floats) -> Floats:
 def _typical(part: Floats) -> float:
     root = float(np.sqrt(np.mean(part**2))) if part.size else 0.0
     return root if root > 0 else 1.0
+
+
+def those(labels: tuple[str, ...], which: NDArray[np.bool_]) -> tuple[str, ...]:
+    """The labels for which it is true."""
+    return tuple(label for label, use in zip(labels, which, strict=True) if use)

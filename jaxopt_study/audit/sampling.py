@@ -47,7 +47,8 @@ def sample(values: Runner, points: Floats, directions: Floats, eps: float) -> tu
     out = values(np.concatenate([points, moved.reshape(-1, inputs)]))
     finite = np.asarray(np.isfinite(out[:count]).all(axis=1))
     at = np.repeat(out[:count][finite], lines, axis=0)
-    rest = out[count:].reshape(len(along), count, lines, -1)[:, finite].reshape(len(along), len(at), -1)
+    rest = out[count:].reshape(len(along), count, lines, out.shape[1])[:, finite]
+    rest = rest.reshape(len(along), len(at), out.shape[1])
     ahead, behind, near, beyond = np.split(rest, [number, 2 * number, 2 * number + SHORT_STEPS])
     return Samples(at, ahead, behind, near, beyond, steps, eps), finite
 

@@ -9,7 +9,7 @@ from jaxopt_study.audit.compare import Found, compare, one_of
 from jaxopt_study.audit.differences import Differences, Floats, differentiate
 from jaxopt_study.audit.flat import FlatFunction, Runner
 from jaxopt_study.audit.judge import tolerance
-from jaxopt_study.audit.places import Line, element_sizes
+from jaxopt_study.audit.places import Line, element_sizes, those
 from jaxopt_study.audit.report import Finding
 from jaxopt_study.audit.sampling import (
     Way,
@@ -64,7 +64,7 @@ def check_second_order(
     if sampled is None:
         return
     samples, finite = sampled
-    points, labels, directions = points[finite], tuple(np.array(labels)[finite]), directions[finite]
+    points, labels, directions = points[finite], those(labels, finite), directions[finite]
     if not len(points):
         return
     slope = found.attempt(way.name, lambda: way.slopes(points, directions))

@@ -169,7 +169,7 @@ def _check(fn: Callable[..., PyTree], params: PyTree, args: tuple, matrix: Any, 
     if wrong.any():
         line = "row" if coloring.by == "columns" else "column"
         raise ValueError(
-            f"sparsity: the pattern lacks a place: {line} {int(np.argmax(wrong))} of the matrix times a vector "
+            f"sparsity: the pattern lacks a place: {line} {int(np.argmax(wrong))} times a vector "
             f"is not what the derivative of the function gives ({int(wrong.sum())} such {line}s)"
         )
 
