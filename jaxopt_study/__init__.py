@@ -11,6 +11,10 @@
 |                                      | `lbfgs`, `gauss_newton`, `levenberg_marquardt`, `dogleg` |
 | f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
 | combine optimizers                   | `chain`, `masked`; `optax.chain` works as well           |
+| take Jacobians and Hessians, sparse ones too | `jacobian`, `hessian`, `hvp`, `hessian_diagonal`,  |
+|                                      | `hessian_diagonal_estimate`, `per_example_grads`;        |
+|                                      | `jacobian_coloring`, `hessian_coloring`: in how many passes |
+| find out whether derivatives are right | `check_derivatives`, which returns a `Report`          |
 | read how it ended                    | `Result`, `Status`                                       |
 
 Rules without a learning rate (`scale_by_*`) and states are in `jaxopt_study.optimizers`; models
@@ -18,10 +22,21 @@ and test problems in `jaxopt_study.models` and `jaxopt_study.problems`; studies 
 file in `jaxopt_study.study`.
 """
 
+from jaxopt_study.audit.check import check_derivatives
+from jaxopt_study.audit.report import Report
 from jaxopt_study.fit.batch import least_squares_batch
 from jaxopt_study.fit.curve_fit import curve_fit
 from jaxopt_study.fit.curve_fit_batch import curve_fit_batch
 from jaxopt_study.fit.fit import Fit
+from jaxopt_study.hessians import (
+    hessian,
+    hessian_coloring,
+    hessian_diagonal,
+    hessian_diagonal_estimate,
+    hvp,
+    per_example_grads,
+)
+from jaxopt_study.jacobians import jacobian, jacobian_coloring
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.adagrad import adagrad
 from jaxopt_study.optimizers.adam import adam
@@ -46,6 +61,7 @@ __all__ = [
     "Carry",
     "Fit",
     "LeastSquares",
+    "Report",
     "Result",
     "Roots",
     "Status",
@@ -54,6 +70,7 @@ __all__ = [
     "adam",
     "advance",
     "chain",
+    "check_derivatives",
     "curve_fit",
     "curve_fit_batch",
     "derivatives",
@@ -62,6 +79,13 @@ __all__ = [
     "find_roots",
     "finish",
     "gauss_newton",
+    "hessian",
+    "hessian_coloring",
+    "hessian_diagonal",
+    "hessian_diagonal_estimate",
+    "hvp",
+    "jacobian",
+    "jacobian_coloring",
     "lbfgs",
     "least_squares",
     "least_squares_batch",
@@ -69,6 +93,7 @@ __all__ = [
     "masked",
     "minimize",
     "newton",
+    "per_example_grads",
     "rmsprop",
     "sgd",
     "start",

@@ -1,4 +1,4 @@
-"""The command `jaxopt-study`: `run` a study from its TOML, `list` what there is to run, `fit` a CSV.
+"""The command `jaxopt-study`: `run` a study from its TOML, `list` them, `fit` a CSV, `check` derivatives.
 
 Only words are parsed here; the work is in `jaxopt_study.study`, imported when it is needed, so
 that `--help` is quick and the mathematics needs none of the packages of a study.
@@ -21,6 +21,7 @@ exit codes:
   0    the run ended and was recorded, whatever its status
   1    a fault in the study or in jaxopt_study itself, with a traceback
   2    bad input: one line says what and where, nothing was written
+  3    check: a derivative is wrong
   130  interrupted: what was computed is recorded, or nothing had been begun
 """
 
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if known.command == "fit":
             return _fit(known)
+        if known.command == "check":
+            return _check(known)
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
@@ -65,7 +68,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="jaxopt-study",
-        description="Run studies from their configuration files, fit models to data; record what came out.",
+        description="Run studies from their configuration files, fit models to data, check derivatives.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -92,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
     show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
     _add_fit(commands)
+    _add_check(commands)
     return parser
 
 
@@ -143,6 +147,43 @@ def _add_fit(commands: Any) -> None:
     )
     fit.add_argument("--no-plots", dest="plots", action="store_false", help="draw no picture")
     fit.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="check derivatives: jaxopt-study check MODULE:FUNCTION [ARG ...]",
+        description="Check the derivatives of a function: forward and reverse mode against differences\n"
+        "and each other, second order, and all under vmap. Print what is wrong, and where.",
+        epilog="An ARG is JSON: a number, lists of numbers (an array), or an object (a dict). Numbers with a\n"
+        "point are differentiated by. In place of an array: normal(3,2), uniform(3), zeros(2), ones().\n"
+        "Without ARGs, the function example_args in the same module returns them in a tuple.\n\n"
+        "examples:\n"
+        "  jaxopt-study check jaxopt_study.models.polynomial:apply '[1.0, 2.0, 0.5]' 'normal(5)'\n"
+        '  jaxopt-study check model.py:loss \'{"w": "normal(3,2)", "b": [0.0, 0.0]}\' \'normal(10,3)\'\n'
+        "  jaxopt-study check model.py:loss        # arguments from model.example_args()\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    check.add_argument("function", metavar="MODULE:FUNCTION", help="or FILE.py:FUNCTION")
+    check.add_argument("arguments", metavar="ARG", nargs="*", help="one for each argument of the function")
+    check.add_argument(
+        "--args-from", default="example_args", metavar="NAME", help="function that returns the arguments"
+    )
+    check.add_argument("--dtype", default="float64", choices=["float32", "float64"])
+    check.add_argument("--no-probe", dest="probe", action="store_false", help="look at these arguments only")
+    check.add_argument(
+        "--no-second-order", dest="second_order", action="store_false", help="first derivatives only"
+    )
+    check.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
+
+
+def _check(known: argparse.Namespace) -> int:
+    from jaxopt_study.study.check_function import CheckRequest, check_function
+
+    fields = [field.name for field in dataclasses.fields(CheckRequest)]
+    report = check_function(CheckRequest(**{name: getattr(known, name) for name in fields}))
+    return 0 if report.ok else 3
 
 
 def _fit(known: argparse.Namespace) -> int:

@@ -17,6 +17,9 @@ from jax import Array
 
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, traceable
+from jaxopt_study.sparsity.coloring import color_jacobian
+from jaxopt_study.sparsity.compressed import flat_function, jacobian_entries
+from jaxopt_study.sparsity.detect import detect, forward_works
 from jaxopt_study.types import Float, JacobianMode, PyTree
 
 # Plain functions that `check_pointwise` has passed: a memo, like the cache of `jax.jit`.
@@ -39,7 +42,8 @@ def residual_and_jacobian(
       params: pytree of real float arrays.
       args: what `objective.residual_fn` takes besides.
       mode: `"forward"` (one pass a parameter), `"reverse"` (one pass a residual), `"pointwise"`
-        (one backward pass a row of `args`), or `"auto"`: pointwise if the objective promises it,
+        (one backward pass a row of `args`), `"sparse"` (one pass a color of its pattern, which is found while
+        tracing; see `jacobians`), or `"auto"`: pointwise if the objective promises it,
         else forward if there are at least as many residuals as parameters, else reverse.
 
     Returns:
@@ -60,6 +64,8 @@ def residual_and_jacobian(
         return _forward(lambda theta: objective.residual(unravel(theta), *args), flat)
     if mode == "reverse":
         return _reverse(lambda theta: objective.residual(unravel(theta), *args), flat)
+    if mode == "sparse":
+        return _sparse(objective, params, args)
     raise ValueError(_unknown(mode))
 
 
@@ -92,6 +98,16 @@ def _reverse(fn: Callable[[Array], Array], theta: Array) -> ResidualAndJacobian:
     residual, pullback = jax.vjp(fn, theta)
     (jacobian_t,) = jax.vmap(pullback, out_axes=1)(jnp.eye(residual.size, dtype=residual.dtype))
     return residual, jacobian_t
+
+
+def _sparse(objective: LeastSquares, params: PyTree, args: tuple) -> ResidualAndJacobian:
+    theta, flat = flat_function(objective.residual, params, args)
+    pattern = detect(objective.residual, params, args)
+    coloring = color_jacobian(pattern, "auto" if forward_works(flat, theta) else "rows")
+    residual, found = jacobian_entries(flat, theta, coloring)
+    nothing = jnp.zeros((theta.size, residual.size), residual.dtype)
+    at = nothing.at[pattern.columns, pattern.rows]
+    return residual, at.set(found.astype(residual.dtype), unique_indices=True)
 
 
 def _pointwise(objective: LeastSquares, params: PyTree, args: tuple) -> ResidualAndJacobian:

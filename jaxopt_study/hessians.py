@@ -1,4 +1,4 @@
-"""Second derivatives: products, Hessians dense and sparse, their diagonals; and gradients example by example."""
+"""Second derivatives: products, Hessians, their diagonals; and gradients example by example."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -40,15 +40,16 @@ def hvp(fn: Callable[..., Array], params: PyTree, vector: PyTree, *args: Any) ->
       [  6. 120.]
     """
     params = check_real("params", params)
-    if jax.tree.structure(params) != jax.tree.structure(vector):
-        raise ValueError(
-            f"vector: expected a pytree like params, {jax.tree.structure(params)}, got {jax.tree.structure(vector)}"
-        )
+    like, given = str(jax.tree.structure(params)), str(jax.tree.structure(vector))
+    if like != given:
+        raise ValueError(f"vector: expected a pytree like params, {like}, got {given}")
     pairs = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(vector), strict=True)
     for (path, leaf), along in pairs:
         if np.shape(leaf) != np.shape(along):
             where = "vector" + jax.tree_util.keystr(path)
-            raise ValueError(f"{where}: expected the shape of params, {np.shape(leaf)}, got {np.shape(along)}")
+            raise ValueError(
+                f"{where}: expected the shape of params, {np.shape(leaf)}, got {np.shape(along)}"
+            )
     vector = jax.tree.map(lambda leaf, along: jnp.asarray(along, leaf.dtype), params, vector)
     return jax.jvp(lambda p: jax.grad(fn)(p, *args), (params,), (vector,))[1]
 
@@ -90,7 +91,9 @@ def hessian(
         raise ValueError("sparsity: only mode='sparse' has a use for it, got mode='dense'")
     if mode == "sparse":
         return compressed.derivative(
-            jax.grad(fn), lambda p, args: hessian_coloring(fn, p, *args, sparsity=sparsity), sparsity is not None
+            jax.grad(fn),
+            lambda p, args: hessian_coloring(fn, p, *args, sparsity=sparsity),
+            sparsity is not None,
         )
     return lambda params, *args: jax.jacfwd(jax.grad(fn))(check_real("params", params), *args)
 

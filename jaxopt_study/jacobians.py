@@ -9,7 +9,6 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxopt_study.derivatives import check_pointwise, residual_and_jacobian
 from jaxopt_study.objectives import LeastSquares
@@ -63,8 +62,8 @@ def jacobian(
       >>> print(matrix.shape, matrix.nse)
       (999, 1000) 1998
     """
-    if mode not in (*get_args(JacobianMode), "sparse"):
-        raise ValueError(f"mode: expected one of {(*get_args(JacobianMode), 'sparse')}, got {mode!r}")
+    if mode not in get_args(JacobianMode):
+        raise ValueError(f"mode: expected one of {get_args(JacobianMode)}, got {mode!r}")
     if sparsity is not None and mode != "sparse":
         raise ValueError(f"sparsity: only mode='sparse' has a use for it, got mode={mode!r}")
     if mode == "sparse":

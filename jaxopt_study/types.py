@@ -9,7 +9,7 @@ and by type checkers; elsewhere an annotation says `Array`, without the shape.
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-JacobianMode = Literal["auto", "forward", "reverse", "pointwise"]
+JacobianMode = Literal["auto", "forward", "reverse", "pointwise", "sparse"]
 LinearSolver = Literal["auto", "cholesky", "qr", "dual", "cg"]
 LossName = Literal["linear", "huber", "soft_l1", "cauchy", "arctan", "tukey"]
 DampingRule = Literal["nielsen", "delayed"]

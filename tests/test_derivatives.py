@@ -12,7 +12,7 @@ import pytest
 import jaxopt_study as jos
 from jaxopt_study.derivatives import check_pointwise, number_of_rows, residual_and_jacobian
 
-MODES = ["forward", "reverse", "pointwise", "auto"]
+MODES = ["forward", "reverse", "pointwise", "sparse", "auto"]
 
 
 class Data(NamedTuple):
@@ -62,11 +62,11 @@ def test_modes_agree_for_any_number_of_rows_and_outputs(rows, outputs, inputs):
 
     @jax.jit
     def everything(params, args):
-        return [residual_and_jacobian(objective, params, args, mode) for mode in MODES[:3]]
+        return [residual_and_jacobian(objective, params, args, mode) for mode in MODES[:4]]
 
-    forward, reverse, pointwise = everything(params, args)
+    forward, reverse, pointwise, sparse = everything(params, args)
     assert forward[1].shape == (inputs * outputs + 1, rows * (inputs + outputs))
-    for other in (reverse, pointwise):
+    for other in (reverse, pointwise, sparse):
         for left, right in zip(forward, other, strict=True):
             np.testing.assert_allclose(left, right, rtol=1e-13, atol=1e-14)
 

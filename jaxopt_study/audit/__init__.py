@@ -1,1 +1,1 @@
-"""Are the derivatives of a function right? `check_derivatives` looks, its `Report` says where they are not."""
+"""Are the derivatives of a function right? `check_derivatives` looks, a `Report` says where not."""

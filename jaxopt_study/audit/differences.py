@@ -22,7 +22,7 @@ class Samples(NamedTuple):
     Attributes:
       at: at the points, shape `(lines, outputs)`.
       ahead, behind: at the steps h and -h along the line, shape `(steps, lines, outputs)`.
-      near: at equal, very short steps, for the noise, shape `(short steps, lines, outputs)`.
+      near, beyond: at equal, very short and short steps, for the noise, of the same shape.
       steps: h, each half the one before, shape `(steps,)`.
       eps: the rounding error of the coarsest number that is computed with.
     """
@@ -31,13 +31,9 @@ class Samples(NamedTuple):
     ahead: Floats
     behind: Floats
     near: Floats
+    beyond: Floats
     steps: Floats
     eps: float
-
-    def combined(self, weights: Floats) -> "Samples":
-        """Samples of weighted sums of the outputs; `weights` has shape `(sums, outputs)`."""
-        parts = (part @ weights.T for part in (self.at, self.ahead, self.behind, self.near))
-        return Samples(*parts, self.steps, self.eps)
 
 
 class Differences(NamedTuple):
@@ -70,9 +66,11 @@ def differentiate(samples: Samples, size: Floats | float = 0.0) -> Differences:
       size: of the terms that its values are made of, if that is known to be larger than the values.
     """
     with np.errstate(all="ignore"):
-        # Rounding errors that go together show no scatter at short steps; a few units of the last place are there.
+        # Rounding errors that go together show no scatter; some in the last place always are.
+        # Those in steps show some from a distance only; but there a function that varies quickly does as well.
         least = samples.eps * np.fmax(10 * np.abs(samples.at), size)
-        return _differentiate(samples, np.fmax(least, scatter(samples.near)))
+        far = np.fmin(scatter(samples.beyond), 1e3 * samples.eps * np.fmax(np.abs(samples.at), size))
+        return _differentiate(samples, np.fmax(np.fmax(least, far), scatter(samples.near)))
 
 
 def _differentiate(samples: Samples, noise: Floats) -> Differences:

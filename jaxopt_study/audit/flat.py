@@ -18,8 +18,12 @@ from jaxopt_study.audit.differences import Floats
 AT_ONCE = 2**23  # elements of results that one call gives
 
 # What a function raises that looks at its numbers while it is traced.
-NEEDS_NUMBERS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError,
-                 jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteBooleanIndexError)  # fmt: skip
+NEEDS_NUMBERS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +116,9 @@ def flatten(fn: Callable[..., Any], args: tuple) -> FlatFunction:
         dtype = _dtype(leaf)
         where = "args" + jax.tree_util.keystr(path)
         if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(f"{where}: expected real floats, got dtype {dtype}; pass real and imaginary parts")
+            raise TypeError(
+                f"{where}: expected real floats, got dtype {dtype}; pass real and imaginary parts"
+            )
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             continue
         if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
@@ -178,7 +184,9 @@ class Runner:
 
     def __init__(self, fn: Callable[..., Array], dtype: Any):
         self._fn, self._dtype = fn, np.dtype(dtype)
-        self._program = jax.jit(lambda xs: jax.lax.map(lambda x: fn(*x), xs), compiler_options=compile_quickly())
+        self._program = jax.jit(
+            lambda xs: jax.lax.map(lambda x: fn(*x), xs), compiler_options=compile_quickly()
+        )
         self._outputs: int | None = None
         self._compiled = True
 

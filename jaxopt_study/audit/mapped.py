@@ -77,7 +77,8 @@ def check_lanes(
         mixed = [lane[i] if i in chosen else leaf for i, leaf in enumerate(given)]
         one_by_one.append(jax.tree.map(np.asarray, together(*jax.tree.unflatten(tree, mixed))))
     stacked = [
-        np.stack([np.asarray(lane[i]) for lane in per_lane]) if i in chosen else leaf for i, leaf in enumerate(given)
+        np.stack([np.asarray(lane[i]) for lane in per_lane]) if i in chosen else leaf
+        for i, leaf in enumerate(given)
     ]
     axes = jax.tree.unflatten(tree, [0 if i in chosen else None for i in range(len(given))])
     program = jax.jit(jax.vmap(every, axes), compiler_options=compile_quickly())

@@ -12,7 +12,7 @@ class Finding:
     """One derivative that is not what it should be, or one place that has none.
 
     Attributes:
-      check: `"forward"`, `"reverse"`, `"second order"`, `"forward against reverse"`, `"symmetry"` or `"vmap"`.
+      check: `"forward"`, `"reverse"`, `"second order"`, `"vmap"`, `"forward against reverse"`, `"symmetry"`.
       argument: the element that is differentiated by, as `args[0]['w'][2, 1]`.
       output: the element of the output; for second order, that of the gradient.
       point: `"as given"`, or which probe.
@@ -90,7 +90,10 @@ class Report:
         if checks:
             width = max(len("argument"), *(len(name) for name in self.worst))
             lines.append("worst relative error")
-            lines.append(f"  {'argument':<{width}}" + "".join(f"{check:>{max(12, len(check) + 2)}}" for check in checks))
+            lines.append(
+                f"  {'argument':<{width}}"
+                + "".join(f"{check:>{max(12, len(check) + 2)}}" for check in checks)
+            )
             for name, row in self.worst.items():
                 cells = (f"{row[check]:.1e}" if check in row else "" for check in checks)
                 padded = (

@@ -52,7 +52,12 @@ def color_jacobian(sparsity: Sparsity, by: Literal["columns", "rows", "auto"] = 
         if rows.max() < columns.max():
             return _by_rows(sparsity, rows)
     return Coloring(
-        sparsity, "columns", columns, int(columns.max(initial=-1)) + 1, columns[sparsity.columns], sparsity.rows
+        sparsity,
+        "columns",
+        columns,
+        int(columns.max(initial=-1)) + 1,
+        columns[sparsity.columns],
+        sparsity.rows,
     )
 
 
@@ -119,7 +124,7 @@ def _by_rows(sparsity: Sparsity, colors: np.ndarray) -> Coloring:
 
 def _color(sparsity: Sparsity) -> np.ndarray:
     """Colors of the columns: the fewest of a few ways of finding some."""
-    rows, columns, (height, width) = sparsity.rows, sparsity.columns, sparsity.shape
+    rows, columns, width = sparsity.rows, sparsity.columns, sparsity.shape[1]
     least = int(np.bincount(rows, minlength=1).max(initial=0))
     if least <= 1:
         return np.zeros(width, np.int32)

@@ -40,7 +40,9 @@ def entries(
 
     passes = jnp.arange(coloring.passes, dtype=jnp.int32)
     at_once = max(1, TOGETHER // max(length, 1))
-    several = jax.vmap(one)(passes) if coloring.passes <= at_once else jax.lax.map(one, passes, batch_size=at_once)
+    several = (
+        jax.vmap(one)(passes) if coloring.passes <= at_once else jax.lax.map(one, passes, batch_size=at_once)
+    )
     return several[jnp.asarray(coloring.color), jnp.asarray(coloring.at)]
 
 
@@ -79,7 +81,7 @@ def as_sparsity(given: Any, shape: tuple[int, int]) -> Sparsity:
         found, rows, columns = given.shape, given.rows, given.columns
     elif hasattr(given, "tocoo"):
         coo = given.tocoo()
-        found, rows, columns = coo.shape, *coo.coords
+        found, (rows, columns) = coo.shape, coo.coords
     elif hasattr(given, "indices") and hasattr(given, "indices_sorted"):
         rows, columns = np.asarray(given.indices).reshape(-1, 2).T
         found = given.shape
@@ -99,7 +101,7 @@ def as_sparsity(given: Any, shape: tuple[int, int]) -> Sparsity:
     if len(rows) != len(columns):
         raise ValueError(f"sparsity: {len(rows)} rows for {len(columns)} columns; one of each is a place")
     for name, index, length in (("row", rows, shape[0]), ("column", columns, shape[1])):
-        if index.size and not (0 <= index.min() and index.max() < length):
+        if index.size and not (index.min() >= 0 and index.max() < length):
             outside = index.min() if index.min() < 0 else index.max()
             raise ValueError(f"sparsity: {name} {outside} is outside of 0 to {length - 1}")
     return from_places(rows, columns, shape)
@@ -167,8 +169,8 @@ def _check(fn: Callable[..., PyTree], params: PyTree, args: tuple, matrix: Any, 
     if wrong.any():
         line = "row" if coloring.by == "columns" else "column"
         raise ValueError(
-            f"sparsity: the pattern lacks a place: {line} {int(np.argmax(wrong))} of the matrix times a random "
-            f"vector is not what the derivative of the function gives ({int(wrong.sum())} such {line}s)"
+            f"sparsity: the pattern lacks a place: {line} {int(np.argmax(wrong))} times a vector "
+            f"is not what the derivative of the function gives ({int(wrong.sum())} such {line}s)"
         )
 
 
@@ -179,7 +181,7 @@ def _draw(like: Array) -> Array:
 def signature(params: PyTree, args: tuple) -> tuple:
     """What a pattern may depend on: structure, shapes, dtypes, and the numbers of integers and booleans."""
     leaves, tree = jax.tree.flatten((params, args))
-    parts = []
+    parts: list[tuple] = []
     for leaf in leaves:
         dtype = jnp.result_type(leaf)
         if is_concrete(leaf) and not jnp.issubdtype(dtype, jnp.inexact):
@@ -190,7 +192,9 @@ def signature(params: PyTree, args: tuple) -> tuple:
     return tree, tuple(parts)
 
 
-def flat_function(fn: Callable[..., PyTree], params: PyTree, args: tuple) -> tuple[Array, Callable[[Array], Array]]:
+def flat_function(
+    fn: Callable[..., PyTree], params: PyTree, args: tuple
+) -> tuple[Array, Callable[[Array], Array]]:
     """The parameters as one vector, and the function from it to the outputs as one vector."""
     theta, unravel = ravel(params)
     return theta, lambda t: ravel(fn(unravel(t), *args))[0]

@@ -99,8 +99,8 @@ def detect(fn: Callable[..., PyTree], params: PyTree, args: tuple) -> Sparsity:
         sets = index_sets.empty(outputs.size if forward else theta.size, columns.size)
     if sets.count > 4 * index_sets.MOST:
         raise ValueError(
-            f"sparse: {sets.count} entries of the {outputs.size} × {theta.size} Jacobian can be other than zero, "
-            "as far as the program tells; give the pattern by sparsity=, or use another mode"
+            f"sparse: {sets.count} entries of the {outputs.size} × {theta.size} Jacobian can be "
+            "other than zero, as far as the program tells; give the pattern by sparsity=, or use another mode"
         )
     places = sets.entries()
     return from_places(*(places if forward else places[::-1]), (outputs.size, theta.size))

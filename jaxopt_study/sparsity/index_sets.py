@@ -55,7 +55,7 @@ class IndexSets:
         return rows, self.pool[np.arange(len(rows)) + np.repeat(self.start - before, sizes)]
 
     def group(self, groups: np.ndarray, number: int) -> "IndexSets":
-        """The union of the sets of each group; `groups` says which one an element is in, negative for none."""
+        """The union of the sets of each group; `groups` says which one an element is in, -1 for none."""
         groups = np.ravel(groups)
         if self.count > MOST:
             return shared(number, self.columns(), self.inputs)
@@ -118,7 +118,7 @@ def concatenate(parts: Sequence[IndexSets]) -> IndexSets:
 
 
 def union(parts: Sequence[IndexSets | None]) -> IndexSets | None:
-    """Element by element, the union of the sets of several arrays of one size; None is an array of empty ones."""
+    """Element by element, the union of the sets of arrays of one size; None has empty ones."""
     different: list[IndexSets] = []
     for part in parts:
         if part is not None and not any(_same(part, other) for other in different):

@@ -17,7 +17,7 @@ Index = np.ndarray
 NOWHERE = -1
 
 
-def numbered(shape: Sequence[int]) -> Index:
+def numbered(shape: Sequence[Any]) -> Index:
     """The number of every element of an array of this shape."""
     return np.arange(np.prod(shape, dtype=int)).reshape(shape)
 
@@ -37,7 +37,7 @@ def cut(index: Index, params: dict[str, Any]) -> Index:
     return index[tuple(slice(*bound) for bound in bounds)]
 
 
-def pad(index: Index, config: Sequence[tuple[int, int, int]], padding: int = NOWHERE) -> Index:
+def pad(index: Index, config: Sequence[Any], padding: int = NOWHERE) -> Index:
     """`lax.pad`, with its negative and inner padding."""
     for axis, (low, high, inner) in enumerate(config):
         index = np.moveaxis(index, axis, 0)
@@ -54,11 +54,11 @@ def pad(index: Index, config: Sequence[tuple[int, int, int]], padding: int = NOW
 
 def taps(
     index: Index,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    base_dilation: Sequence[int],
-    window_dilation: Sequence[int],
+    window: Sequence[Any],
+    strides: Sequence[Any],
+    padding: Sequence[Any],
+    base_dilation: Sequence[Any],
+    window_dilation: Sequence[Any],
 ) -> Index:
     """What a window over all axes sees: shape `(places in the window, *shape of the result)`."""
     config = [(low, high, inner - 1) for (low, high), inner in zip(padding, base_dilation, strict=True)]
@@ -85,7 +85,9 @@ def by_primitive(primitive: Any, index: Index, others: Sequence[Any], params: di
     return np.asarray(primitive.bind(jnp.asarray(index), *map(jnp.asarray, others), **params))
 
 
-def scatter_targets(shape: Sequence[int], places: Any, updates: Sequence[int], params: dict[str, Any]) -> Index:
+def scatter_targets(
+    shape: Sequence[Any], places: Any, updates: Sequence[Any], params: dict[str, Any]
+) -> Index:
     """Where every element of the updates goes: the gather that undoes the scatter (as its transpose does)."""
     numbers = params["dimension_numbers"]
     dropped = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
@@ -106,9 +108,11 @@ def scatter_targets(shape: Sequence[int], places: Any, updates: Sequence[int], p
     )
 
 
-def dynamic_update_targets(shape: Sequence[int], starts: Sequence[Any], update: Sequence[int]) -> Index:
+def dynamic_update_targets(shape: Sequence[Any], starts: Sequence[Any], update: Sequence[Any]) -> Index:
     """Where every element of the update of `lax.dynamic_update_slice` goes."""
-    return np.asarray(lax.dynamic_slice(jnp.asarray(numbered(shape)), [jnp.asarray(s) for s in starts], update))
+    return np.asarray(
+        lax.dynamic_slice(jnp.asarray(numbered(shape)), [jnp.asarray(s) for s in starts], update)
+    )
 
 
 def is_concrete(value: Any) -> bool:

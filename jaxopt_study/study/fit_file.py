@@ -7,14 +7,9 @@ written by `record`.
 
 import dataclasses
 import datetime
-import importlib
-import importlib.util
-import inspect
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -24,6 +19,7 @@ import jaxopt_study as jos
 from jaxopt_study.study import record
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.fit_flags import parse_bounds, parse_start
+from jaxopt_study.study.load_function import load_function
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.table_file import read_columns
 from jaxopt_study.version import __version__
@@ -94,7 +90,7 @@ def fit_file(
     if not 0 < request.level < 1:
         raise StudyInputError(f"--level: expected a probability within (0, 1), got {request.level}")
     with jax.enable_x64(request.dtype == "float64"):
-        model = load_model(request.model)
+        model = load_function(request.model, "--model", EXAMPLE)
         start = parse_start(request.start)
         bounds = parse_bounds(request.bounds, start)
         names = [request.x, request.y, *([request.sigma] if request.sigma else [])]
@@ -120,53 +116,6 @@ def fit_file(
         if picture is not None:
             print(f"picture: {picture}", flush=True)
     return FitReport(folder, fit, picture)
-
-
-def load_model(words: str) -> Callable[..., Any]:
-    """The function that `MODULE:FUNCTION` or `FILE.py:FUNCTION` names.
-
-    Modules are looked for on the path and in the working folder.
-
-    Raises:
-      StudyInputError: it is not written so, there is none, or it cannot be imported.
-    """
-    where, colon, name = words.rpartition(":")
-    if not colon or not where or not name:
-        raise StudyInputError(f"--model: expected MODULE:FUNCTION, as {EXAMPLE}, got {words!r}")
-    module = _load_file(Path(where)) if where.endswith(".py") else _import(where)
-    function = getattr(module, name, None)
-    if function is None:
-        there = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
-        raise StudyInputError(f"--model: {where} has no {name!r}; there are: {', '.join(there) or 'none'}")
-    if not callable(function):
-        raise StudyInputError(f"--model: {words} is not a function")
-    return function
-
-
-def _import(name: str) -> ModuleType:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise StudyInputError(f"--model: no module {error.name!r}, on the path or in {here}") from None
-        raise
-    except (TypeError, ValueError):  # "..x", ""
-        raise StudyInputError(f"--model: {name!r} is not the name of a module") from None
-    finally:
-        sys.path.remove(here)
-
-
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise StudyInputError(f"--model: {path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise StudyInputError(f"--model: {path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _fit(

@@ -27,7 +27,12 @@ RECIPES = [
     Recipe(lambda x: jnp.sqrt(1 + x**2), (lambda x: x / jnp.sqrt(1 + x**2),), 0.2, 3.0),
     Recipe(lambda x, y: x * jnp.sin(y), (lambda x, y: jnp.sin(y), lambda x, y: x * jnp.cos(y)), 0.3, 1.2),
     Recipe(lambda x, y: x**2 * y, (lambda x, y: 2 * x * y, lambda x, y: x**2), 0.3, 2.0),
-    Recipe(lambda x, y: x / (2 + y**2), (lambda x, y: 1 / (2 + y**2), lambda x, y: -2 * x * y / (2 + y**2) ** 2), 0.3, 2.0),
+    Recipe(
+        lambda x, y: x / (2 + y**2),
+        (lambda x, y: 1 / (2 + y**2), lambda x, y: -2 * x * y / (2 + y**2) ** 2),
+        0.3,
+        2.0,
+    ),
     Recipe(
         lambda x, y: jnp.log(1 + x**2 + y**2),
         (lambda x, y: 2 * x / (1 + x**2 + y**2), lambda x, y: 2 * y / (1 + x**2 + y**2)),
@@ -77,7 +82,9 @@ def mutate(kind, partial, draw):
         return lambda *args: factor * partial(*args)
     if kind == "branch":
         swapped = bool(draw.integers(2))
-        return lambda x: jnp.where((x > 1) ^ swapped, 1 + x, 1 + x) if not swapped else 1 / jnp.sqrt(jnp.abs(x))
+        return lambda x: (
+            jnp.where((x > 1) ^ swapped, 1 + x, 1 + x) if not swapped else 1 / jnp.sqrt(jnp.abs(x))
+        )
     if kind == "forgotten":
         return lambda *args: jnp.zeros_like(args[0])
     if kind == "large":
@@ -100,9 +107,7 @@ def with_rule(value, partials, as_jvp):
 
         return fn
     fn = jax.custom_vjp(value)
-    fn.defvjp(
-        lambda *args: (value(*args), args), lambda args, g: tuple(p(*args) * g for p in partials)
-    )
+    fn.defvjp(lambda *args: (value(*args), args), lambda args, g: tuple(p(*args) * g for p in partials))
     return fn
 
 
@@ -118,7 +123,10 @@ def wrong_under_vmap(recipe, draw):
         def rule(size, batched, *args):
             if not any(batched):
                 return function(*args), False
-            args = [arg if b else jnp.broadcast_to(arg, (size, *jnp.shape(arg))) for arg, b in zip(args, batched, strict=True)]
+            args = [
+                arg if b else jnp.broadcast_to(arg, (size, *jnp.shape(arg)))
+                for arg, b in zip(args, batched, strict=True)
+            ]
             out = jax.vmap(function)(*args)
             return (out if only_mixed and all(batched) else factor * out), True
 

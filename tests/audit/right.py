@@ -93,11 +93,15 @@ def cross_entropy(logits, labels):
 
 
 def lorenz_step(y, p):
-    return y + 0.01 * jnp.stack([p[0] * (y[1] - y[0]), y[0] * (p[1] - y[2]) - y[1], y[0] * y[1] - p[2] * y[2]])
+    return y + 0.01 * jnp.stack(
+        [p[0] * (y[1] - y[0]), y[0] * (p[1] - y[2]) - y[1], y[0] * y[1] - p[2] * y[2]]
+    )
 
 
 def pendulum(state):
-    step = lambda s, _: (s + 0.05 * jnp.stack([s[1], -jnp.sin(s[0])]), s)
+    def step(s, _):
+        return s + 0.05 * jnp.stack([s[1], -jnp.sin(s[0])]), s
+
     return jax.lax.scan(step, state, None, 10)[1]
 
 
