@@ -18,11 +18,13 @@ import numpy as np
 from jaxopt_study.fit.blocks import read_blocks
 from jaxopt_study.fit.stream import Pace, Streamed, curve_fit_stream
 from jaxopt_study.study import record
-from jaxopt_study.study.fit_file import load_model
 from jaxopt_study.study.fit_flags import parse_bounds, parse_start
+from jaxopt_study.study.load_function import load_function
 from jaxopt_study.study.protocol import StudyInputError
 
 SECONDS_BETWEEN_LINES = 2.0
+MODEL = "jaxopt_study.models.gaussian_spot:apply"
+GUESS = "jaxopt_study.models.gaussian_spot:guess"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def fit_batch(request: BatchRequest, out: Path, *, quiet: bool = False) -> Strea
     """
     record.check_writable(out.parent)
     with jax.enable_x64(request.dtype == "float64"):
-        model = load_model(request.model)
+        model = load_function(request.model, "--model", MODEL)
         shape, params, bounds = _read(request)
         x = pixel_coordinates(shape, request.dtype) if request.x is None else _read_x(request)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,7 @@ def _read(request: BatchRequest) -> tuple[tuple[int, ...], Any, Any]:
     if first is None:
         raise StudyInputError(f"{request.data}: there are no data sets")
     if "=" not in request.start:
-        guess: Callable[[Any], Any] = load_model(request.start)
+        guess: Callable[[Any], Any] = load_function(request.start, "--start", GUESS)
         try:
             names = jax.eval_shape(guess, jax.ShapeDtypeStruct(first.shape, request.dtype))
         except (TypeError, ValueError) as error:
