@@ -43,10 +43,10 @@ def derivative(eqn: JaxprEqn, moving: Sequence[int]) -> ClosedJaxpr:
     shapes = [_shape_of(eqn.invars[i]) for i in places]
     directions = [_shape_of(eqn.invars[i]) for i in moving]
 
-    def slope(operands: list[Array], directions: list[Array]) -> list[Array]:
+    def slope(operands: list[Array], directions: list[Array]) -> list[Any]:
         values = {**literals, **dict(zip(places, operands, strict=True))}
 
-        def fn(*moved: Array) -> list[Array]:
+        def fn(*moved: Array) -> list[Any]:
             there = {**values, **dict(zip(moving, moved, strict=True))}
             results = bind(eqn, [there[i] for i in range(len(eqn.invars))])
             return [y for y, var in zip(results, eqn.outvars, strict=True) if can_vary(var)]
@@ -65,8 +65,8 @@ def _shape_of(atom: Any) -> jax.ShapeDtypeStruct:
 
 
 def _push_backward_rule(
-    fn: Callable[..., list[Array]], at: tuple[Array, ...], directions: tuple[Array, ...]
-) -> list[Array]:
+    fn: Callable[..., list[Any]], at: tuple[Array, ...], directions: tuple[Array, ...]
+) -> list[Any]:
     """Jᵀ is given, J u' is wanted."""
     results, pull = jax.vjp(fn, *at)
     if sum(y.size for y in results) == 1:
