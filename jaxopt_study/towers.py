@@ -17,6 +17,7 @@ from jax import Array
 
 from jaxopt_study.pytree import check_real, traceable
 from jaxopt_study.series.elementwise import check_elementwise
+from jaxopt_study.series.fallback import mutates, nested
 from jaxopt_study.series.interpreter import Expansion
 from jaxopt_study.series.series import coefficients
 from jaxopt_study.types import PyTree, Shaped
@@ -137,6 +138,8 @@ def _expand(fn: Callable[[PyTree], PyTree], params: PyTree, direction: PyTree, o
     if order == 0:
         return jax.tree.map(lambda y: jnp.asarray(y)[None], fn(params))
     closed, shapes = jax.make_jaxpr(fn, return_shape=True)(params)
+    if mutates(closed.jaxpr):
+        return nested(fn, params, direction, order)
     lines = [
         jnp.zeros((order + 1, *p.shape), p.dtype).at[0].set(p).at[1].set(v)
         for p, v in zip(jax.tree.leaves(params), jax.tree.leaves(direction), strict=True)

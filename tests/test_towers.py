@@ -283,6 +283,18 @@ def test_taylor_compiles_maps_and_is_differentiated():
     np.testing.assert_allclose(jax.vmap(third)(batch), [third(x), third(2 * x)], rtol=1e-13)
 
 
+def test_a_function_with_a_mutable_array_inside_is_nested_instead():
+    @jax.jit
+    def fn(x):
+        ref = jax.new_ref(x)
+        ref[...] = ref[...] * jnp.sin(x)
+        return ref[...]
+
+    np.testing.assert_allclose(
+        jos.derivatives(fn, 3)(0.5), jos.derivatives(lambda x: x * jnp.sin(x), 3)(0.5), rtol=1e-13
+    )
+
+
 def test_the_tower_of_a_gradient_is_the_gradient_of_a_tower():
     hidden = jnp.array([0.4, -1.0, 0.7])
 

@@ -104,7 +104,7 @@ def linear_solve(expansion: Any, order: int, eqn: JaxprEqn, values: Sequence[Any
     consts, rhs = values[:number], [coefficients(b, order) for b in values[number:]]
     of_matvec = consts[: lengths.matvec]
 
-    def solve(b: Sequence[Array]) -> list[Array]:
+    def solve(b: Sequence[Any]) -> list[Any]:
         return bind(eqn, [*map(primal, consts), *b])
 
     def add_coefficient(k: Any, xs: tuple[Array, ...]) -> tuple[Array, ...]:

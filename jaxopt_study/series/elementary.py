@@ -10,6 +10,7 @@ Griewank and Walther, Evaluating Derivatives, 2nd ed. (2008), section 13.2.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -293,7 +294,7 @@ def _spread(u: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, np.ndarray | np.generic | float | int | complex) and np.ndim(value) == 0
+    return np.ndim(value) == 0 and not isinstance(value, jax.core.Tracer)
 
 
 def _known_power(base: Array, exponent: Any) -> Callable[[Array], Array]:

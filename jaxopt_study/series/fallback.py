@@ -5,13 +5,15 @@ y = F(u) gives y' = F'(u) u'. JAX knows F' (the primitive's own rule, or the one
 order are those that nesting `jvp` would give.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, subjaxprs
 
 from jaxopt_study.series.dependence import can_vary
 
@@ -41,10 +43,10 @@ def derivative(eqn: JaxprEqn, moving: Sequence[int]) -> ClosedJaxpr:
     shapes = [_shape_of(eqn.invars[i]) for i in places]
     directions = [_shape_of(eqn.invars[i]) for i in moving]
 
-    def slope(operands: list[Array], directions: list[Array]) -> list[Array]:
+    def slope(operands: list[Array], directions: list[Array]) -> list[Any]:
         values = {**literals, **dict(zip(places, operands, strict=True))}
 
-        def fn(*moved: Array) -> list[Array]:
+        def fn(*moved: Array) -> list[Any]:
             there = {**values, **dict(zip(moving, moved, strict=True))}
             results = bind(eqn, [there[i] for i in range(len(eqn.invars))])
             return [y for y, var in zip(results, eqn.outvars, strict=True) if can_vary(var)]
@@ -63,8 +65,8 @@ def _shape_of(atom: Any) -> jax.ShapeDtypeStruct:
 
 
 def _push_backward_rule(
-    fn: Callable[..., list[Array]], at: tuple[Array, ...], directions: tuple[Array, ...]
-) -> list[Array]:
+    fn: Callable[..., list[Any]], at: tuple[Array, ...], directions: tuple[Array, ...]
+) -> list[Any]:
     """Jᵀ is given, J u' is wanted."""
     results, pull = jax.vjp(fn, *at)
     if sum(y.size for y in results) == 1:
@@ -75,6 +77,32 @@ def _push_backward_rule(
     # The derivative of w ↦ Jᵀw, which is linear, taken backwards too.
     _, push = jax.vjp(pull, [jnp.zeros_like(y) for y in results])
     return push(directions)[0]
+
+
+# What makes a mutable array: its primitives are statements, not functions with a derivative of their own.
+_MUTABLE = frozenset({"empty_ref", "new_ref", "run_state"})
+
+
+def mutates(jaxpr: Jaxpr) -> bool:
+    """Whether there is a mutable array (`jax.new_ref`) anywhere in a function."""
+    return any(eqn.primitive.name in _MUTABLE for eqn in jaxpr.eqns) or any(map(mutates, subjaxprs(jaxpr)))
+
+
+def nested(fn: Callable[[Any], Any], params: Any, direction: Any, order: int) -> Any:
+    """The coefficients of a function along a line by nesting `jvp`: right for anything, and slow."""
+
+    def on_line(t: Array) -> Any:
+        return fn(jax.tree.map(lambda p, v: p + t.astype(p.dtype) * v, params, direction))
+
+    rows, derivative = [], on_line
+    for k in range(order + 1):
+        rows.append(jax.tree.map(lambda y, k=k: y / math.factorial(k), derivative(jnp.zeros(()))))
+        derivative = functools.partial(_slope, derivative)
+    return jax.tree.map(lambda *ys: jnp.stack(ys), *rows)
+
+
+def _slope(fn: Callable[[Array], Any], t: Array) -> Any:
+    return jax.jvp(fn, (t,), (jnp.ones_like(t),))[1]
 
 
 def signature(eqn: JaxprEqn, derivative: ClosedJaxpr | None) -> Any:

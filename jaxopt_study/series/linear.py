@@ -100,7 +100,7 @@ def triangular_solve(
 ) -> Array:
     """A x = b with a triangle A: A₀ x_k = b_k − Σ_{j≥1} A_j x_{k−j}."""
 
-    def solve(a: Array, b: Array) -> Array:
+    def solve(a: Any, b: Array) -> Array:
         return lax.linalg.triangular_solve(
             a,
             b,

@@ -8,6 +8,7 @@ together: put in a y that is right to order k, and one that is right to order k 
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
@@ -47,7 +48,7 @@ class Unknown:
     ) -> None:
         self.expansion, self.key, self.order, self.slope = expansion, key, order, slope
         self.companions: list[Unknown] = []
-        self.first = bind(eqn, [primal(value) for value in values])
+        self.first = [jnp.asarray(y) for y in bind(eqn, [primal(value) for value in values])]
         self.floats = [i for i, var in enumerate(eqn.outvars) if can_vary(var)]
         # Of one order less from here on.
         self._operands = [
