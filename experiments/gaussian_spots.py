@@ -196,7 +196,7 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
 def _ratios(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     from matplotlib import pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, ax = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for index, (label, record) in enumerate(records.items()):
         values = record.outcome.values
         for mark, name in zip("osx+^", NAMES, strict=True):
@@ -207,6 +207,6 @@ def _ratios(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     ax.axhline(1.0, color="0.3")
     ax.axhspan(0.95, 1.05, color="0.9", zorder=0)
     ax.set(xlabel="width of the spot [pixels]", ylabel="standard deviation / Cramér-Rao bound")
-    ax.legend(fontsize="small", ncols=2)
+    figure.legend(fontsize="small", loc="outside right upper")
     ax.grid(alpha=0.3)
     return {"ratio_to_bound": figure}
