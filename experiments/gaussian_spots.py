@@ -96,7 +96,7 @@ def information_bound(config: Config, truth: dict[str, Any]) -> Any:
     jacobian = jax.jacfwd(lambda theta: gaussian_spot.apply(unravel(theta), grid).ravel())(flat)
     light = gaussian_spot.apply(truth, grid).ravel()
     size = jnp.sqrt(jnp.sum(jacobian**2 / light[:, None], axis=0))
-    scaled = jacobian / size  # columns of one size: the inverse is then safe in float32
+    scaled = jacobian / size[None, :]  # columns of one size: the inverse is then safe in float32
     return jnp.diagonal(jnp.linalg.inv(scaled.T @ (scaled / light[:, None]))) / size**2
 
 
@@ -143,7 +143,7 @@ def outcome(config: Config, carry: dict[str, Any]) -> study.Outcome:
         of_class, good = errors[k :: config.classes], usable[k :: config.classes, None]
         many = jnp.sum(good)
         mean = jnp.sum(jnp.where(good, of_class, 0.0), axis=0) / many
-        square = jnp.sum(jnp.where(good, (of_class - mean) ** 2, 0.0), axis=0)
+        square = jnp.sum(jnp.where(good, (of_class - mean[None, :]) ** 2, 0.0), axis=0)
         precision.append(jnp.sqrt(square / (many - 1)))
         bias.append(mean)
         limit.append(jnp.sqrt(jnp.mean(bound[k :: config.classes], axis=0)))
