@@ -96,7 +96,7 @@ def information_bound(config: Config, truth: dict[str, Any]) -> Any:
     jacobian = jax.jacfwd(lambda theta: gaussian_spot.apply(unravel(theta), grid).ravel())(flat)
     light = gaussian_spot.apply(truth, grid).ravel()
     size = jnp.sqrt(jnp.sum(jacobian**2 / light[:, None], axis=0))
-    scaled = jacobian / size  # columns of one size: the inverse is then safe in float32
+    scaled = jacobian / size[None, :]  # columns of one size: the inverse is then safe in float32
     return jnp.diagonal(jnp.linalg.inv(scaled.T @ (scaled / light[:, None]))) / size**2
 
 
@@ -143,7 +143,7 @@ def outcome(config: Config, carry: dict[str, Any]) -> study.Outcome:
         of_class, good = errors[k :: config.classes], usable[k :: config.classes, None]
         many = jnp.sum(good)
         mean = jnp.sum(jnp.where(good, of_class, 0.0), axis=0) / many
-        square = jnp.sum(jnp.where(good, (of_class - mean) ** 2, 0.0), axis=0)
+        square = jnp.sum(jnp.where(good, (of_class - mean[None, :]) ** 2, 0.0), axis=0)
         precision.append(jnp.sqrt(square / (many - 1)))
         bias.append(mean)
         limit.append(jnp.sqrt(jnp.mean(bound[k :: config.classes], axis=0)))
@@ -196,7 +196,7 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
 def _ratios(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     from matplotlib import pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, ax = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for index, (label, record) in enumerate(records.items()):
         values = record.outcome.values
         for mark, name in zip("osx+^", NAMES, strict=True):
@@ -207,6 +207,6 @@ def _ratios(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     ax.axhline(1.0, color="0.3")
     ax.axhspan(0.95, 1.05, color="0.9", zorder=0)
     ax.set(xlabel="width of the spot [pixels]", ylabel="standard deviation / Cramér-Rao bound")
-    ax.legend(fontsize="small", ncols=2)
+    figure.legend(fontsize="small", loc="outside right upper")
     ax.grid(alpha=0.3)
     return {"ratio_to_bound": figure}

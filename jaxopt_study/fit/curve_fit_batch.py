@@ -87,8 +87,10 @@ def curve_fit_batch(
       >>> x = jnp.arange(4.0)
       >>> y = jnp.array([[1.0, 2.9, 5.1, 7.0], [0.0, 1.1, 1.9, 3.0]])
       >>> fit = jos.curve_fit_batch(line, x, y, {"a": 0.0, "b": 1.0}, params_axes=None)
-      >>> print(jnp.round(fit.params["b"], 2), jnp.round(fit.stderr["b"], 2))
-      [2.02 0.98] [0.04 0.04]
+      >>> for b, error in zip(fit.params["b"], fit.stderr["b"]):
+      ...     print(f"{b:.2f} ± {error:.2f}")
+      2.02 ± 0.04
+      0.98 ± 0.04
       >>> print(fit)
       2 fits (2,): 2 gradient converged; fit[i] is one of them
     """

@@ -122,7 +122,7 @@ def raveled(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _interpret(program: core.ClosedJaxpr, inputs: list[_Value]) -> list[_Value]:
+def _interpret(program: core.ClosedJaxpr, inputs: list[Any]) -> list[Any]:
     known: dict[Any, _Value] = {}
 
     def read(variable: Any) -> _Value:
@@ -143,8 +143,8 @@ def _interpret(program: core.ClosedJaxpr, inputs: list[_Value]) -> list[_Value]:
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _on_vectors(equation: Any, operands: list[_Value]) -> list[_Value] | None:
-    """The results of an operation on raveled arrays, None if it has to be done as it is."""
+def _on_vectors(equation: Any, operands: list[Any]) -> list[Any] | None:
+    """The results, `_Value`s, of an operation on raveled arrays, None if it has to be done as it is."""
     name, params = equation.primitive.name, equation.params
     if name in CALLS:
         inner = params[CALLS[name]]

@@ -18,7 +18,9 @@ from jaxopt_study.fit.lane import Lane, Rules, advance, linearized, start
 from jaxopt_study.result import Status
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
-NARROW = 8  # slots for the last fits, when no more are left: every width is compiled by itself
+# Slots for the last fits, when no more are left. Every width is compiled by itself; with 8 a fit that takes
+# 200 steps at the end of 10,000 cost 7 % of the time, with 2 it costs 4 %.
+NARROW = 2
 
 
 class Ends(NamedTuple):

@@ -1,6 +1,9 @@
 """Many fits in one call: each equals the single fit, and none touches another."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -244,3 +247,35 @@ def test_work_on_vectors_gives_the_same_numbers_as_work_on_images():
     p = gaussian_spot.init(3.0, 1.0, 2.0, 1.5, 0.5)
     for plain, other in zip(*map(jax.tree.leaves, (mixed(p, image), raveled(mixed)(p, image))), strict=True):
         np.testing.assert_allclose(other, plain, rtol=1e-12)
+
+
+ON_TWO_DEVICES = """
+import jax, numpy as np, jax.numpy as jnp
+import jaxopt_study as jos
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+assert len(jax.devices()) == 2
+t = jnp.linspace(0.0, 4.0, 12)
+y = 3.0 * jnp.exp(-jnp.linspace(0.3, 2.0, 24)[:, None] * t)
+residual = lambda p, t, y: p["a"] * jnp.exp(-p["k"] * t) - y
+fit = lambda y: jos.least_squares_batch(
+    residual, {"a": 1.0, "k": 1.0}, (t, y), params_axes=None, args_axes=(None, 0), slots=5
+)
+one = fit(y)
+many = fit(jax.device_put(y, NamedSharding(Mesh(np.array(jax.devices()), ("fits",)), P("fits"))))
+assert len(many.params["k"].sharding.device_set) == 2
+np.testing.assert_allclose(many.params["k"], one.params["k"], rtol=1e-5)
+np.testing.assert_array_equal(many.num_steps, one.num_steps)
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_laid_out_over_two_devices_uses_both_and_ends_the_same():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_TWO_DEVICES],
+        env=os.environ | flags,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
