@@ -144,8 +144,8 @@ def find_roots(
     Example:
       >>> import jaxopt_study as jos
       >>> roots = jos.find_roots(lambda x: x**2 - 6 * x + 4, (-10.0, 10.0), starts=16)
-      >>> print(roots.count, jnp.round(roots.params[:2], 4))
-      2 [0.7639 5.2361]
+      >>> print(roots.count, *(f"{root:.4f}" for root in roots.params[:2]))
+      2 0.7639 5.2361
       >>> himmelblau = lambda p: (p[0]**2 + p[1] - 11)**2 + (p[0] + p[1]**2 - 7)**2
       >>> box = (jnp.full(2, -6.0), jnp.full(2, 6.0))
       >>> print(jos.find_roots(jax.grad(himmelblau), box, starts=64).count)      # stationary points
