@@ -189,8 +189,9 @@ def path_fractions(
       radius: how far to go.
 
     >>> one = jnp.float32(1.0)
-    >>> print(*path_fractions(one, jnp.sqrt(5.0), 4 * one, 0 * one, jnp.sqrt(2.0)))
-    1.0 0.5
+    >>> first, second = path_fractions(one, jnp.sqrt(5.0), 4 * one, 0 * one, jnp.sqrt(2.0))
+    >>> print(f"{first:.2f} {second:.2f}")
+    1.00 0.50
     """
     # ‖cauchy + t leg‖² = Δ², with the root taken in the way that does not cancel.
     a, b, c = leg_square, turn, radius**2 - short**2

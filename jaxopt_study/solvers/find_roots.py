@@ -41,8 +41,8 @@ class Roots:
       residual: the largest |fᵢ| at each, shape `(max_roots,)`.
       hits: from how many starts each was reached, shape `(max_roots,)`, int32. A root that was found once
         is a sign that there may be others.
-      singular: whether the Jacobian is singular there, or next to nothing beside the largest one met on the
-        way: a root of higher order, or one of a continuum of them; shape `(max_roots,)`.
+      singular: whether the Jacobian is singular there, or next to nothing beside what it is elsewhere in the
+        box: a root of higher order, or one of a continuum of them; shape `(max_roots,)`.
       overflow: whether there were more roots than room for them.
       num_starts: how many starts there were, and how many of them ended in a root in the box,
         `num_converged`, int32.
@@ -144,8 +144,8 @@ def find_roots(
     Example:
       >>> import jaxopt_study as jos
       >>> roots = jos.find_roots(lambda x: x**2 - 6 * x + 4, (-10.0, 10.0), starts=16)
-      >>> print(roots.count, jnp.round(roots.params[:2], 4))
-      2 [0.7639 5.2361]
+      >>> print(roots.count, *(f"{root:.4f}" for root in roots.params[:2]))
+      2 0.7639 5.2361
       >>> himmelblau = lambda p: (p[0]**2 + p[1] - 11)**2 + (p[0] + p[1]**2 - 7)**2
       >>> box = (jnp.full(2, -6.0), jnp.full(2, 6.0))
       >>> print(jos.find_roots(jax.grad(himmelblau), box, starts=64).count)      # stationary points
@@ -275,7 +275,8 @@ def _search(
         jnp.zeros((), bool),
     )
 
-    def search_round(known: tuple, starts: Array) -> tuple[tuple, tuple[Array, Array]]:
+    def search_round(carry: tuple, starts: Array) -> tuple[tuple, tuple[Array, Array]]:
+        known, typical = carry
         places, _, _, _, count, _ = known
 
         def stage(starts: Array, take_away: Array) -> tuple[Array, Any]:
@@ -293,11 +294,15 @@ def _search(
         ends = jax.tree.map(lambda leaf: leaf[-1], stages)
         good = is_converged(ends.status) & jax.vmap(in_box)(ends.x)
         sizes = jnp.max(jnp.abs(ends.residual), axis=1)
-        shallow = (ends.model.slope <= jnp.finfo(dtype).eps ** 0.5) & (ends.size > 0)
+        # Beside the columns of J met on the first round's ways: the polish has seen none but its end's.
+        typical = jnp.where(typical > 0, typical, jnp.min(jnp.median(stages.largest[0], axis=0)))
+        slopes = ends.model.grad_norm / jnp.where(ends.size > 0, ends.size, 1.0)
+        shallow = (slopes <= jnp.finfo(dtype).eps ** 0.5 * typical) & (ends.size > 0)
         known = _merge(known, ends.x, sizes, ends.model.singular | shallow, good, gap)
-        return known, (jnp.sum(good, dtype=jnp.int32), jnp.sum(stages.num_evals, dtype=jnp.int32))
+        return (known, typical), (jnp.sum(good, dtype=jnp.int32), jnp.sum(stages.num_evals, dtype=jnp.int32))
 
-    known, (converged, evals) = jax.lax.scan(search_round, known, points)
+    begun = known, jnp.zeros((), dtype)
+    (known, _), (converged, evals) = jax.lax.scan(search_round, begun, points)
     places, sizes, hits, singular, count, overflow = known
     # By the first coordinate, then the second; roots whose first is the same to the clusters' width are
     # sorted by the next.

@@ -35,12 +35,12 @@ def descend(x, rate, momentum, max_steps):
 
 @pytest.mark.parametrize("label", ["sgd", "momentum"])
 def test_the_maps_are_those_of_a_loop_in_python(label, load, run):
-    loaded, configs = load("quadratic_roots_map", size=9, max_steps=200)
+    loaded, configs = load("quadratic_roots_map", size=8, max_steps=300, learning_rates=(1e-4, 1e-2))
     config = configs[label]
     outcome = run(loaded, config)
     momentum = 0.9 if label == "momentum" else 0.0
     starts, rates = loaded.plot.__globals__["axes_of"](config)
-    expected = [[descend(x, rate, momentum, 200) for x in starts] for rate in rates]
+    expected = [[descend(x, rate, momentum, 300) for x in starts] for rate in rates]
     steps = np.array(expected)[:, :, 0]
     assert np.isfinite(steps).any()
     np.testing.assert_array_equal(outcome.traces["steps"], steps)
@@ -50,7 +50,7 @@ def test_the_maps_are_those_of_a_loop_in_python(label, load, run):
 
 
 def test_the_summary_of_the_maps_answers_from_the_maps(load, run, recorded):
-    loaded, configs = load("quadratic_roots_map", size=9, max_steps=200)
+    loaded, configs = load("quadratic_roots_map", size=8, max_steps=200)
     config = configs["newton"]
     outcome = run(loaded, config)
     said = loaded.summary({"newton": recorded(config, outcome)})

@@ -72,6 +72,7 @@ def test_a_function_without_a_root_says_so_from_everywhere():
     np.testing.assert_allclose(result.value, 0.5, atol=1e-9)  # the least that ½‖f‖² can be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_systems_without_a_root_say_so_where_the_distance_is_least(method):
     def apart(p):  # a circle, and a line that misses it by 1
@@ -142,6 +143,7 @@ SQUARE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SQUARE)
 def test_square_systems_of_more_garbow_and_hillstrom_are_solved_as_by_minpack(name):
     problem = ({**NONLINEAR_LEAST_SQUARES, **OTHERS})[name]()
@@ -217,6 +219,7 @@ CROSSINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CROSSINGS)
 def test_brackets_close_on_the_root_in_about_as_many_evaluations_as_brents_method(name):
     fn, a, b = CROSSINGS[name]
@@ -280,6 +283,7 @@ def test_evaluations_of_newtons_method_are_counted():
     assert result.num_evals <= len(calls) <= result.num_evals + result.opt_state.num_jacobians
 
 
+@pytest.mark.slow
 def test_broyden_takes_few_jacobians():
     newton, broyden = (jos.find_root(*tridiagonal(30), method=method) for method in ("newton", "broyden"))
     np.testing.assert_allclose(newton.params, broyden.params, atol=1e-9)
@@ -293,6 +297,7 @@ def tridiagonal(n):
     return problem.objective.residual_fn, problem.init
 
 
+@pytest.mark.slow
 def test_ten_thousand_unknowns_without_a_matrix():
     fn, start = tridiagonal(10_000)
     result = jos.find_root(fn, start)

@@ -42,6 +42,7 @@ def test_jacobians_in_both_modes_are_those_of_another_solver():
     np.testing.assert_allclose(jax.jit(jax.jacrev(root))(A), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_hessians_are_differences_of_jacobians_and_symmetric():
     hessian = jax.jit(jax.hessian(lambda a: root(a)[0]))(A)
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
@@ -49,6 +50,7 @@ def test_hessians_are_differences_of_jacobians_and_symmetric():
     np.testing.assert_allclose(hessian, expected, atol=2e-5 * np.abs(hessian).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"bracket": (0.1, 3.0)}, {"method": "broyden"}, {"bounds": (0.0, 9.0)}])
 def test_every_method_gives_the_same_derivatives(options):
     def cosine(a):  # cos x = a x
@@ -114,6 +116,7 @@ def test_other_fields_carry_no_derivatives():
     assert jax.grad(lambda a: end(a).opt_state.residual)(5.0) == 0
 
 
+@pytest.mark.slow
 def test_derivatives_of_many_unknowns_need_no_matrix():
     def total(a):
         fn = lambda x, a: x + 0.1 * jnp.sin(jnp.roll(x, 1)) - a * jnp.arange(300.0) / 300  # noqa: E731
