@@ -23,10 +23,11 @@ from jaxopt_study.types import Bool, Float, Int
 Vector = Float[Array, " params"]
 Scalar = Float[Array, ""]
 
-MEMORY = 10
-MEMORY_OF_LARGE = 1
-LARGE = 10_000
-FORCING = 0.1  # the residual at which conjugate gradients end, relative to the gradient
+LARGE = 10_000  # parameters from which on a pass over a vector is not for nothing
+MEMORY, MEMORY_OF_LARGE = 10, 1  # pairs
+# The residual at which conjugate gradients end, relative to the gradient: in small problems a better step
+# saves gradients and values, in large ones with slow products a worse one saves those.
+FORCING, FORCING_OF_LARGE = 0.1, 0.5
 PROBE_TOLERANCE = 1e-2
 PROBE_PRODUCTS = 20
 MAX_PRODUCTS = 200  # in one step
@@ -124,7 +125,7 @@ def model(
         gradient=free,
         radius=radius,
         reach=reach,
-        forcing=jnp.minimum(FORCING, jnp.sqrt(grad_norm / _or_one(first))),
+        forcing=jnp.minimum(_forcing(theta), jnp.sqrt(grad_norm / _or_one(first))),
         max_products=jnp.where(finished, 0, MAX_PRODUCTS),
         visible=MARGIN * rounding,
     )
@@ -168,7 +169,7 @@ def direction(
     seen = _with_secant(seen, theta, own)
     size = norm(gradient)
     first = jnp.where(seen.first > 0, seen.first, size)
-    forcing = jnp.minimum(FORCING, jnp.sqrt(size / _or_one(first)))
+    forcing = jnp.minimum(_forcing(theta), jnp.sqrt(size / _or_one(first)))
     limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
     task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, nothing)
     path = task.solve(jnp.zeros_like(theta, bool), no)
@@ -205,6 +206,10 @@ def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Seen:
     step, change = theta - seen.theta, gradient - seen.gradient
     up = curves_up(step, change, jnp.vdot(step, change)) & (seen.first > 0)
     return seen._replace(pairs=append(seen.pairs, Pairs(step[None], change[None], up.astype(jnp.int32))))
+
+
+def _forcing(theta: Vector) -> float:
+    return FORCING if theta.size < LARGE else FORCING_OF_LARGE
 
 
 def _cosine(size: Scalar, decrement: Scalar) -> Scalar:
