@@ -14,6 +14,10 @@ SMALL = {
     "rosenbrock_network_gauss_newton": (["--starts", "2", "--points", "50"], {"loss.png"}),
     "enzyme_kinetics": ([], {"curves.png"}),
     "line_gradient": ([], {"line.png"}),
+    "optimizer_profiles": (
+        ["--problems", "1", "--max-evaluations", "200"],
+        {"performance_by_evaluations.png", "performance_by_seconds.png", "data_by_evaluations.png"},
+    ),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
 }
 
