@@ -52,7 +52,7 @@ def curves_up(
     step: Float[Array, " n"], change: Float[Array, " n"], curvature: Float[Array, ""]
 ) -> Bool[Array, ""]:
     """Whether `sᵀy > 0` by more than rounding errors, so that the pair may be kept."""
-    floor = jnp.finfo(step.dtype).eps ** 0.75
+    floor = jnp.finfo(step.dtype).eps
     lengths = jnp.sqrt(jnp.sum(step**2)) * jnp.sqrt(jnp.sum(change**2))
     return jnp.isfinite(curvature) & (curvature > floor * lengths)
 

@@ -28,7 +28,7 @@ NewtonSolver = Literal["auto", "exact", "cg"]
 
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
 FIRST_REACH = 1000.0  # how many first radii a full step may be long where H is positive definite
-EXACT_UP_TO = 4  # parameters: so many products a step conjugate gradients take as well
+EXACT_UP_TO = 3  # parameters: so many products a step conjugate gradients take as well
 
 
 class NewtonState(NamedTuple):
@@ -81,7 +81,7 @@ def newton(
     |           | Moré and Sorensen, the hard case too                    | final answers to the last digit  |
     | `"cg"`    | Steihaug's conjugate gradients, preconditioned by what  | any number: H is never formed, a |
     |           | those of the steps before have seen                     | step takes 2 to 4 products       |
-    | `"auto"`  | `"exact"` up to 4 parameters, else `"cg"`               | fewest evaluations               |
+    | `"auto"`  | `"exact"` up to 3 parameters, else `"cg"`               | fewest evaluations               |
 
     Where H is positive definite and the model holds this is Newton's step `-H⁻¹g` (with `"cg"` to a tenth of
     the gradient, and better near the end). Where it is not, the step goes along negative curvature, to the

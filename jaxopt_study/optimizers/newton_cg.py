@@ -23,13 +23,15 @@ from jaxopt_study.types import Bool, Float, Int
 Vector = Float[Array, " params"]
 Scalar = Float[Array, ""]
 
-MEMORY = 10
-MEMORY_OF_LARGE = 1
-LARGE = 10_000
-FORCING = 0.1  # the residual at which conjugate gradients end, relative to the gradient
+LARGE = 10_000  # parameters from which on a pass over a vector is not for nothing
+MEMORY, MEMORY_OF_LARGE = 10, 1  # pairs
+# The residual at which conjugate gradients end, relative to the gradient: in small problems a better step
+# saves gradients and values, in large ones with slow products a worse one saves those.
+FORCING, FORCING_OF_LARGE = 0.1, 0.5
+LEAST_FORCING, LEAST_FORCING_OF_LARGE = 1e-3, 0.1  # near the end
 PROBE_TOLERANCE = 1e-2
 PROBE_PRODUCTS = 20
-MAX_PRODUCTS = 200  # in one step
+MAX_PRODUCTS = 200  # in one step, and not more than twice the parameters: beyond, rounding errors are solved for
 
 
 class Seen(NamedTuple):
@@ -124,8 +126,8 @@ def model(
         gradient=free,
         radius=radius,
         reach=reach,
-        forcing=jnp.minimum(FORCING, jnp.sqrt(grad_norm / _or_one(first))),
-        max_products=jnp.where(finished, 0, MAX_PRODUCTS),
+        forcing=_forcing(theta, grad_norm, first),
+        max_products=jnp.where(finished, 0, min(MAX_PRODUCTS, 2 * theta.size)),
         visible=MARGIN * rounding,
     )
     probing = (finished | invisible) & ~seen.probed
@@ -168,7 +170,7 @@ def direction(
     seen = _with_secant(seen, theta, own)
     size = norm(gradient)
     first = jnp.where(seen.first > 0, seen.first, size)
-    forcing = jnp.minimum(FORCING, jnp.sqrt(size / _or_one(first)))
+    forcing = _forcing(theta, size, first)
     limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
     task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, nothing)
     path = task.solve(jnp.zeros_like(theta, bool), no)
@@ -205,6 +207,13 @@ def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Seen:
     step, change = theta - seen.theta, gradient - seen.gradient
     up = curves_up(step, change, jnp.vdot(step, change)) & (seen.first > 0)
     return seen._replace(pairs=append(seen.pairs, Pairs(step[None], change[None], up.astype(jnp.int32))))
+
+
+def _forcing(theta: Vector, size: Scalar, first: Scalar) -> Scalar:
+    large = theta.size >= LARGE
+    most = FORCING_OF_LARGE if large else FORCING
+    least = LEAST_FORCING_OF_LARGE if large else LEAST_FORCING
+    return jnp.clip(jnp.sqrt(size / _or_one(first)), least, most)
 
 
 def _cosine(size: Scalar, decrement: Scalar) -> Scalar:

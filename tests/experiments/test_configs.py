@@ -22,6 +22,10 @@ SMALL = {
         {"derivatives.png", "cost.png"},
     ),
     "sine_polynomial": (["--max-steps", "8", "--points", "50"], {"loss.png", "curves.png"}),
+    "optimizer_profiles": (
+        ["--problems", "1", "--max-evaluations", "200"],
+        {"performance_by_evaluations.png", "performance_by_seconds.png", "data_by_evaluations.png"},
+    ),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
 }
 

@@ -64,6 +64,8 @@ OPTIMIZERS = [
     Entry("optax_adam", optax.adam, 0.02, 0.02, 10_000, ours=False),
     Entry("chain", lambda rate: jos.chain(CLIP, jos.adam(rate)), 0.02, 0.02, 10_000),
     Entry("newton", jos.newton, 0.0, 0.0, needs="value_fn"),
+    Entry("newton_cg", lambda d: jos.newton(d, solver="cg"), 0.0, 0.0, needs="value_fn"),
+    Entry("newton_saddle_free", lambda d: jos.newton(d, saddle_free=True), 0.0, 0.0, needs="value_fn"),
     Entry("newton_plain", lambda: jos.newton(None), needs="value_fn"),
     Entry("gauss_newton", jos.gauss_newton, needs="residual_fn"),
     Entry("gauss_newton_cholesky", lambda: jos.gauss_newton(solver="cholesky"), needs="residual_fn"),
