@@ -67,7 +67,9 @@ def slope_noise(way: Way, points: Floats, directions: Floats, eps: float, value_
 
 
 def largest_near(slope: Floats, truth: Differences, lines: tuple[Line, ...], directions: Floats) -> Floats:
-    """For every line and output, the largest derivative by its leaf here and at ordinary points, for a step of its length.
+    """For every line and output, the largest derivative by its leaf, here or at ordinary points.
+
+    It is that for a step of the line's length.
 
     Rounding errors of a derivative that vanishes far out (that of tanh) are those of its larger terms.
     """
