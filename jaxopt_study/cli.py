@@ -155,8 +155,8 @@ def _add_check(commands: Any) -> None:
         help="check derivatives: jaxopt-study check MODULE:FUNCTION [ARG ...]",
         description="Check the derivatives of a function: forward and reverse mode against differences\n"
         "and each other, second order, and all under vmap. Print what is wrong, and where.",
-        epilog="An ARG is JSON: a number, lists of numbers (an array), or an object (a dict). Numbers with a\n"
-        "point are differentiated by. In place of an array: normal(3,2), uniform(3), zeros(2), ones().\n"
+        epilog="An ARG is JSON: a number, lists of numbers (an array), or an object (a dict). Numbers with\n"
+        "a point are differentiated by. In place of an array: normal(3,2), uniform(3), zeros(2), ones().\n"
         "Without ARGs, the function example_args in the same module returns them in a tuple.\n\n"
         "examples:\n"
         "  jaxopt-study check jaxopt_study.models.polynomial:apply '[1.0, 2.0, 0.5]' 'normal(5)'\n"

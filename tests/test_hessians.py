@@ -45,7 +45,7 @@ def test_the_product_goes_through_trees_and_args():
 
 @pytest.mark.parametrize("vector", [jnp.ones(3), [jnp.ones(2)]])
 def test_a_vector_unlike_the_parameters_is_named(vector):
-    with pytest.raises(ValueError, match="vector.*expected"):
+    with pytest.raises(ValueError, match=r"vector.*expected"):
         jos.hvp(lambda x: jnp.sum(x**2), jnp.ones(2), vector)
 
 

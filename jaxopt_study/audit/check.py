@@ -116,8 +116,8 @@ def _widest(args: tuple) -> Any:
 
 
 def _is_float(leaf: Any) -> bool:
-    return (
-        hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating)) or isinstance(leaf, float)
+    return isinstance(leaf, float) or bool(
+        hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
     )
 
 

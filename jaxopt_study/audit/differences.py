@@ -67,7 +67,7 @@ def differentiate(samples: Samples, size: Floats | float = 0.0) -> Differences:
     """
     with np.errstate(all="ignore"):
         # Rounding errors that go together show no scatter; some in the last place always are.
-        # Those in steps show some from a distance only; but there a function that varies quickly does as well.
+        # Those in steps show it from a distance only, where a function that varies quickly does too.
         least = samples.eps * np.fmax(10 * np.abs(samples.at), size)
         far = np.fmin(scatter(samples.beyond), 1e3 * samples.eps * np.fmax(np.abs(samples.at), size))
         return _differentiate(samples, np.fmax(np.fmax(least, far), scatter(samples.near)))

@@ -13,6 +13,7 @@ from jaxopt_study.audit.places import Line
 
 OUTPUTS = 256  # that are looked at one by one; of more, weighted sums
 SUMS = 8
+ORDINARY = 2  # points: the one that is given, and the one nearby
 SHORT_STEPS = 6  # for the noise
 NEAR = 2.0**10  # their length, in rounding errors
 BEYOND = 0.4  # and longer ones, as a power of the rounding error: their cube is still below it
@@ -66,7 +67,9 @@ def slope_noise(way: Way, points: Floats, directions: Floats, eps: float, value_
 
 
 def largest_near(slope: Floats, truth: Differences, lines: tuple[Line, ...], directions: Floats) -> Floats:
-    """For every line and output, the largest derivative by its leaf anywhere, for a step of its length.
+    """For every line and output, the largest derivative by its leaf, here or at ordinary points.
+
+    It is that for a step of the line's length.
 
     Rounding errors of a derivative that vanishes far out (that of tanh) are those of its larger terms.
     """
@@ -77,11 +80,13 @@ def largest_near(slope: Floats, truth: Differences, lines: tuple[Line, ...], dir
         np.where(np.isfinite(slope), np.abs(slope), 0), np.nan_to_num(np.abs(truth.value), posinf=0)
     )
     size = np.where(truth.error < 0.5 * size, size, 0.0) / length
-    out = np.zeros_like(size)
-    leaves = np.tile([line.leaf.start for line in lines], len(size) // len(lines))
+    by_point = size.reshape(-1, len(lines), size.shape[1])
+    out = np.zeros_like(by_point)
+    leaves = np.array([line.leaf.start for line in lines])
     for leaf in np.unique(leaves):
-        out[leaves == leaf] = size[leaves == leaf].max(axis=0)
-    return out * length
+        of_leaf = by_point[:, leaves == leaf].max(axis=1, keepdims=True)
+        out[:, leaves == leaf] = np.fmax(of_leaf, of_leaf[:ORDINARY].max(axis=0))
+    return out.reshape(size.shape) * length
 
 
 def each_line(run: Runner) -> Callable[[Floats, Floats], Floats]:

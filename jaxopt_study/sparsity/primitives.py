@@ -236,7 +236,7 @@ def _dot_with(
         free = [a for a in range(len(shape)) if a not in contracted[which] and a not in batch[which]]
         groups = (list(batch[which]), free, list(contracted[which]))
         sizes = [int(np.prod([shape[a] for a in axes], dtype=int)) for axes in groups]
-        return sum(groups, []), (sizes[0], sizes[1], sizes[2])
+        return [*groups[0], *groups[1], *groups[2]], (sizes[0], sizes[1], sizes[2])
 
     order, (batches, free, length) = ordered(side)
     other_order, (_, other_free, _) = ordered(1 - side)

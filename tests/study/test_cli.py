@@ -226,3 +226,55 @@ def test_the_bar_of_a_terminal_shows_every_variant(write_toml, capsys, monkeypat
     assert "lanes" in bar
     assert "signs" in bar
     assert "100 steps" in bar
+
+
+MODEL = """
+import jax, jax.numpy as jnp
+@jax.custom_vjp
+def loss(w, x):
+    return jnp.sum((x @ w) ** 2)
+loss.defvjp(lambda w, x: (loss(w, x), (w, x)), lambda s, g: (2 * g * s[1].T @ (s[1] @ s[0]), 0 * s[1]))
+def right(w, count):
+    return jnp.sum(w["a"] ** 2) * count
+def example_args():
+    return jnp.array([1.0, 2.0]), jnp.eye(2)
+"""
+
+
+def check(*words):
+    return cli.main(["check", *words, "--no-probe", "--no-second-order"])
+
+
+def test_check_finds_a_wrong_rule_at_the_example_arguments_and_its_code_is_three(capsys):
+    Path("model.py").write_text(MODEL)
+    assert check("model.py:loss") == 3
+    out = capsys.readouterr().out
+    assert "reverse: d output / d args[1][1, 1] is 0, expected 8" in out
+
+
+def test_check_reads_arguments_as_json_and_passes_what_is_right(capsys):
+    Path("model.py").write_text(MODEL)
+    assert check("model.py:right", '{"a": "normal(3)"}', "4") == 0
+    out = capsys.readouterr().out
+    assert "no fault found (1 points)" in out
+    assert "args[0]['a']" in out
+    assert "args[1]" not in out  # an integer
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.py:right"], "FUNCTION_HAS_ARGS"),
+        (["model.py:nothing", "1.0"], "FUNCTION: model.py has no 'nothing'"),
+        (["model.py:right", "abc"], "argument 'abc': expected JSON"),
+        (["model.py:right", "3", "4"], "model.py:right: "),
+        (["model", "1.0"], "FUNCTION: expected MODULE:FUNCTION"),
+    ],
+)
+def test_bad_words_of_check_are_one_line(words, message, capsys):
+    Path("model.py").write_text(MODEL.replace("example_args", "other_args"))
+    assert check(*words) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    expected = "no function 'example_args' that returns them" if message == "FUNCTION_HAS_ARGS" else message
+    assert expected in err
