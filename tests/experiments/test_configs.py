@@ -15,6 +15,7 @@ SMALL = {
     "enzyme_kinetics": ([], {"curves.png"}),
     "line_gradient": ([], {"line.png"}),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
+    "gaussian_spots": (["--spots", "400", "--classes", "2"], {"precision.png", "ratio_to_bound.png"}),
 }
 
 
