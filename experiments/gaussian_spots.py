@@ -156,7 +156,10 @@ def outcome(config: Config, carry: dict[str, Any]) -> study.Outcome:
     values["worst_excess_over_bound"] = jnp.max(jnp.stack(precision) / jnp.stack(limit)) - 1
     lost = jnp.argmax(~usable)  # a spot that did not converge, if there is one, else the first
     steps = jnp.max(carry["num_steps"])
-    return study.Outcome(carry["status"][lost], steps, jnp.sum(carry["value"]), values=values)
+    number = jnp.arange(config.max_steps + 1)
+    going = jnp.sum(carry["num_steps"][None, :] >= number[:, None], axis=1).astype(config.dtype)
+    traces = {"fits_with_so_many_steps": jnp.where(number <= steps, going, jnp.nan)}
+    return study.Outcome(carry["status"][lost], steps, jnp.sum(carry["value"]), values, traces)
 
 
 def summary(records: Mapping[str, study.Recorded]) -> dict[str, float | str]:

@@ -27,6 +27,7 @@ SMALL = {
         {"performance_by_evaluations.png", "performance_by_seconds.png", "data_by_evaluations.png"},
     ),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
+    "gaussian_spots": (["--spots", "400", "--classes", "2"], {"precision.png", "ratio_to_bound.png"}),
 }
 
 
