@@ -103,7 +103,7 @@ def newton(
       radius: Δ at the start, relative to ‖θ‖, or to 1 where that is zero. Where H is positive definite the
         full step is tried first nevertheless, if it is not longer than 1000 Δ. A leaf.
       saddle_free: instead of the trust region, damp `H = Q diag(w) Qᵀ` with its eigenvalues made positive,
-        `d = -Q diag(1 / (|w| + λ max|w|)) Qᵀg`, and raise λ until the value falls (Dauphin et al. 2014). Exact.
+        `d = -Q diag(1 / (|w| + λ max|w|)) Qᵀg`, and raise λ until the value falls (Dauphin 2014). Exact.
       linesearch: of optax, `optax.scale_by_zoom_linesearch(20)` for one, instead of the trust region: the
         direction is `scale_by_newton`'s, and the state that of a chain.
       max_trials: how many radii, or dampings, one update tries before it gives up.

@@ -31,7 +31,7 @@ FORCING, FORCING_OF_LARGE = 0.1, 0.5
 LEAST_FORCING, LEAST_FORCING_OF_LARGE = 1e-3, 0.1  # near the end
 PROBE_TOLERANCE = 1e-2
 PROBE_PRODUCTS = 20
-MAX_PRODUCTS = 200  # in one step, and not more than twice the parameters: beyond, rounding errors are solved for
+MAX_PRODUCTS = 200  # in one step; nor more than twice the parameters: that would solve for rounding errors
 
 
 class Seen(NamedTuple):
