@@ -6,7 +6,7 @@ pattern, so that it holds for all of them. What custom rules say is in the trace
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +116,24 @@ def forward_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> b
         return False
     # The error may come only when the program is run.
     return not any(equation.primitive.name == "custom_lin" for equation in _equations(program.jaxpr))
+
+
+def reverse_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> bool:
+    """Whether a function has derivatives in reverse mode; with a loop that turns until a test it has none."""
+    try:
+        jax.make_jaxpr(lambda t: (lambda out, pull: pull(jnp.zeros_like(out)))(*jax.vjp(flat, t)))(theta)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        if "reverse-mode" not in str(error).lower():
+            raise
+        return False
+    return True
+
+
+def sides(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> Literal["columns", "rows", "auto"]:
+    """By what the Jacobian of a function can be had: columns (forward mode), rows (reverse mode), or either."""
+    if not forward_works(flat, theta):
+        return "rows"
+    return "auto" if reverse_works(flat, theta) else "columns"
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxopt_study as jos
 from jaxopt_study.sparsity.detect import detect
 
 N = 12
@@ -27,6 +28,13 @@ def backward_rule(x):
 
 
 backward_rule.defvjp(lambda x: (backward_rule(x), x), lambda x, g: (2 * x * x[::-1] * g + (g * x**2)[::-1],))
+
+
+def written_in_place(x):
+    ref = jax.new_ref(jnp.zeros(N))
+    ref[2:5] = x[:3] ** 2
+    ref[7] = x[1] * x[0]
+    return ref[...]
 
 
 def convolved(x):
@@ -77,6 +85,7 @@ EXACT = {
     "pads": lambda x: jnp.pad(x, (1, 2), mode="wrap"),
     "stacked": lambda x: jnp.stack([x[:6], x[6:] ** 2], axis=1),
     "norms of rows": lambda x: jnp.linalg.norm(x.reshape(3, 4), axis=1),
+    "products of rows": lambda x: jnp.prod(x.reshape(3, 4), axis=1),  # a reshape of axes in another order
     "constant": lambda x: jnp.ones(3),
     "stopped": lambda x: jax.lax.stop_gradient(x) * x[0],
 }  # fmt: skip
@@ -95,6 +104,7 @@ SAFE = {
         x.reshape(3, 2, 2), x[:6].reshape(3, 2)
     ),
     "interpolation": lambda x: jnp.interp(x[:4], jnp.arange(5.0), x[4:9]),
+    "mutable array": written_in_place,
     "slice at the largest": lambda x: jax.lax.dynamic_slice(x.reshape(3, 4), (jnp.argmax(x) % 2, 1), (2, 2)),
     "update at the smallest": lambda x: jax.lax.dynamic_update_slice(
         x.reshape(3, 4), x[:2].reshape(1, 2) ** 2, (jnp.argmin(x) % 3, 1)
@@ -135,6 +145,20 @@ def test_integers_in_args_are_structure_and_floats_are_not():
     patterns = []
     jax.jit(lambda places: patterns.append(detect(lookup, jnp.ones(5), (places, jnp.zeros(3)))))(places)
     assert patterns[0].todense().all()  # places that are traced may be anywhere
+
+
+def test_nothing_at_all_has_a_pattern():
+    assert jos.jacobian(lambda x: x[:0], mode="sparse")(jnp.ones(N)).shape == (0, N)
+
+
+def test_rows_are_taken_only_where_there_is_a_reverse_mode():
+    def until(x):  # one pass by rows, if it had any
+        return jax.lax.while_loop(
+            lambda c: c[0] < jnp.sum(x > -9), lambda c: (c[0] + 1, c[1] + x[c[0]] ** 2), (0, 0.0)
+        )[1]
+
+    found = jos.jacobian(until, mode="sparse")(jnp.arange(1.0, 4.0)).todense()
+    np.testing.assert_allclose(found, [[2, 4, 6]])
 
 
 def test_an_unknown_primitive_depends_on_all_of_its_inputs():
