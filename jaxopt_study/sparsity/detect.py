@@ -120,8 +120,13 @@ def forward_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> b
 
 def reverse_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> bool:
     """Whether a function has derivatives in reverse mode; with a loop that turns until a test it has none."""
+
+    def pull(theta: jax.Array) -> Any:
+        out, backwards = jax.vjp(flat, theta)
+        return backwards(jnp.zeros_like(out))
+
     try:
-        jax.make_jaxpr(lambda t: (lambda out, pull: pull(jnp.zeros_like(out)))(*jax.vjp(flat, t)))(theta)
+        jax.make_jaxpr(pull)(theta)
     except (NotImplementedError, TypeError, ValueError) as error:
         if "reverse-mode" not in str(error).lower():
             raise
@@ -130,7 +135,7 @@ def reverse_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> b
 
 
 def sides(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> Literal["columns", "rows", "auto"]:
-    """By what the Jacobian of a function can be had: columns (forward mode), rows (reverse mode), or either."""
+    """What the Jacobian of a function can be had by: columns (forward mode), rows (reverse), or either."""
     if not forward_works(flat, theta):
         return "rows"
     return "auto" if reverse_works(flat, theta) else "columns"
