@@ -154,5 +154,10 @@ def _is_program(thing: Any) -> bool:
 
 
 def _argument(leaf: Any) -> Traced:
-    structural = is_concrete(leaf) and not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    return Traced(None, Known(lambda: leaf)) if structural else Traced()
+    return Traced(None, Known(lambda: leaf)) if is_structure(leaf) else Traced()
+
+
+def is_structure(leaf: Any) -> bool:
+    """Whether an argument says where things are: integers and booleans that have numbers."""
+    dtype = jnp.result_type(leaf)
+    return is_concrete(leaf) and (jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_))

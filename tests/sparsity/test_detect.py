@@ -139,6 +139,11 @@ def test_integers_in_args_are_structure_and_floats_are_not():
     assert patterns[0].todense().all()  # places that are traced may be anywhere
 
 
+def test_a_random_key_is_an_argument_like_any_other():
+    matrix = jos.jacobian(lambda x, key: x**2 * jax.random.normal(key, x.shape), mode="sparse")
+    assert matrix(jnp.ones(3), jax.random.key(0)).nse == 3
+
+
 def test_nothing_at_all_has_a_pattern():
     assert jos.jacobian(lambda x: x[:0], mode="sparse")(jnp.ones(N)).shape == (0, N)
 
