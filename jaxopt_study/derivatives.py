@@ -19,7 +19,7 @@ from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, traceable
 from jaxopt_study.sparsity.coloring import color_jacobian
 from jaxopt_study.sparsity.compressed import flat_function, jacobian_entries
-from jaxopt_study.sparsity.detect import detect, forward_works
+from jaxopt_study.sparsity.detect import detect, sides
 from jaxopt_study.types import Float, JacobianMode, PyTree
 
 # Plain functions that `check_pointwise` has passed: a memo, like the cache of `jax.jit`.
@@ -103,7 +103,7 @@ def _reverse(fn: Callable[[Array], Array], theta: Array) -> ResidualAndJacobian:
 def _sparse(objective: LeastSquares, params: PyTree, args: tuple) -> ResidualAndJacobian:
     theta, flat = flat_function(objective.residual, params, args)
     pattern = detect(objective.residual, params, args)
-    coloring = color_jacobian(pattern, "auto" if forward_works(flat, theta) else "rows")
+    coloring = color_jacobian(pattern, sides(flat, theta))
     residual, found = jacobian_entries(flat, theta, coloring)
     nothing = jnp.zeros((theta.size, residual.size), residual.dtype)
     at = nothing.at[pattern.columns, pattern.rows]

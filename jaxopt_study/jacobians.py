@@ -15,7 +15,7 @@ from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import check_real, ravel, size
 from jaxopt_study.sparsity import compressed
 from jaxopt_study.sparsity.coloring import Coloring, color_jacobian
-from jaxopt_study.sparsity.detect import detect, forward_works
+from jaxopt_study.sparsity.detect import detect, sides
 from jaxopt_study.types import JacobianMode, PyTree
 
 
@@ -109,7 +109,7 @@ def jacobian_coloring(
         outputs = size(jax.eval_shape(fn, params, *args))
         pattern = compressed.as_sparsity(sparsity, (outputs, size(params)))
     theta, flat = compressed.flat_function(fn, params, args)
-    return color_jacobian(pattern, "auto" if forward_works(flat, theta) else "rows")
+    return color_jacobian(pattern, sides(flat, theta))
 
 
 def _either(fn: Callable[..., PyTree], params: PyTree, args: tuple) -> PyTree:

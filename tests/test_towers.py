@@ -89,6 +89,13 @@ def test_powers_are_exact_at_zero():
     np.testing.assert_array_equal(traced(2.0), [0, 0, 2, 12, 24])
 
 
+def test_a_base_of_zero_under_a_varying_exponent_has_the_slopes_of_nested_jvp():
+    np.testing.assert_array_equal(jos.derivatives(lambda x: 0.0**x, 3)(jnp.array([0.5, 2.0])), 0)
+    np.testing.assert_array_equal(jos.derivatives(lambda x: x ** (2 + x), 2)(0.0), [0, 0, 2])
+    gradient = jax.grad(lambda x: jos.derivatives(lambda y: y ** (2 + y), 2)(x)[1])(1.0)
+    np.testing.assert_allclose(gradient, jos.derivatives(lambda y: y ** (2 + y), 2)(1.0)[2], rtol=1e-12)
+
+
 def test_any_shape_and_numbers_of_python():
     x = jnp.linspace(-1, 1, 12).reshape(2, 3, 2)
     rows = jos.derivatives(jnp.sin, 2)(x)

@@ -119,7 +119,7 @@ def flatten(fn: Callable[..., Any], args: tuple) -> FlatFunction:
             raise TypeError(
                 f"{where}: expected real floats, got dtype {dtype}; pass real and imaginary parts"
             )
-        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or not np.size(leaf):
             continue
         if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
             raise ValueError(f"{where}: is not finite; there is no derivative to check")
@@ -127,7 +127,7 @@ def flatten(fn: Callable[..., Any], args: tuple) -> FlatFunction:
         where_moving.append(position)
         start += moving[-1].size
     if not moving:
-        raise TypeError("args: hold no real float array, so there is no derivative to check")
+        raise TypeError("args: hold no real float array with elements, so there is no derivative to check")
     dtype = jnp.result_type(*(leaf.dtype for leaf in moving))
 
     def whole(*args: Any) -> list[Array]:
@@ -143,8 +143,8 @@ def flatten(fn: Callable[..., Any], args: tuple) -> FlatFunction:
 
     x = np.concatenate([np.ravel(np.asarray(leaves[i], np.float64)) for i in where_moving])
     outputs = _outputs(fn, args)
-    if not outputs:
-        raise ValueError("fn: returns no real float array, so there is no derivative to check")
+    if not sum(leaf.size for leaf in outputs):
+        raise ValueError("fn: returns no real float array with elements, so there is no derivative to check")
     eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in (*moving, *outputs))
     return FlatFunction(flat, whole, args, x, tuple(moving), tuple(outputs), eps, dtype)
 

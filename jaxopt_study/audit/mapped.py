@@ -12,6 +12,7 @@ from jaxopt_study.audit.differences import Floats
 from jaxopt_study.audit.flat import NEEDS_NUMBERS, FlatFunction, Leaf, compile_quickly, real_vector
 from jaxopt_study.audit.judge import tolerance
 from jaxopt_study.audit.report import Finding
+from jaxopt_study.audit.sampling import groups_of, largest_of_group
 
 LANES = 3
 ALONE = 6  # leaves that are mapped over alone
@@ -168,15 +169,17 @@ def _compare(
         return
     with np.errstate(invalid="ignore"):
         off = np.where((many == loop) | (np.isnan(many) & np.isnan(loop)), 0.0, np.abs(many - loop))
-    finite = np.abs(loop[np.isfinite(loop)])
-    largest = float(finite.max(initial=0.0))
-    relative = np.where(np.isfinite(off), off / max(largest, 1e-300), np.inf)
+    leaves = flat.outputs if part in ("value", "forward") else flat.inputs
+    size = np.where(np.isfinite(loop), np.abs(loop), 0.0).max(axis=0, keepdims=True)
+    size = largest_of_group(size, groups_of(leaves))
+    # What cancels within a leaf leaves rounding errors of the size of other leaves.
+    size = np.fmax(size, flat.eps**0.5 * size.max(initial=0.0))
+    relative = np.where(np.isfinite(off), off / np.fmax(size, 1e-300), np.inf)
     for leaf in moved:
         seen(leaf.name, "vmap", float(relative.max(initial=0.0)))
     if not (relative > tolerance(flat.eps)).any():
         return
     lane, element = np.unravel_index(np.argmax(relative), relative.shape)
-    leaves = flat.outputs if part in ("value", "forward") else flat.inputs
     leaf = next(leaf for leaf in leaves if leaf.start <= element < leaf.start + leaf.size)
     where = leaf.element(int(element))
     what = {"value": where, "forward": f"d {where}", "reverse": f"(gradient by {where})"}.get(
@@ -193,7 +196,7 @@ def _compare(
 
 def _is_float(leaf: Any) -> bool:
     try:
-        return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+        return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating)) and np.size(leaf) > 0
     except TypeError:
         return False
 

@@ -200,6 +200,17 @@ def traced_power(u: Array, first: Array, exponent: Array) -> Array:
     return y
 
 
+def varying_power(u: Array, p: Array, first: Array) -> Array:
+    """uᵖ = exp(p log u); where u₀ is 0, that for a p that does not vary, as everywhere in JAX."""
+    away = growth(multiply(p, logarithm(u.at[0].set(_not_zero(u[0])))), first)
+    return jnp.where(u[:1] == 0, power(u, first, p[0]), away)
+
+
+def _not_zero(base: Array) -> Array:
+    """JAX takes the logarithm of a base of 0 for 0: the slope of 0ˣ is 0."""
+    return jnp.where(base == 0, 1, base)
+
+
 def logarithm(u: Array) -> Array:
     """y' = u' / u."""
     return integrate(jnp.log(u[0]), divide(differentiate(u), u[:-1], u[1] / u[0]))
@@ -276,8 +287,10 @@ def rule(
             return lambda y0: larger(us[0], us[1], y0)
         case "min":
             return lambda y0: smaller(us[0], us[1], y0)
+        case "pow" if not isinstance(values[0], Series):
+            return lambda y0: growth(us[1] * jnp.log(_not_zero(us[0][0])), y0)
         case "pow":
-            return lambda y0: growth(multiply(us[1], logarithm(us[0])), y0)
+            return lambda y0: varying_power(us[0], us[1], y0)
         case "div" if isinstance(values[1], Series):
             return lambda y0: divide(us[0], us[1], y0)
         case _:

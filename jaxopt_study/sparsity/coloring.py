@@ -49,7 +49,7 @@ def color_jacobian(sparsity: Sparsity, by: Literal["columns", "rows", "auto"] = 
     longest = np.bincount(sparsity.columns, minlength=1).max()  # rows need at least as many colors
     if by == "auto" and longest < columns.max(initial=-1) + 1:
         rows = _color(sparsity.transposed)
-        if rows.max() < columns.max():
+        if rows.max(initial=-1) < columns.max():
             return _by_rows(sparsity, rows)
     return Coloring(
         sparsity,

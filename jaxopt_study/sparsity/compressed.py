@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxopt_study.pytree import check_real, ravel
 from jaxopt_study.sparsity.coloring import Coloring
-from jaxopt_study.sparsity.detect import Sparsity, from_places
+from jaxopt_study.sparsity.detect import Sparsity, from_places, is_structure
 from jaxopt_study.sparsity.move import is_concrete
 from jaxopt_study.types import Float, PyTree, Shaped
 
@@ -184,7 +184,7 @@ def signature(params: PyTree, args: tuple) -> tuple:
     parts: list[tuple] = []
     for leaf in leaves:
         dtype = jnp.result_type(leaf)
-        if is_concrete(leaf) and not jnp.issubdtype(dtype, jnp.inexact):
+        if is_structure(leaf):
             numbers = np.asarray(leaf)
             parts.append((numbers.shape, dtype, hashlib.sha256(numbers.tobytes()).digest()))
         else:

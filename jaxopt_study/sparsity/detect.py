@@ -6,7 +6,7 @@ pattern, so that it holds for all of them. What custom rules say is in the trace
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +118,29 @@ def forward_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> b
     return not any(equation.primitive.name == "custom_lin" for equation in _equations(program.jaxpr))
 
 
+def reverse_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> bool:
+    """Whether a function has derivatives in reverse mode; with a loop that turns until a test it has none."""
+
+    def pull(theta: jax.Array) -> Any:
+        out, backwards = jax.vjp(flat, theta)
+        return backwards(jnp.zeros_like(out))
+
+    try:
+        jax.make_jaxpr(pull)(theta)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        if "reverse-mode" not in str(error).lower():
+            raise
+        return False
+    return True
+
+
+def sides(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> Literal["columns", "rows", "auto"]:
+    """What the Jacobian of a function can be had by: columns (forward mode), rows (reverse), or either."""
+    if not forward_works(flat, theta):
+        return "rows"
+    return "auto" if reverse_works(flat, theta) else "columns"
+
+
 def _equations(jaxpr: Any) -> Iterator[Any]:
     for equation in jaxpr.eqns:
         yield equation
@@ -131,5 +154,10 @@ def _is_program(thing: Any) -> bool:
 
 
 def _argument(leaf: Any) -> Traced:
-    structural = is_concrete(leaf) and not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    return Traced(None, Known(lambda: leaf)) if structural else Traced()
+    return Traced(None, Known(lambda: leaf)) if is_structure(leaf) else Traced()
+
+
+def is_structure(leaf: Any) -> bool:
+    """Whether an argument says where things are: integers and booleans that have numbers."""
+    dtype = jnp.result_type(leaf)
+    return is_concrete(leaf) and (jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_))

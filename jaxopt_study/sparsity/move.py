@@ -30,6 +30,12 @@ def broadcast(index: Index, params: dict[str, Any]) -> Index:
     return np.broadcast_to(index.reshape(shape), params["shape"])
 
 
+def reshape(index: Index, params: dict[str, Any]) -> Index:
+    """`lax.reshape`, which may take the axes in another order."""
+    order = params.get("dimensions")
+    return index if order is None else np.transpose(index, order)
+
+
 def cut(index: Index, params: dict[str, Any]) -> Index:
     """`lax.slice`."""
     strides = params["strides"] or [1] * index.ndim

@@ -404,7 +404,6 @@ RULES: dict[str, Rule] = {
     "select_n": _select,
     **dict.fromkeys(
         [
-            "reshape",
             "squeeze",
             "expand_dims",
             "device_put",
@@ -415,6 +414,7 @@ RULES: dict[str, Rule] = {
         _same_elements,
     ),
     "broadcast_in_dim": partial(_moved, move.broadcast),
+    "reshape": partial(_moved, move.reshape),
     "slice": partial(_moved, move.cut),
     "transpose": partial(_moved, lambda index, params: np.transpose(index, params["permutation"])),
     "rev": partial(_moved, lambda index, params: np.flip(index, params["dimensions"])),

@@ -35,6 +35,9 @@ def propagate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Traced]) -> li
     Returns:
       One `Traced` for each output.
     """
+    if any(_is_mutable(atom) for equation in jaxpr.eqns for atom in (*equation.invars, *equation.outvars)):
+        # What is written into a mutable array comes back under no name of its own.
+        return _everything(jaxpr, [*inputs, *map(_constant, consts)])
     known: dict[Any, Traced] = dict(zip(jaxpr.invars, inputs, strict=True))
     known.update(zip(jaxpr.constvars, map(_constant, consts), strict=True))
 
@@ -51,6 +54,27 @@ def _constant(value: Any) -> Traced:
     if isinstance(value, Traced):
         return value
     return Traced(None, Known(lambda: value)) if move.is_concrete(value) else Traced()
+
+
+def _is_mutable(atom: Any) -> bool:
+    """Whether it is a mutable array (`jax.new_ref`), or a part of one."""
+    return hasattr(atom.aval, "inner_aval")
+
+
+def _everything(jaxpr: Any, inputs: Sequence[Traced]) -> list[Traced]:
+    """Every output of a program depends on all that goes in."""
+    parts = [item.sets for item in inputs if item.sets is not None]
+    if not parts:
+        return [Traced()] * len(jaxpr.outvars)
+    columns = np.unique(np.concatenate([part.columns() for part in parts]))
+    return [
+        Traced(
+            index_sets.shared(size_of(out), columns, parts[0].inputs)
+            if jnp.issubdtype(out.aval.dtype, jnp.inexact)
+            else None
+        )
+        for out in jaxpr.outvars
+    ]
 
 
 def _step(equation: Any, inputs: list[Traced]) -> list[Traced]:

@@ -173,3 +173,20 @@ def test_a_report_raises_in_a_test_and_is_true_or_false():
 def test_what_cannot_be_checked_is_named(fn, args, error, message):
     with pytest.raises(error, match=message):
         jos.check_derivatives(fn, *args)
+
+
+def test_a_fault_under_vmap_is_found_beside_an_output_a_million_times_as_large():
+    @jax.custom_batching.custom_vmap
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.def_vmap(lambda size, batched, x: (1.1 * jnp.sin(x), True))
+    report = jos.check_derivatives(lambda x: {"large": 1e6 * x**2, "small": sine(x)}, jnp.array([0.3, 0.7]))
+    assert {fault.check for fault in report.faults} == {"vmap"}
+
+
+def test_arrays_without_elements_are_passed_by():
+    args = (jnp.array([0.3, 0.7]), jnp.zeros(0))
+    assert jos.check_derivatives(lambda x, y: {"a": jnp.sum(x**2) + jnp.sum(y), "b": y}, *args).ok
+    with pytest.raises(ValueError, match="returns no real float array"):
+        jos.check_derivatives(lambda x: x[:0], args[0])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxopt_study as jos
 from jaxopt_study.sparsity.detect import detect
 
 N = 12
@@ -77,6 +78,7 @@ EXACT = {
     "pads": lambda x: jnp.pad(x, (1, 2), mode="wrap"),
     "stacked": lambda x: jnp.stack([x[:6], x[6:] ** 2], axis=1),
     "norms of rows": lambda x: jnp.linalg.norm(x.reshape(3, 4), axis=1),
+    "products of rows": lambda x: jnp.prod(x.reshape(3, 4), axis=1),  # a reshape of axes in another order
     "constant": lambda x: jnp.ones(3),
     "stopped": lambda x: jax.lax.stop_gradient(x) * x[0],
 }  # fmt: skip
@@ -135,6 +137,37 @@ def test_integers_in_args_are_structure_and_floats_are_not():
     patterns = []
     jax.jit(lambda places: patterns.append(detect(lookup, jnp.ones(5), (places, jnp.zeros(3)))))(places)
     assert patterns[0].todense().all()  # places that are traced may be anywhere
+
+
+def test_a_random_key_is_an_argument_like_any_other():
+    matrix = jos.jacobian(lambda x, key: x**2 * jax.random.normal(key, x.shape), mode="sparse")
+    assert matrix(jnp.ones(3), jax.random.key(0)).nse == 3
+
+
+def test_nothing_at_all_has_a_pattern():
+    assert jos.jacobian(lambda x: x[:0], mode="sparse")(jnp.ones(N)).shape == (0, N)
+
+
+def test_rows_are_taken_only_where_there_is_a_reverse_mode():
+    def until(x):  # one pass by rows, if it had any
+        return jax.lax.while_loop(
+            lambda c: c[0] < jnp.sum(x > -9), lambda c: (c[0] + 1, c[1] + x[c[0]] ** 2), (0, 0.0)
+        )[1]
+
+    found = jos.jacobian(until, mode="sparse")(jnp.arange(1.0, 4.0)).todense()
+    np.testing.assert_allclose(found, [[2, 4, 6]])
+
+
+def test_what_is_written_into_a_mutable_array_is_not_lost():
+    def written_in_place(x):
+        ref = jax.new_ref(jnp.zeros(N))
+        ref[2:5] = x[:3] ** 2
+        ref[7] = x[1] * x[0]
+        return ref[...]
+
+    x = jnp.linspace(1.0, 2.0, N)
+    found = jos.jacobian(written_in_place, mode="sparse")(x).todense()
+    np.testing.assert_allclose(found, jax.jacrev(written_in_place)(x), rtol=1e-14)
 
 
 def test_an_unknown_primitive_depends_on_all_of_its_inputs():
