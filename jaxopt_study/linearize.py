@@ -303,7 +303,9 @@ def _measured(
     error = eps * terms
     if products is None:
         lengths = columns / scale * length
-        cosines = jnp.where(lengths > 0, jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0), 0.0)
+        # A length of zero with a gradient has lost its squares, and says nothing of angles.
+        unseen = jnp.where((length == 0) & (gradient != 0), 1.0, 0.0)
+        cosines = jnp.where(lengths > 0, jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0), unseen)
         gradient_test = jnp.max(cosines, initial=0.0)
     else:
         lengths = norm(jnp.broadcast_to(columns, theta.shape)) * length

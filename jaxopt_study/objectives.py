@@ -110,6 +110,21 @@ class LeastSquares:
         )
 
 
+def with_loss(residual_fn: Any, loss: Any, loss_scale: Any) -> LeastSquares:
+    """A residual function, or a `LeastSquares` without a loss of its own, with this loss.
+
+    Raises:
+      ValueError: if a `LeastSquares` has a loss and this is another.
+    """
+    if not isinstance(residual_fn, LeastSquares):
+        return LeastSquares(residual_fn, loss=loss, loss_scale=loss_scale)
+    if loss == "linear":
+        return residual_fn
+    if residual_fn.loss not in ("linear", loss):
+        raise ValueError(f"loss: is {loss!r} here, but {residual_fn.loss!r} in the LeastSquares")
+    return dataclasses.replace(residual_fn, loss=loss, loss_scale=loss_scale)
+
+
 def as_least_squares(residual_fn: Any, method: str, loss: Any = None) -> LeastSquares:
     """What a method for sums of squares was given, as a `LeastSquares`; `loss` replaces its own.
 

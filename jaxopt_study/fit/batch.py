@@ -20,7 +20,7 @@ from jaxopt_study.fit.axes import Axes, Layout, check_axes, fill, find_layout, i
 from jaxopt_study.fit.lane import Rules
 from jaxopt_study.fit.slots import Ends, fit_all
 from jaxopt_study.losses import Loss, check_loss
-from jaxopt_study.objectives import LeastSquares, check_objective
+from jaxopt_study.objectives import LeastSquares, check_objective, with_loss
 from jaxopt_study.optimizers.transform import check_solvable, number
 from jaxopt_study.pytree import check_real, params_dtype, ravel, ravel_leaves, size, traceable
 from jaxopt_study.result import Result, Status, is_converged
@@ -147,12 +147,7 @@ def choose_slots(residuals: int, params: int, dtype: Any, platform: str) -> int:
 
 def as_objective(residual_fn: Any, loss: Loss, loss_scale: Any) -> LeastSquares:
     """What was given, as a `LeastSquares` with its loss."""
-    if isinstance(residual_fn, LeastSquares):
-        if loss != "linear":
-            raise ValueError("loss: give it in the LeastSquares or here, not both")
-        objective = residual_fn
-    else:
-        objective = LeastSquares(residual_fn, loss=loss, loss_scale=loss_scale)
+    objective = with_loss(residual_fn, loss, loss_scale)
     if not callable(objective.residual_fn):
         raise TypeError(f"residual_fn: expected a function, got {type(residual_fn).__name__}")
     check_loss(objective.loss, objective.loss_scale)

@@ -83,7 +83,7 @@ def _regrouped(arrays: Iterable[Any], block: int) -> Iterator[np.ndarray]:
     held = 0
     shape: tuple[int, ...] | None = None
     for array in arrays:
-        array = np.asarray(array)
+        array = np.array(array)  # a copy: whoever yields blocks may fill one buffer again and again
         _check("y: a block", array)
         if shape is not None and array.shape[1:] != shape:
             raise ValueError(f"y: a block has data sets of shape {array.shape[1:]} where others have {shape}")

@@ -9,8 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.pytree import params_dtype
+from jaxopt_study.pytree import check_real, params_dtype
 from jaxopt_study.types import PyTree
+
+
+def check_params(params: PyTree) -> PyTree:
+    """params with real float arrays for leaves; a Python number is one, whole or not.
+
+    Raises:
+      TypeError: for a leaf of another kind.
+    """
+
+    def as_float(leaf: Any) -> Any:
+        is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
+        return jnp.asarray(leaf, float) if is_number else leaf
+
+    return check_real("params", jax.tree.map(as_float, params))
 
 
 def check_x(x: PyTree) -> PyTree:
@@ -51,13 +65,15 @@ def fill_missing(x: PyTree, y: Array) -> PyTree:
     What the model makes of them is not used; but backward derivatives of a number that is not finite
     are NaN, used or not. Rows of points that are there, and finite ones, stay as they are.
     """
-    if y.ndim == 0:
-        return x
-    missing = jnp.all(jnp.isnan(y), axis=tuple(range(1, y.ndim)))
+    return x if y.ndim == 0 else fill_rows(x, jnp.all(jnp.isnan(y), axis=tuple(range(1, y.ndim))))
+
+
+def fill_rows(x: PyTree, missing: Array) -> PyTree:
+    """`fill_missing`, where it is known which rows are missing: bools, one a row."""
     there = jnp.argmin(missing)  # the first row that is not missing
 
     def fill(leaf: Array) -> Array:
-        if leaf.shape[:1] != y.shape[:1] or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        if leaf.shape[:1] != missing.shape or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         wide = (slice(None), *[None] * (leaf.ndim - 1))
         return jnp.where(missing[wide] & ~jnp.isfinite(leaf), leaf[there][None], leaf)

@@ -15,6 +15,7 @@ from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
 from jaxopt_study.fit.check_input import (
     check_model,
+    check_params,
     check_sigma,
     check_weights,
     check_x,
@@ -24,7 +25,7 @@ from jaxopt_study.fit.check_input import (
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.optimizers.combine import trained_part
-from jaxopt_study.pytree import check_real, ravel, traceable
+from jaxopt_study.pytree import ravel, traceable
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.types import PyTree
 
@@ -106,8 +107,7 @@ def curve_fit(
       >>> print(jnp.round(fit.params["a"], 1), f"{fit.params['k']:.3f}")
       [3. 6.] 0.502
     """
-    params = jax.tree.map(_float, params)
-    params = check_real("params", params)
+    params = check_params(params)
     x = check_x(x)
     y = check_y(y, params)
     check_model(model_fn, params, x, y)
@@ -156,12 +156,6 @@ def _frozen(optimizer: Any, bounds: Any, params: PyTree) -> Any:
 
     sides = check_bounds((None, None), params) if bounds is None else bounds
     return tuple(jax.tree.map(fix, places, side, params) for side in sides or ())
-
-
-def _float(leaf: Any) -> Any:
-    """A Python number as a float array; all else as it is."""
-    is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
-    return jnp.asarray(leaf, float) if is_number else leaf
 
 
 @jax.jit

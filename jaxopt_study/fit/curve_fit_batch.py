@@ -21,11 +21,19 @@ from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
 from jaxopt_study.fit.axes import Axes, check_axes, fill, in_axes, one_of
 from jaxopt_study.fit.batch import choose_slots, least_squares_batch
-from jaxopt_study.fit.check_input import check_model, check_x, is_concrete
+from jaxopt_study.fit.check_input import (
+    check_model,
+    check_params,
+    check_x,
+    fill_missing,
+    fill_rows,
+    is_concrete,
+)
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.curve_fit import assemble
 from jaxopt_study.fit.fit import Fit
-from jaxopt_study.pytree import check_real, params_dtype, ravel_leaves, traceable
+from jaxopt_study.pytree import params_dtype, ravel_leaves, size, traceable
+from jaxopt_study.solvers.implicit import only_where
 from jaxopt_study.types import PyTree
 
 SVD_BLOCK = 64  # fits at a time whose information has to be found by the SVD
@@ -55,7 +63,8 @@ def curve_fit_batch(
 ) -> Fit:
     """Fit `y[k] ≈ model_fn(params[k], x)` for every k, and say how well the parameters are known.
 
-    As `curve_fit` for every k, in one call of `least_squares_batch`. Works under `jit`.
+    As `curve_fit` for every k, in one call of `least_squares_batch`. Works under `jit`. Parameters and errors
+    have derivatives, as those of `curve_fit`; NaN for the errors of fits that needed the SVD.
 
     Args:
       model_fn: `model_fn(params, x)` of a *single* fit returns an array like `y[k]`.
@@ -94,8 +103,7 @@ def curve_fit_batch(
       >>> print(fit)
       2 fits (2,): 2 gradient converged; fit[i] is one of them
     """
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, params)
-    params = check_real("params", params)
+    params = check_params(params)
     x = check_x(x)
     y = _check_y(y, params)
     if x_axes not in (0, None) or isinstance(x_axes, bool):
@@ -114,7 +122,7 @@ def curve_fit_batch(
     lower_and_upper = None if bounds is None else check_bounds(bounds, _inside(bounds, numbers))
     curve = Curve(
         model=traceable(model_fn),
-        x=x,
+        x=_fill_missing(x, y, x_axes),
         y=y,
         sigma=sigma,
         weights=weights,
@@ -141,7 +149,7 @@ def curve_fit_batch(
         gtol=gtol,
     )
     ends = (result.status, result.num_steps, result.num_evals)
-    block = choose_slots(one_y.size, 2 * len(jax.tree.leaves(params)), params_dtype(params), "cpu")
+    block = choose_slots(one_y.size, 2 * size(one_params), params_dtype(params), "cpu")
     return _measure_all(block, curve, result.params, result.value, ends)
 
 
@@ -154,6 +162,16 @@ def _check_y(y: Any, params: PyTree) -> Array:
     if y.ndim < 2:
         raise ValueError(f"y: expected shape (fits, ...), got {y.shape}; for one data set use curve_fit")
     return y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(params_dtype(params))
+
+
+def _fill_missing(x: PyTree, y: Array, x_axes: int | None) -> PyTree:
+    """x with finite numbers at points that are missing: of an x in common, missing in every fit."""
+    leaves = [leaf for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    if all(is_concrete(leaf) and bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
+        return x  # as a rule; to look for what is missing is a pass over all data
+    if x_axes == 0:
+        return jax.vmap(fill_missing)(x, y)
+    return fill_rows(x, jnp.all(jnp.isnan(y), axis=(0, *range(2, y.ndim))))
 
 
 def _like_y(name: str, given: Any, y: Array) -> Array | None:
@@ -206,19 +224,29 @@ def _measure_all(block: int, curve: Any, params: PyTree, cost: Array, ends: tupl
     order = jnp.argsort(good)  # those that are not good come first
     width = min(SVD_BLOCK, fits)
 
+    # A loop of as many turns as are needed has no reverse mode: what it finds is a constant.
+    data = jax.lax.stop_gradient((rows, params, cost))
+
     def some(i: Array, known: tuple) -> tuple:
         place = jnp.minimum(i * width + jnp.arange(width), fits - 1)
-        few = jax.tree.map(lambda leaf: leaf[order[place]], (rows, params, cost))
+        few = jax.tree.map(lambda leaf: leaf[order[place]], data)
         slowly = jax.vmap(lambda inputs: at_solution(one_curve(inputs[0]), *inputs[1:]))(few)
         return jax.tree.map(lambda all_, part: all_.at[order[place]].set(part), known, slowly)
 
     blocks = (jnp.sum(~good) + width - 1) // width
-    known = jax.lax.fori_loop(0, blocks, some, known)
+    constant = jax.lax.fori_loop(0, blocks, some, jax.lax.stop_gradient(known))
+    known = jax.tree.map(functools.partial(_constant_unless, good), constant, known)
 
     def whole(varying: Any, params: PyTree, cost: Array, ends: tuple, known: tuple) -> Fit:
         return assemble(one_curve(varying), params, cost, ends, known)
 
     return jax.vmap(whole, out_axes=_out_axes(curve))(rows, params, cost, ends, known)
+
+
+def _constant_unless(good: Array, constant: Array, known: Array) -> Array:
+    """`known` where it is good, else `constant`, whose tangents are NaN: it was not differentiated."""
+    chosen = jnp.where(good.reshape(-1, *[1] * (known.ndim - 1)), known, constant)
+    return jax.vmap(only_where)(good, chosen) if jnp.issubdtype(known.dtype, jnp.floating) else chosen
 
 
 def _out_axes(curve: Any) -> Any:

@@ -191,6 +191,9 @@ def advance(
     better = (ending == Status.RUNNING) | (ending == Status.OUT_OF_STEPS)
     ending = at_point(rules.tolerances, there, num_steps, ending, better)
     ending = jnp.where(fresh & ~jnp.isfinite(there.value), Status.NON_FINITE_START, ending)
+    # Residuals whose squares are lost: no step can be judged, and a value of zero is no fit.
+    unseen = (there.value < jnp.finfo(theta.dtype).tiny) & jnp.any(there.gradient != 0)
+    ending = jnp.where(fresh & unseen & (ending != Status.TARGET_REACHED), Status.STALLED, ending)
     # No shorter step can change the parameters.
     hopeless = (length < jnp.finfo(theta.dtype).eps * here.params_norm) | (trials >= rules.max_trials)
     ending = jnp.where(accepted, ending, jnp.where(hopeless, refused(report), running))

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_study.fit.blocks import read_blocks
+from jaxopt_study.fit.check_input import check_params
 from jaxopt_study.fit.curve_fit_batch import curve_fit_batch
 from jaxopt_study.fit.names import names_of
-from jaxopt_study.pytree import check_real, ravel_leaves
+from jaxopt_study.pytree import ravel_leaves
 from jaxopt_study.result import is_converged
 from jaxopt_study.types import PyTree
 
@@ -124,6 +125,7 @@ def curve_fit_stream(
     x64 = bool(jax.config.read("jax_enable_x64"))  # a context of this thread, which workers do not see
     if workers is None:
         workers = (os.cpu_count() or 1) if devices[0].platform == "cpu" else 2 * len(devices)
+    _check_out(out, y)
     source = read_blocks(y, block, column)
     x = jax.tree.map(jnp.asarray, x)
     names: list[str] = []
@@ -180,11 +182,12 @@ def _program(
 ) -> Callable[[PyTree, Any], dict[str, Any]]:
     """From x and a block of y to the columns of the results, jitted; their order goes into `names`."""
     if not callable(params):
-        start = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, params)
-        check_real("params", start)
+        params = check_params(params)
 
     @jax.jit
     def fit(x: PyTree, y: Any) -> dict[str, Any]:
+        for name in ("sigma", "weights"):
+            _check_shared(name, options.get(name), y.shape[1:])
         if callable(params):
             starts, axes = params(y), 0
         else:
@@ -195,14 +198,38 @@ def _program(
         values, errors = (jax.vmap(ravel_leaves)(tree) for tree in (done.params, done.stderr))
         columns: dict[str, Any] = {}
         for place, name in enumerate(names_of(one)):
-            columns[name] = values[:, place]
-            columns[f"{name}_stderr"] = errors[:, place]
-        columns |= {"cost": done.cost, "reduced_chi2": done.reduced_chi2}
-        columns |= {"status": done.status, "num_steps": done.num_steps}
+            _put(columns, name, values[:, place])
+            _put(columns, f"{name}_stderr", errors[:, place])
+        for name in ("cost", "reduced_chi2", "status", "num_steps"):
+            _put(columns, name, getattr(done, name))
         names[:] = columns  # a jitted function returns a dict in the order of its keys
         return columns
 
     return fit
+
+
+def _put(columns: dict[str, Any], name: str, values: Any) -> None:
+    if name in columns:
+        raise ValueError(f"params: two columns of the results would be called {name!r}; rename a parameter")
+    columns[name] = values
+
+
+def _check_shared(name: str, given: Any, shape: tuple[int, ...]) -> None:
+    """Raise a `ValueError` for sigma or weights of more than one data set: every block has the same."""
+    if given is not None and len(np.shape(given)) > len(shape):
+        raise ValueError(f"{name}: expected those of one data set, of shape {shape}, got {np.shape(given)}")
+
+
+def _check_out(out: Path | str | None, y: Any) -> None:
+    """Raise, before anything is fitted, where no file can or should be written at the end."""
+    if out is None:
+        return
+    if Path(out).is_dir():
+        raise IsADirectoryError(f"out: {out} is a folder; expected a Parquet file")
+    if not Path(out).absolute().parent.is_dir():
+        raise FileNotFoundError(f"out: {Path(out).parent}: no such folder")
+    if isinstance(y, str | Path) and Path(y).resolve() == Path(out).resolve():
+        raise ValueError(f"out: {out} holds the data; the results need a file of their own")
 
 
 class _sink:
@@ -233,8 +260,9 @@ class _sink:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self._path is None or self._writer is None:
             return
-        self._writer.close()
-        if kind is None:
-            self._temporary.replace(self._path)
-        else:
+        try:
+            self._writer.close()  # writes the end of the file, for which the disk may have no room
+            if kind is None:
+                self._temporary.replace(self._path)
+        finally:
             self._temporary.unlink(missing_ok=True)

@@ -71,7 +71,8 @@ def information_of_gram(
     """
     size, eps = held.size, float(jnp.finfo(gram.dtype).eps)
     norms = jnp.sqrt(jnp.diagonal(gram))
-    usable = (norms > 0) & jnp.isfinite(norms)
+    # Squares of smaller columns, as of float32 in SI units, have lost digits or terms.
+    usable = (jnp.diagonal(gram) > float(jnp.finfo(gram.dtype).tiny) / eps) & jnp.isfinite(norms)
     scale = jnp.where(usable & ~held, norms, 1.0)
     free = ~held[:, None] & ~held[None, :]
     unit = jnp.eye(size, dtype=gram.dtype)

@@ -1,6 +1,5 @@
 """`least_squares`: the driver for sums of squares, by Levenberg-Marquardt unless told otherwise."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds
 from jaxopt_study.losses import Loss
-from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.objectives import LeastSquares, with_loss
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.result import Result
 from jaxopt_study.solvers.minimize import minimize
@@ -66,16 +65,8 @@ def least_squares(
       >>> print(f"{result.params['a']:.3f} {result.params['k']:.3f}", bool(result.converged))
       3.000 0.500 True
     """
-    if isinstance(residual_fn, LeastSquares):
-        objective = residual_fn
-        if loss != "linear":
-            if objective.loss not in ("linear", loss):
-                raise ValueError(f"loss: is {loss!r} here, but {objective.loss!r} in the LeastSquares")
-            objective = dataclasses.replace(objective, loss=loss, loss_scale=loss_scale)
-    else:
-        objective = LeastSquares(residual_fn, loss=loss, loss_scale=loss_scale)
     return minimize(
-        objective,
+        with_loss(residual_fn, loss, loss_scale),
         params,
         levenberg_marquardt() if optimizer is None else optimizer,
         args,

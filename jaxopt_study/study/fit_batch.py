@@ -64,6 +64,8 @@ def fit_batch(request: BatchRequest, out: Path, *, quiet: bool = False) -> Strea
       StudyInputError: for bad input, in one line.
     """
     record.check_writable(out.parent)
+    if out.is_dir():
+        raise StudyInputError(f"{out}: is a folder; --out of a batch is a Parquet file")
     with jax.enable_x64(request.dtype == "float64"):
         model = load_function(request.model, "--model", MODEL)
         shape, params, bounds = _read(request)

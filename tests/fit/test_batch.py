@@ -169,6 +169,37 @@ def test_units_in_float32_whose_squares_overflow_are_fitted():
     np.testing.assert_allclose(many.params["b"], 1.0, rtol=1e-3)
 
 
+def test_residuals_in_float32_whose_squares_are_lost_are_never_called_converged_where_they_are_not():
+    with jax.enable_x64(False):
+        t = jnp.asarray(T, jnp.float32)
+        y = 3.0 * jnp.exp(-jnp.asarray([0.5, 1.0, 2.0], jnp.float32)[:, None] * t[None, :])
+
+        def fn(p, y, unit):
+            return unit * (p["a"] * jnp.exp(-p["k"] * t) - y)
+
+        fit = functools.partial(
+            jos.least_squares_batch,
+            fn,
+            {"a": jnp.float32(2.0), "k": jnp.float32(1.0)},
+            params_axes=None,
+            args_axes=(0, None),
+        )
+        fitted, lost = fit((y, jnp.float32(1e-18))), fit((y, jnp.float32(1e-22)))
+    np.testing.assert_allclose(fitted.params["k"], [0.5, 1.0, 2.0], rtol=1e-3)
+    np.testing.assert_array_equal(lost.status, [Status.STALLED] * 3)
+
+
+def test_a_loss_goes_into_a_least_squares_without_one_as_in_the_single_fit():
+    fit = functools.partial(jos.least_squares_batch, params_axes=None, args_axes=(None, 0), slots=5)
+    args = (jnp.asarray(T), jnp.asarray(Y))
+    options = {"loss": "huber", "loss_scale": 0.1}
+    inside = fit(jos.LeastSquares(residual, **options), start(), args)
+    beside = fit(jos.LeastSquares(residual), start(), args, **options)
+    np.testing.assert_array_equal(inside.params["k"], beside.params["k"])
+    with pytest.raises(ValueError, match="loss: is 'tukey' here"):
+        fit(jos.LeastSquares(residual, **options), start(), args, loss="tukey")
+
+
 def test_derivatives_of_the_solutions_are_finite_differences():
     y = jnp.asarray(Y[:3])
 

@@ -90,6 +90,44 @@ def test_x_of_every_fit_its_own_and_weights_instead_of_sigma():
     np.testing.assert_allclose(many.stderr["k"][1], one.stderr["k"], rtol=1e-6)
 
 
+def test_derivatives_of_errors_are_those_of_the_single_fit_and_nan_where_the_svd_was_needed():
+    y = jnp.asarray(Y[[0, 6]])
+    begin = {name: jnp.asarray(value) for name, value in START.items()}
+    # The second starts where it ends, at an amplitude of zero, and its rate is not determined.
+    begins = {"a": jnp.array([2.0, 0.0]), "k": jnp.ones(2), "c": jnp.array([0.0, 0.5])}
+
+    def errors(y):
+        fits = jos.curve_fit_batch(decay, T, y, begins, max_steps=100)
+        return jnp.sum(fits.stderr["c"]) + jnp.sum(fits.params["c"])
+
+    def of_one(y):
+        fit = jos.curve_fit(decay, T, y, begin)
+        return fit.stderr["c"] + fit.params["c"]
+
+    slope = jax.grad(errors)(y)
+    np.testing.assert_allclose(slope[0], jax.grad(of_one)(y[0]), rtol=1e-5)
+    assert np.all(np.isnan(slope[1]))
+
+
+def test_where_y_is_missing_x_may_be_too_and_derivatives_are_those_of_the_single_fit():
+    x, y = np.array(T), jnp.asarray(Y[:2]).at[:, 4].set(jnp.nan)
+    x[4] = np.nan
+
+    def rate(y, x_axes):
+        xs = x if x_axes is None else np.stack([x, x])
+        return jnp.sum(jos.curve_fit_batch(decay, xs, y, START, params_axes=None, x_axes=x_axes).params["k"])
+
+    slope = jax.grad(lambda y: jos.curve_fit(decay, x, y, START).params["k"])(y[0])
+    assert np.all(np.isfinite(slope))
+    for x_axes in (None, 0):
+        np.testing.assert_allclose(jax.grad(rate)(y, x_axes)[0], slope, rtol=1e-5, atol=1e-12)
+
+
+def test_whole_numbers_are_starts_as_in_the_single_fit():
+    fits = jos.curve_fit_batch(decay, T, Y[:2], {"a": 2, "k": 1, "c": 0}, params_axes=None)
+    assert np.all(fits.converged)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -70,6 +70,51 @@ def test_results_go_to_a_file_whole_or_not_at_all_and_progress_is_told(tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["fits.parquet"]
 
 
+def test_blocks_may_come_in_one_buffer_that_is_filled_again_and_again(known):
+    def camera():
+        buffer = np.empty((3, 6))
+        for first in range(0, 21, 3):
+            buffer[:] = Y[first : first + 3]
+            yield buffer
+
+    for block in (3, 8):
+        done = curve_fit_stream(line, T, camera(), START, block=block, workers=2)
+        np.testing.assert_allclose(done.columns["b"], known.params["b"][:21], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model_fn": lambda p, x: p["cost"] + x, "params": {"cost": 0.0}}, "would be called 'cost'"),
+        (
+            {"model_fn": lambda p, x: p["a"] + p["a_stderr"] * x, "params": {"a": 0.0, "a_stderr": 1.0}},
+            "would be called 'a_stderr'",
+        ),
+        ({"sigma": np.ones((8, 6))}, "sigma: expected those of one data set"),
+        ({"weights": np.ones((1, 6))}, "weights: expected those of one data set"),
+    ],
+)
+def test_what_would_mix_up_columns_or_blocks_is_refused(change, says):
+    given = {"model_fn": line, "params": START} | change
+    with pytest.raises(ValueError, match=says):
+        curve_fit_stream(given.pop("model_fn"), T, Y, given.pop("params"), block=8, **given)
+
+
+def test_a_file_that_cannot_be_written_or_holds_the_data_is_named_before_anything_is_fitted(tmp_path):
+    data = tmp_path / "y.npy"
+    np.save(data, Y)
+    before = data.read_bytes()
+    for out, error, says in [
+        (tmp_path, IsADirectoryError, "is a folder"),
+        (tmp_path / "none" / "out.parquet", FileNotFoundError, "no such folder"),
+        (data, ValueError, "holds the data"),
+    ]:
+        with pytest.raises(error, match=says):
+            curve_fit_stream(line, T, data, START, out=out, progress=lambda _: pytest.fail("fitted"))
+    assert data.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["y.npy"]
+
+
 def test_starts_may_be_found_from_the_data():
     done = curve_fit_stream(line, T, Y, lambda y: {"a": y[:, 0], "b": y[:, -1] - y[:, 0]}, block=32)
     assert done.converged == FITS

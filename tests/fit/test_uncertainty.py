@@ -134,3 +134,10 @@ def test_held_parameters_leave_the_others_as_if_they_were_constants():
     assert not np.asarray(found.inverse)[1].any()
     assert not np.asarray(found.undetermined)[1].any()
     assert int(found.rank) == 3
+
+
+def test_squares_that_lost_digits_or_terms_are_not_good_enough():
+    free = jnp.zeros(2, bool)
+    for size, expected in [(1.0, True), (1e-10, True), (1e-19, False), (1e-21, False)]:
+        gram = jnp.diag(jnp.asarray([1.0, size], jnp.float32) ** 2)
+        assert bool(uncertainty.information_of_gram(gram, free)[1]) is expected

@@ -52,6 +52,15 @@ def test_bad_words_are_one_line_and_nothing_is_written(images, tmp_path, capsys,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_or_the_data_in_place_of_a_file_of_results_is_one_line(images, tmp_path, capsys):
+    path = str(images[0])
+    for out, says in [(str(tmp_path), "is a folder"), (path, "holds the data")]:
+        assert main(["fit", "--batch", path, "--model", MODEL, "--start", GUESS, "--out", out]) == 2
+        error = capsys.readouterr().err
+        assert says in error
+        assert error.count("\n") == 1
+
+
 def test_a_guess_of_a_spot_is_near_it():
     with jax.enable_x64(True):
         truth = gaussian_spot.init(300.0, 4.2, 3.7, 1.5, 10.0)
