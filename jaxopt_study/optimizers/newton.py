@@ -38,6 +38,7 @@ class NewtonState(NamedTuple):
       damping: λ and its growth, for the next update; used with `saddle_free`.
       radius: of the trust region for the next update; infinite before the first.
       first_value: the objective's at the first update, NaN before.
+      longest: the largest ‖θ‖ so far.
       seen: what conjugate gradients have learned of the curvature, None for the exact solver.
       evaluations: values, gradients and Hessian-vector products, counted apart, from the start.
       info: what the last update did.
@@ -46,6 +47,7 @@ class NewtonState(NamedTuple):
     damping: damping_rule.Damping
     radius: Float[Array, ""]
     first_value: Float[Array, ""]
+    longest: Float[Array, ""]
     seen: newton_cg.Seen | None
     evaluations: Evaluations
     info: StepInfo
@@ -87,12 +89,13 @@ def newton(
     the gradient, and better near the end). Where it is not, the step goes along negative curvature, to the
     border of the region; also at a strict saddle, where the gradient is zero, and `info.way_down` says so:
     `minimize` does not end there. Conjugate gradients look for such a direction once, in at most 20
-    products, before they let an iteration end.
+    products, before they let an iteration end; in up to 200 at a start without any slope.
 
     What `gtol` is compared with does not change with the units of f. Exact: `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`; cg:
     `√(gᵀMg / 2|f|)`, M being what is known of H⁻¹. For a sum of squares with small residuals these are
     cosines between the residuals and what J reaches. Where f goes to zero nothing is small beside it: to |f|
-    is added ε^1.25 of the first value, 10⁻²⁰ in float64.
+    is added ε^1.25 of the first value, 10⁻²⁰ in float64, but not more than the largest curvature times the
+    largest ‖θ‖² so far: from far away the first value may be any number.
 
     Args:
       damping: None for the plain method, `d = -H⁻¹g` whatever it does to the value: it finds stationary
@@ -103,7 +106,8 @@ def newton(
       radius: Δ at the start, relative to ‖θ‖, or to 1 where that is zero. Where H is positive definite the
         full step is tried first nevertheless, if it is not longer than 1000 Δ. A leaf.
       saddle_free: instead of the trust region, damp `H = Q diag(w) Qᵀ` with its eigenvalues made positive,
-        `d = -Q diag(1 / (|w| + λ max|w|)) Qᵀg`, and raise λ until the value falls (Dauphin 2014). Exact.
+        `d = -Q diag(1 / (|w| + λ max|w|)) Qᵀg`, and raise λ until the value falls (Dauphin et al. 2014).
+        Exact.
       linesearch: of optax, `optax.scale_by_zoom_linesearch(20)` for one, instead of the trust region: the
         direction is `scale_by_newton`'s, and the state that of a chain.
       max_trials: how many radii, or dampings, one update tries before it gives up.
@@ -166,6 +170,7 @@ def _init(bound: Any, /, params: PyTree) -> NewtonState:
         damping_rule.start(jnp.asarray(damping, dtype)),
         jnp.full((), jnp.inf, dtype),
         jnp.full((), jnp.nan, dtype),
+        jnp.zeros((), dtype),
         seen,
         no_evaluations(),
         unmeasured(dtype),
@@ -192,6 +197,7 @@ def _update(
     given = None if updates is None else ravel(updates)[0].astype(theta.dtype)
     # Where the iteration ends here, anything more is for nothing.
     limit = jnp.zeros((), theta.dtype) if gtol is None else gtol
+    longest = jnp.maximum(state.longest, norm(theta))
 
     def of_vector(theta: Array) -> Array:
         return value_fn(unravel(theta)).astype(theta.dtype)
@@ -220,7 +226,7 @@ def _update(
         here = newton_exact.spectrum(of_vector, theta, given, box)
         radius = newton_exact.first_radius(here, *radii(here.free_gradient, lambda: here.steepest))
         first_value = jnp.where(jnp.isfinite(state.first_value), state.first_value, here.value)
-        point = newton_exact.point(here, theta, radius, first_value)
+        point = newton_exact.point(here, theta, radius, first_value, longest)
         products = jnp.full((), theta.size, jnp.int32)
         seen = None
         attempt = newton_exact.trust_region_trial(here, of_vector, theta, box)
@@ -236,6 +242,7 @@ def _update(
             box,
             state.seen,
             state.first_value,
+            longest,
             lambda free, push: radii(free, lambda: newton_cg.curvature_along(free, push)),
             jnp.finfo(theta.dtype).eps ** 0.625 if gtol is None else gtol,
             measure_only,
@@ -269,7 +276,7 @@ def _update(
         )
         next_damping, radius = state.damping, control[0]
     counted = state.evaluations.plus(info.trials, 1, products)
-    return unravel(step), NewtonState(next_damping, radius, first_value, seen, counted, info)
+    return unravel(step), NewtonState(next_damping, radius, first_value, longest, seen, counted, info)
 
 
 class ScaleByNewtonState(NamedTuple):

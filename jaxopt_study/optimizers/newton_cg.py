@@ -31,7 +31,8 @@ FORCING, FORCING_OF_LARGE = 0.1, 0.5
 LEAST_FORCING, LEAST_FORCING_OF_LARGE = 1e-3, 0.1  # near the end
 PROBE_TOLERANCE = 1e-2
 PROBE_PRODUCTS = 20
-MAX_PRODUCTS = 200  # in one step; nor more than twice the parameters: that would solve for rounding errors
+# In one step, and not more than twice the parameters: beyond, rounding errors are solved for.
+MAX_PRODUCTS = 200
 
 
 class Seen(NamedTuple):
@@ -91,6 +92,7 @@ def model(
     box: Box | None,
     seen: Seen,
     first_value: Scalar,
+    longest: Scalar,
     radii: Callable[[Vector, Callable[[Array], Array]], tuple[Scalar, Scalar]],
     gtol: Any,
     measure_only: Any,
@@ -111,15 +113,16 @@ def model(
     alone = matrix(free)
     grad_norm = norm(free)
     test = jnp.where(known, jnp.vdot(free, alone), jnp.where(grad_norm == 0, 0.0, jnp.inf))
-    size = size_of(value, first_value)
+    curvature_known = jnp.maximum(seen.curvature, 0.0)
+    size = size_of(value, first_value, curvature_known * longest**2)
     test = _cosine(size, test)
     first = jnp.where(seen.first > 0, seen.first, grad_norm)
-    curvature_known = jnp.maximum(seen.curvature, 0.0)
     rounding = rounding_errors(value, gradient, curvature_known, theta)
     finished = measure_only | (test <= gtol)
     # A coordinate without a slope may stay invisible from the first step to the last.
     invisible = (seen.first == 0) & jnp.any((free == 0) & ~mask)
     radius, reach = radii(free, push)
+    most = min(MAX_PRODUCTS, 2 * theta.size)
     task = _Task(
         push=push,
         matrix=matrix,
@@ -127,7 +130,9 @@ def model(
         radius=radius,
         reach=reach,
         forcing=_forcing(theta, grad_norm, first),
-        max_products=jnp.where(finished, 0, min(MAX_PRODUCTS, 2 * theta.size)),
+        max_products=jnp.where(finished, 0, most),
+        # At a start without any slope there is nothing else to go by.
+        probe_products=jnp.where((seen.first == 0) & (grad_norm == 0), most, PROBE_PRODUCTS),
         visible=MARGIN * rounding,
     )
     probing = (finished | invisible) & ~seen.probed
@@ -172,7 +177,7 @@ def direction(
     first = jnp.where(seen.first > 0, seen.first, size)
     forcing = _forcing(theta, size, first)
     limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
-    task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, nothing)
+    task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, limit, nothing)
     path = task.solve(jnp.zeros_like(theta, bool), no)
     # What leads to the border is a direction of negative curvature; it would drown the rest.
     within = jnp.where(path.negative, path.inside, path.step)
@@ -236,7 +241,8 @@ class _Task(NamedTuple):
       radius: of the trust region.
       reach: how far to go where all curvature is positive; the same, but for the first step.
       forcing: the relative residual at which to end.
-      max_products: of a step; a probe has its own.
+      max_products: of a step.
+      probe_products: of a probe.
       visible: the least reduction that rounding errors do not hide.
     """
 
@@ -247,6 +253,7 @@ class _Task(NamedTuple):
     reach: Scalar
     forcing: Scalar
     max_products: Int[Array, ""]
+    probe_products: Int[Array, ""]
     visible: Scalar
 
     def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
@@ -262,7 +269,7 @@ class _Task(NamedTuple):
             jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
             precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
             memory=self.matrix.pairs.steps.shape[0],
-            max_products=jnp.where(probing, PROBE_PRODUCTS, self.max_products),
+            max_products=jnp.where(probing, self.probe_products, self.max_products),
         )
 
     def is_way_down(self, path: Path) -> Bool[Array, ""]:

@@ -105,15 +105,16 @@ def first_radius(here: Spectrum, radius: Scalar, reach: Scalar) -> Scalar:
     return jnp.where(convex & jnp.isfinite(full), needed, radius)
 
 
-def point(here: Spectrum, theta: Vector, radius: Scalar, first_value: Scalar) -> Point:
+def point(here: Spectrum, theta: Vector, radius: Scalar, first_value: Scalar, longest: Scalar) -> Point:
     """What is known before any trial."""
     rounding = rounding_errors(here.value, here.gradient, here.hessian, theta)
     floor = jnp.finfo(theta.dtype).eps ** 0.75 * here.steepest
     down = -0.5 * here.curvature[0] * radius**2
+    size = size_of(here.value, first_value, here.steepest * longest**2)
     return Point(
         value=here.value,
         grad_norm=norm(here.free_gradient),
-        gradient_test=_cosine(size_of(here.value, first_value), here.free_gradient, here.hessian),
+        gradient_test=_cosine(size, here.free_gradient, here.hessian),
         rounding=rounding,
         coordinate_norm=norm(_alone(here.free_gradient, here.hessian)),
         params_norm=norm(theta),
@@ -223,9 +224,16 @@ def _alone(gradient: Array, hessian: Array) -> Array:
     return jnp.where(own > 0, gradient / jnp.where(own > 0, own, 1.0), 0.0)
 
 
-def size_of(value: Scalar, first_value: Scalar) -> Scalar:
-    """What a promise is compared with: |f|, and a trace of the first value where f goes to zero."""
-    trace = jnp.finfo(value.dtype).eps ** 1.25 * jnp.abs(first_value)
+def size_of(value: Scalar, first_value: Scalar, bent: Scalar) -> Scalar:
+    """What a promise is compared with: |f|, and a trace of the first value where f goes to zero.
+
+    Args:
+      value: f.
+      first_value: f at the start; Chebyquad has 10³⁸ at 100 times its own, of which no trace is small.
+      bent: the largest curvature times the largest ‖θ‖², which the trace does not exceed: a promise that is
+        small beside that is one of a step that is short beside θ.
+    """
+    trace = jnp.minimum(jnp.finfo(value.dtype).eps ** 1.25 * jnp.abs(first_value), bent)
     return jnp.abs(value) + jnp.where(jnp.isfinite(trace), trace, 0.0)
 
 

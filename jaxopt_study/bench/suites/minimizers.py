@@ -132,8 +132,8 @@ def report(results: Mapping[str, dict[str, list[Run]]]) -> None:
         print(f"{problem:<28}" + "".join(f"{cell:>20}" for cell in cells))
     starts = len(next(iter(results.values()))[names[0]])
     print(
-        f"\n{'':<20}{'solved':>18}{'values':>9}{'gradients':>11}{'products':>10}{'all':>8}"
-        f"{'all, if':>9}{'false':>7}"
+        f"\n{'':<20}{'solved':>18}{'values':>9}{'gradients':>11}{'products':>10}{'all':>8}{'all, if':>9}"
+        f"{'false':>7}"
     )
     common = [
         (problem, k)
@@ -152,14 +152,13 @@ def report(results: Mapping[str, dict[str, list[Run]]]) -> None:
         unsolved_too = np.median([r.ended.evaluations if r.solved else np.inf for r in every])
         false = sum(run.false_claim for run in every)
         print(
-            f"{name:<20}{'/'.join(map(str, solved)):>18}"
-            f"{medians[0]:>9.1f}{medians[1]:>11.1f}{medians[2]:>10.1f}"
-            f"{medians[3]:>8.1f}{unsolved_too:>9.1f}{false:>7}"
+            f"{name:<20}{'/'.join(map(str, solved)):>18}{medians[0]:>9.1f}{medians[1]:>11.1f}"
+            f"{medians[2]:>10.1f}{medians[3]:>8.1f}{unsolved_too:>9.1f}{false:>7}"
         )
     print(
         f"(medians over the {len(common)} starts that every minimizer solves; 'all, if': over all starts, "
-        "infinite where not solved; 'false': says that it converged where the gradient is not zero; "
-        "of cutest, where another was lower)"
+        "infinite where not solved; 'false': says that it converged where the gradient is not zero; of "
+        "cutest, where another was lower)"
     )
 
 
