@@ -62,8 +62,8 @@ def spectral_step(
 
     Example:
       >>> saddle = spectral_step(jnp.array([-1.0, 2.0]), jnp.array([0.0, 1.0]), jnp.array(2.0))
-      >>> print(jnp.round(jnp.abs(saddle.along), 3), jnp.round(saddle.multiplier, 3))
-      [1.972 0.333] 1.0
+      >>> print(*(f"{abs(part):.3f}" for part in saddle.along), f"{saddle.multiplier:.3f}")
+      1.972 0.333 1.000
     """
     eps = jnp.finfo(slope.dtype).eps
     lowest = curvature[0]

@@ -29,10 +29,13 @@ SMALL = {
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
     "gaussian_spots": (["--spots", "400", "--classes", "2"], {"precision.png", "ratio_to_bound.png"}),
 }
+QUICK = ("rosenbrock_fit", "line_gradient", "enzyme_kinetics", "newton_fractal")
 
 
 @pytest.mark.parametrize(
-    ("name", "flags", "pictures"), [(name, *rest) for name, rest in SMALL.items()], ids=SMALL
+    ("name", "flags", "pictures"),
+    [pytest.param(n, *rest, marks=() if n in QUICK else pytest.mark.slow) for n, rest in SMALL.items()],
+    ids=SMALL,
 )
 def test_a_config_runs_to_a_whole_record(name, flags, pictures, tmp_path):
     config = ROOT / "configs" / f"{name}.toml"

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 import jaxopt_study as jos
 from jaxopt_study.result import Status
 
+pytestmark = pytest.mark.slow  # every example is traced and compiled anew
+
 X = np.linspace(-1.0, 1.0, 6)
 STEEP = 20.0
 
