@@ -1,10 +1,12 @@
-"""The exact step of a trust region: the lowest point of a quadratic in a ball, convex or not.
+"""Steps of a trust region: the exact one, and Powell's dogleg.
+
+The exact step is the lowest point of a quadratic in a ball, convex or not,
 
     minimize  gᵀd + ½ dᵀHd   over   ‖d‖ ≤ Δ
 
 in the eigenvectors of H, where it is one equation in one unknown, and costs as much as a few norms
 once they are known: a radius that failed costs no factorization. The step for matrices that are known
-by their products alone is in `truncated_cg`.
+by their products alone is in `truncated_cg`. Of the dogleg, here is how far along its legs a radius reaches.
 """
 
 from typing import NamedTuple
@@ -104,3 +106,35 @@ def spectral_step(
     # With s = -(w + λ) p the reduction is a sum of terms that are not negative.
     predicted = jnp.sum(p**2 * (0.5 * gaps + (multiplier + 0.5 * lowest)))
     return SpectralStep(p, predicted, multiplier)
+
+
+def path_fractions(
+    short: Float[Array, ""],
+    far: Float[Array, ""],
+    leg_square: Float[Array, ""],
+    turn: Float[Array, ""],
+    radius: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """How much of the legs from 0 to the Cauchy point, and from there to the aim, lies within `radius` of 0.
+
+    Args:
+      short: distance of the Cauchy point.
+      far: distance of the aim.
+      leg_square: squared length of the second leg.
+      turn: scalar product of the two legs.
+      radius: how far to go.
+
+    >>> one = jnp.float32(1.0)
+    >>> first, second = path_fractions(one, jnp.sqrt(5.0), 4 * one, 0 * one, jnp.sqrt(2.0))
+    >>> print(f"{first:.2f} {second:.2f}")
+    1.00 0.50
+    """
+    # ‖cauchy + t leg‖² = Δ², with the root taken in the way that does not cancel.
+    a, b, c = leg_square, turn, radius**2 - short**2
+    root = jnp.sqrt(jnp.maximum(b**2 + a * c, 0.0))
+    divisor = jnp.where(b > 0, b + root, a)
+    t = jnp.where(b > 0, c, root - b) / jnp.where(divisor > 0, divisor, 1.0)
+    to_cauchy = jnp.minimum(1.0, radius / jnp.where(short > 0, short, 1.0))
+    inside, arrived = short < radius, far <= radius
+    second = jnp.where(arrived, 1.0, jnp.where(inside, jnp.clip(t, 0.0, 1.0), 0.0))
+    return jnp.where(inside | arrived, 1.0, to_cauchy), second

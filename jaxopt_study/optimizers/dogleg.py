@@ -25,6 +25,7 @@ from jaxopt_study.optimizers.trial import (
     try_direction,
 )
 from jaxopt_study.pytree import norm, params_dtype, ravel
+from jaxopt_study.trust_region import path_fractions
 from jaxopt_study.types import Float, JacobianMode, LinearSolver, PyTree
 
 
@@ -170,35 +171,3 @@ def _along_the_path(
     leg = aim - cauchy
     first, second = path_fractions(norm(cauchy), norm(aim), jnp.vdot(leg, leg), jnp.vdot(cauchy, leg), radius)
     return first * cauchy + second * leg
-
-
-def path_fractions(
-    short: Float[Array, ""],
-    far: Float[Array, ""],
-    leg_square: Float[Array, ""],
-    turn: Float[Array, ""],
-    radius: Float[Array, ""],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """How much of the legs from 0 to the Cauchy point, and from there to the aim, lies within `radius` of 0.
-
-    Args:
-      short: distance of the Cauchy point.
-      far: distance of the aim.
-      leg_square: squared length of the second leg.
-      turn: scalar product of the two legs.
-      radius: how far to go.
-
-    >>> one = jnp.float32(1.0)
-    >>> first, second = path_fractions(one, jnp.sqrt(5.0), 4 * one, 0 * one, jnp.sqrt(2.0))
-    >>> print(f"{first:.2f} {second:.2f}")
-    1.00 0.50
-    """
-    # ‖cauchy + t leg‖² = Δ², with the root taken in the way that does not cancel.
-    a, b, c = leg_square, turn, radius**2 - short**2
-    root = jnp.sqrt(jnp.maximum(b**2 + a * c, 0.0))
-    divisor = jnp.where(b > 0, b + root, a)
-    t = jnp.where(b > 0, c, root - b) / jnp.where(divisor > 0, divisor, 1.0)
-    to_cauchy = jnp.minimum(1.0, radius / jnp.where(short > 0, short, 1.0))
-    inside, arrived = short < radius, far <= radius
-    second = jnp.where(arrived, 1.0, jnp.where(inside, jnp.clip(t, 0.0, 1.0), 0.0))
-    return jnp.where(inside | arrived, 1.0, to_cauchy), second

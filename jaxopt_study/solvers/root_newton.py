@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.damping import gain_ratio, next_radius
-from jaxopt_study.optimizers.dogleg import path_fractions
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.root_model import (
     Function,
@@ -31,6 +30,7 @@ from jaxopt_study.solvers.root_model import (
     take_jacobian,
     uses_matrix,
 )
+from jaxopt_study.trust_region import path_fractions
 from jaxopt_study.types import Bool, Float, Int
 
 SUSPECT = -1  # a status inside this floor: ‖f‖ looks stationary, and whether it is has to be examined
