@@ -34,7 +34,7 @@ class ModelOptions:
 
 
 class Path(NamedTuple):
-    """Powell's two legs, and what says how far along them a radius reaches; see `trust_region.path_fractions`.
+    """Powell's two legs, and what says how far a radius reaches; see `trust_region.path_fractions`.
 
     Attributes:
       cauchy: the best multiple of the steepest descent of ‖f‖, shape `(n,)`.
