@@ -316,3 +316,9 @@ def test_the_tower_of_a_gradient_is_the_gradient_of_a_tower():
 def test_a_long_series_still_converges():
     c = np.asarray(jos.taylor(jnp.exp, 0.0, 1.0, 40))
     np.testing.assert_allclose(c, [1 / math.factorial(k) for k in range(41)], rtol=1e-13)
+
+
+@pytest.mark.parametrize(("dtype", "order"), [("float32", 40), ("float64", 172)])
+def test_derivatives_that_are_zero_stay_zero_where_factorials_overflow(dtype, order):
+    tower = jos.derivatives(lambda x: x**2, order)(jnp.asarray(3.0, dtype))
+    np.testing.assert_array_equal(tower, [9, 6, 2, *[0] * (order - 2)])
