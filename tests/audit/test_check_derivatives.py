@@ -42,6 +42,7 @@ def test_every_planted_fault_is_found(seed, planted, precision):
     assert not report.ok, f"{kind}\n{report}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES_QUICK)
 def test_a_right_function_passes(name, right):
     fn, args = right()[name]
@@ -95,6 +96,7 @@ def test_a_fault_among_a_thousand_elements_is_found_by_name():
     assert (report.faults[0].argument, report.faults[0].output) == ("args[0][617]", "output[617]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fn", "x", "argument"),
     [

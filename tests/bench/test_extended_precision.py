@@ -12,6 +12,7 @@ from jaxopt_study.problems.more_garbow_hillstrom import NONLINEAR_LEAST_SQUARES,
 MAKE = {**NONLINEAR_LEAST_SQUARES, **OTHERS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_every_problem_of_the_collection_is_made_of_known_operations(name):
     problem = MAKE[name]()

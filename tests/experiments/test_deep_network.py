@@ -13,6 +13,7 @@ def outcomes(load, run):
     return {label: run(loaded, config) for label, config in configs.items()}
 
 
+@pytest.mark.slow
 def test_every_optimizer_learns_from_the_same_starts(outcomes):
     assert set(outcomes) == {"momentum", "adagrad", "rmsprop", "adam"}
     first = outcomes["adam"].traces["loss"][:, 0]

@@ -1,8 +1,10 @@
 """The study of single emitters: maximum likelihood is at the bound, least squares is not."""
 
 import numpy as np
+import pytest
 
 
+@pytest.mark.slow
 def test_maximum_likelihood_is_as_precise_as_the_bound_allows_and_without_bias(load, run):
     loaded, configs = load("gaussian_spots", spots=2000, classes=2)
     values = run(loaded, configs["maximum_likelihood"]).values

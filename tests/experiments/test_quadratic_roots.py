@@ -73,6 +73,7 @@ def test_the_fractal_is_that_of_complex_arithmetic(load, run):
     np.testing.assert_array_equal(outcome.traces["root"], np.argmin(np.abs(z[:, :, None] - roots), axis=-1))
 
 
+@pytest.mark.slow
 def test_in_a_trust_region_every_point_reaches_a_root(load, run):
     loaded, configs = load("newton_fractal", size=15)  # the middle is 0, where the derivative is zero
     outcome = run(loaded, configs["trust_region"])

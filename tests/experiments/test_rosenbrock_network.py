@@ -20,6 +20,7 @@ def small(load, run):
     return {label: run(loaded, config) for label, config in configs.items()}
 
 
+@pytest.mark.slow
 def test_both_methods_begin_at_the_same_losses_and_end_by_steps_alone(small):
     adam, lm = small["adam"], small["levenberg_marquardt"]
     for name in ("training", "validation"):
@@ -70,6 +71,7 @@ def test_chunks_change_no_bit(label, chunks, small, load, run):
     assert_same(run(loaded, configs[label], chunks), small[label])
 
 
+@pytest.mark.slow
 def test_a_lane_does_not_depend_on_how_many_there_are(small, load, run):
     loaded, configs = load("rosenbrock_network", **{**SMALL, "starts": 3})
     three = run(loaded, configs["levenberg_marquardt"])
@@ -90,6 +92,7 @@ def test_the_summary_compares_start_by_start(small, load, recorded):
     assert set(loaded.plot(records)) == {"loss"}
 
 
+@pytest.mark.slow
 def test_undamped_gauss_newton_says_that_the_curvature_is_singular(load, run):
     loaded, configs = load("rosenbrock_network_gauss_newton")
     outcome = run(loaded, configs["gauss_newton"])

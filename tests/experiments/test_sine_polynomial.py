@@ -14,6 +14,7 @@ def outcomes(load, run):
     return {label: run(loaded, config) for label, config in configs.items()}
 
 
+@pytest.mark.slow
 def test_three_ways_of_differentiating_agree_at_every_step(outcomes):
     by_hand = outcomes["by_hand"].traces
     assert by_hand["loss"].shape == (2001,)

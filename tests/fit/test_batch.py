@@ -114,6 +114,7 @@ def test_the_number_of_slots_changes_no_result(slots):
     np.testing.assert_allclose(few.params["k"], other.params["k"], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_bounds_hold_in_every_lane_as_in_the_single_fit():
     bounds = ({"a": 0.0, "k": 0.6, "c": 0.1}, {"a": 10.0, "k": 1.5, "c": 0.52})
     begin = {"a": jnp.full(FITS, 2.0), "k": jnp.full(FITS, 1.0), "c": jnp.full(FITS, 0.2)}
@@ -200,6 +201,7 @@ def test_a_loss_goes_into_a_least_squares_without_one_as_in_the_single_fit():
         fit(jos.LeastSquares(residual, **options), start(), args, loss="tukey")
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_solutions_are_finite_differences():
     y = jnp.asarray(Y[:3])
 

@@ -24,6 +24,7 @@ def without_k(params, x):
     return decay({**params, "k": 0.85}, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limits", "side"), [((0.0, 0.85), 1), ((0.85, 0.85), -1)])
 def test_a_parameter_at_a_bound_is_a_constant_to_all_others(limits, side):
     start = {**START, "k": limits[1]}

@@ -68,6 +68,7 @@ def test_what_a_batch_answers_is_what_its_fits_answer():
             )
 
 
+@pytest.mark.slow
 def test_a_batch_over_x_sigma_and_starts():
     y = many(3)
     xs = np.stack([X, X + 0.1, X * 1.1])
@@ -146,6 +147,7 @@ def test_a_variance_of_the_errors_is_a_diagonal_covariance():
     )
 
 
+@pytest.mark.slow
 def test_both_precisions(precision):
     x = jnp.linspace(0.0, 4.0, 40)
     y = jnp.asarray(many(1, x=np.linspace(0.0, 4.0, 40))[0], precision)
@@ -205,6 +207,7 @@ def test_a_callable_pytree_is_traced_not_compiled_again(count_traces):
     np.testing.assert_allclose(np.diff(offsets), -0.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_pointwise_is_the_same_fit():
     (y,) = many(1)
     sigma = np.linspace(0.5, 2.0, X.size)

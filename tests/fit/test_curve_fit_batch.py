@@ -90,6 +90,7 @@ def test_x_of_every_fit_its_own_and_weights_instead_of_sigma():
     np.testing.assert_allclose(many.stderr["k"][1], one.stderr["k"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_of_errors_are_those_of_the_single_fit_and_nan_where_the_svd_was_needed():
     y = jnp.asarray(Y[[0, 6]])
     begin = {name: jnp.asarray(value) for name, value in START.items()}
@@ -109,6 +110,7 @@ def test_derivatives_of_errors_are_those_of_the_single_fit_and_nan_where_the_svd
     assert np.all(np.isnan(slope[1]))
 
 
+@pytest.mark.slow
 def test_where_y_is_missing_x_may_be_too_and_derivatives_are_those_of_the_single_fit():
     x, y = np.array(T), jnp.asarray(Y[:2]).at[:, 4].set(jnp.nan)
     x[4] = np.nan

@@ -43,6 +43,7 @@ def test_forward_and_reverse_are_the_same():
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("errors", ["none", "sigma", "covariance", "weights"])
 def test_missing_points_have_derivatives_of_zero_and_spoil_no_other(errors):
     gone = np.array([2, 9])
@@ -67,6 +68,7 @@ def test_missing_points_have_derivatives_of_zero_and_spoil_no_other(errors):
         np.testing.assert_allclose(whole[keep], less, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_derivatives_of_its_fits():
     y = jnp.stack([Y, Y + 0.1 * jnp.sin(X)])
     grad = jax.grad(lambda y: jos.curve_fit(decay, X, y, START).params["k"])

@@ -39,6 +39,7 @@ def sources(folder):
     }
 
 
+@pytest.mark.slow
 def test_every_source_gives_the_results_of_the_batch_in_its_order(tmp_path, known):
     for name, source in sources(tmp_path).items():
         done = curve_fit_stream(line, T, source, START, block=8)

@@ -17,6 +17,7 @@ def surplus(params, x):
     return params["a"] * params["b"] * x + params["c"] + 0.0 * params["d"]
 
 
+@pytest.mark.slow
 def test_parameters_that_are_not_determined_have_infinite_errors():
     start = {"a": 1.0, "b": 2.0, "c": 0.0, "d": 1.0}
     fit = jos.curve_fit(surplus, X, Y, start)
@@ -61,6 +62,7 @@ def test_more_parameters_than_points():
     assert np.isnan(fit.reduced_chi2)
 
 
+@pytest.mark.slow
 def test_no_degrees_of_freedom_is_nan_unless_sigma_is_known(line):
     model, x, y = line
     start = {"a": 0.0, "b": 0.0}

@@ -103,6 +103,7 @@ def test_bounds_that_hold_at_the_minimum_are_found(solver):
     assert np.any(at != 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 10])
 def test_both_solvers_count_what_they_evaluate_and_end_at_the_minimum(n):
     start = jnp.tile(jnp.array([-1.2, 1.0]), n // 2)
@@ -142,6 +143,7 @@ def test_real_calls_are_as_many_as_are_counted():
     assert len(seen) == result.num_evals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_batch_of_starts_ends_where_each_does_alone(solver):
     starts = jnp.asarray(np.random.default_rng(2).uniform(-2, 2, (5, 6)))

@@ -33,6 +33,7 @@ def test_all_18_are_solved_from_the_standard_start_and_say_so(name):
     np.testing.assert_allclose(2 * result.value, square, rtol=1e-6, atol=1e-20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NONLINEAR_LEAST_SQUARES)
 def test_single_precision_reaches_its_accuracy_and_ends(name):
     with jax.enable_x64(False):

@@ -160,6 +160,7 @@ ARRAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARRAYS)
 def test_functions_of_arrays(name):
     assert_equals_nested_jvp(weighed(ARRAYS[name]), SOME)

@@ -90,6 +90,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_method_ends_at_the_same_bounded_robust_minimum(name):
     y, start = data(decay, MODELS["decay"][1], 0)
@@ -148,6 +149,7 @@ def test_bounds_and_scales_recompile_nothing(count_traces):
     assert counted.count - first <= 2  # once a call, to check shapes
 
 
+@pytest.mark.slow
 def test_vmap_over_data_bounds_and_scales_equals_a_loop():
     truth = MODELS["decay"][1]
     ys = jnp.stack([jnp.asarray(data(decay, truth, seed)[0]) for seed in range(4)])

@@ -55,6 +55,7 @@ def test_a_bracket_finds_the_root_in_it():
     np.testing.assert_allclose(result.params, ROOTS, rtol=4e-16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_three_roots_of_z_cubed_minus_one(method):
     starts = jnp.array([[2.0, 0.5], [-1.0, 0.6], [-1.0, -0.6]])
@@ -100,6 +101,7 @@ def test_a_small_minimum_is_no_root_and_a_double_root_is():
     assert abs(result.params[4] - 2) < 1e-7
 
 
+@pytest.mark.slow
 def test_a_start_where_the_distance_is_largest_is_left():
     result = solver(lambda x: x**2 - 2)(jnp.array([0.0]))
     assert result.converged.all()
@@ -171,6 +173,7 @@ def test_the_published_minimum_of_a_system_that_is_not_zero_is_no_root():
     assert 2 * float(result.value) == pytest.approx(2.79506e-5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_units_of_equations_and_unknowns_change_nothing():
     def scaled(p, rows, columns):
         return rows * cube(p * columns)
@@ -347,6 +350,7 @@ def test_changing_numbers_compiles_nothing(count_traces):
     assert float(result.params) == pytest.approx(7**0.5)
 
 
+@pytest.mark.slow
 def test_tolerances_mean_what_they_say():
     def steps(**options):
         result = jos.find_root(quadratic, 100.0, **options)

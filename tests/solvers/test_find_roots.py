@@ -75,6 +75,7 @@ def test_the_three_roots_of_z_cubed_minus_one_as_a_pytree():
     assert str(roots).count("hits") == 3
 
 
+@pytest.mark.slow
 def test_no_root_is_none_found_and_too_many_are_said():
     none = jos.find_roots(lambda x: x**2 + 1, (-10.0, 10.0), starts=16)
     assert (none.count, none.num_converged) == (0, 0)
@@ -86,6 +87,7 @@ def test_no_root_is_none_found_and_too_many_are_said():
     np.testing.assert_allclose(found(all_of_them), np.pi * np.arange(-9, 10), atol=1e-13)
 
 
+@pytest.mark.slow
 def test_taking_known_roots_away_finds_what_as_many_starts_alone_miss():
     def cube(p):
         x, y = p
@@ -98,12 +100,14 @@ def test_taking_known_roots_away_finds_what_as_many_starts_alone_miss():
     assert (alone.count, taken_away.count) == (2, 3)
 
 
+@pytest.mark.slow
 def test_a_root_of_higher_order_is_marked():
     roots = jos.find_roots(lambda x: (x - 1) ** 2 * (x + 2), (-5.0, 5.0), starts=16)
     np.testing.assert_allclose(found(roots), [-2, 1], atol=1e-7)
     assert list(roots.singular[:2]) == [False, True]
 
 
+@pytest.mark.slow
 def test_roots_are_differentiable_each_by_itself():
     def root(a):
         return jos.find_roots(lambda x, a: x**2 - a, (-3.0, 3.0), (a,), starts=16, max_roots=4).params[:2]
@@ -113,6 +117,7 @@ def test_roots_are_differentiable_each_by_itself():
     np.testing.assert_allclose(jax.jacrev(root)(2.0), [-slope, slope], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_batch_of_searches_equals_a_loop():
     def search(a):
         roots = jos.find_roots(lambda x, a: x**2 - a, (-3.0, 3.0), (a,), starts=8, max_roots=4)
@@ -133,6 +138,7 @@ def test_precision(precision):
     )
 
 
+@pytest.mark.slow
 def test_a_key_moves_the_starts_and_the_same_key_moves_them_alike(key):
     search = jax.jit(lambda key: jos.find_roots(jnp.sin, (-9.0, 10.0), starts=32, key=key))
     first, again, other = search(key), search(key), search(jax.random.key(1))

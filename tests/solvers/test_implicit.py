@@ -51,6 +51,7 @@ def test_gradients_are_those_of_the_whole_fit(kind):
     assert (np.abs(reverse).max(1) < 1e-12).sum() == (1 if "bounds" in options else 0)  # what a bound holds
 
 
+@pytest.mark.slow
 def test_hessians_are_those_of_the_whole_fit():
     def rate(y):
         return fit(y, KINDS["robust"])[2]
@@ -61,6 +62,7 @@ def test_hessians_are_those_of_the_whole_fit():
     np.testing.assert_allclose(hessian, expected, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_derivatives_use_the_whole_hessian_where_residuals_remain():
     # θ² fits a > 0 exactly; with a second residual that pulls, dθ/da is not what JᵀJ alone says.
     def solution(a):
@@ -75,6 +77,7 @@ def test_derivatives_use_the_whole_hessian_where_residuals_remain():
     assert abs(by_hand / without_residuals - 1) > 0.05
 
 
+@pytest.mark.slow
 def test_what_a_residual_closes_over_is_differentiated_too():
     def solution(a):
         return jos.least_squares(lambda p: p - a * jnp.arange(1.0, 3.0), jnp.zeros(2)).params.sum()
@@ -94,6 +97,7 @@ def test_a_bound_is_differentiated_where_it_holds():
     np.testing.assert_allclose(jax.jacrev(solution)(2.0), [0.0, 1.0])
 
 
+@pytest.mark.slow
 def test_minima_of_scalar_functions_are_differentiated():
     def solution(a, optimizer, **options):
         return jos.minimize(
@@ -117,6 +121,7 @@ def test_where_the_end_is_no_minimum_the_tangents_are_nan():
     assert np.isnan(jax.jacfwd(lambda a: solution(a).value)(1.0))
 
 
+@pytest.mark.slow
 def test_other_fields_carry_no_derivatives():
     def end(a):
         return jos.least_squares(lambda p, a: p - a, jnp.zeros(2), (a,))
@@ -125,6 +130,7 @@ def test_other_fields_carry_no_derivatives():
     assert jax.grad(lambda a: end(a).opt_state.info.gain_ratio)(1.0) == 0
 
 
+@pytest.mark.slow
 def test_derivatives_under_vmap_equal_a_loop():
     gradient = jax.grad(
         lambda a: jos.least_squares(lambda p, a: p**3 - a, jnp.array(1.0), (a,), **TIGHT).params
@@ -133,6 +139,7 @@ def test_derivatives_under_vmap_equal_a_loop():
     np.testing.assert_allclose(jax.vmap(gradient)(a), 1 / 3 * a ** (-2 / 3), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_many_parameters_are_solved_for_without_a_matrix():
     size = 300
 
@@ -168,6 +175,7 @@ def test_a_short_step_of_a_slow_method_is_no_minimum():
     assert np.isnan(jax.grad(lambda a: solution(a).params.sum())(1.0))
 
 
+@pytest.mark.slow
 def test_derivatives_do_not_depend_on_the_units_of_parameters_in_float32():
     def sensitivity(unit):
         def residual(p, y):

@@ -48,6 +48,7 @@ def in_chunks(carry, size, limit=5000):
     raise AssertionError("did not end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batches"),
     [(name, False) for name in OPTIMIZERS if name != "lm_chain"] + [("adam_scheduled", True), ("lm", True)],

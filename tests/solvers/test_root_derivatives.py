@@ -35,6 +35,7 @@ def differences(fn, x, h=1e-3):
     return (64 * first - 20 * second + third) / 45
 
 
+@pytest.mark.slow
 def test_jacobians_in_both_modes_are_those_of_another_solver():
     np.testing.assert_allclose(root(A), by_scipy(A), rtol=1e-12)
     expected = differences(by_scipy, A)
@@ -68,6 +69,7 @@ def test_every_method_gives_the_same_derivatives(options):
     assert float(jax.grad(jax.grad(cosine))(1.3)) == pytest.approx(second, rel=1e-11)
 
 
+@pytest.mark.slow
 def test_what_the_function_closes_over_is_differentiated_too():
     def square_root(a):
         return jos.find_root(lambda x: x**2 - a, jnp.asarray(1.0)).params

@@ -18,6 +18,7 @@ def decay(p, x, y):
     return p[0] * jnp.exp(-p[1] * x) + p[2] - y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-4, 0.0])
 def test_every_good_fit_converges(precision, noise):
     """Residuals small beside the data carry larger relative rounding errors than ε."""

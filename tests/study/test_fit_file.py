@@ -67,6 +67,7 @@ def test_the_record_says_how_to_repeat_it(only_record, capsys):
     assert other["parameters"] == result["parameters"]
 
 
+@pytest.mark.slow
 def test_a_model_in_a_file_or_in_a_module_here(only_record, monkeypatch):
     monkeypatch.delitem(__import__("sys").modules, "own", raising=False)
     for model in ("own.py:curve", "own:curve"):
@@ -79,6 +80,7 @@ def test_a_model_in_a_file_or_in_a_module_here(only_record, monkeypatch):
         assert f"{result['parameters']['Vm']['value']:.1f}" == "212.7"
 
 
+@pytest.mark.slow
 def test_sigma_missing_values_and_bounds(only_record, capsys):
     x = np.arange(1.0, 9.0)
     y = 10 * x / (2 + x) + 0.1 * np.cos(5 * x)
