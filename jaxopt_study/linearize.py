@@ -136,7 +136,7 @@ def linearize(
     unit = jnp.ones_like(largest_norms)
     if jnp.finfo(jacobian_t.dtype).maxexp < 1024:
         # Squares would overflow, see `pytree.norms`.
-        unit = _scale(jnp.max(jnp.abs(jacobian_t), axis=1, initial=0.0))
+        unit = scale_of(jnp.max(jnp.abs(jacobian_t), axis=1, initial=0.0))
         jacobian_t = jacobian_t / unit[:, None]
     if gram:
         product, slope = gram_and_gradient(jacobian_t, residual)
@@ -146,7 +146,7 @@ def linearize(
         squares = jnp.sum(jacobian_t**2, axis=1)
     columns = unit * jnp.sqrt(squares)
     largest = jnp.maximum(columns, largest_norms)
-    to_scaled = unit / _scale(largest)
+    to_scaled = unit / scale_of(largest)
     return _measured(
         objective,
         params,
@@ -192,7 +192,7 @@ def linearize_thin(
     product, slope = thin_gram(columns, residual)
     norms_of_columns = unit * jnp.sqrt(jnp.diagonal(product))
     largest = jnp.maximum(norms_of_columns, largest_norms)
-    to_scaled = unit / _scale(largest)
+    to_scaled = unit / scale_of(largest)
     return _measured(
         objective,
         params,
@@ -247,7 +247,7 @@ def linearize_without_matrix(
     # A scalar if `largest_norms` is one, as where it was known from the start that there is no matrix.
     columns = jnp.full_like(largest_norms, jnp.maximum(seen, least) / jnp.sqrt(free))
     largest = jnp.maximum(columns, largest_norms)
-    scale = _scale(largest)
+    scale = scale_of(largest)
 
     def forward(e: Array) -> Array:
         _, tangent = jax.jvp(lambda t: objective.residual(unravel(t), *args), (theta,), (e / scale,))
@@ -287,7 +287,7 @@ def _measured(
     length: Any = None,
 ) -> Linearization:
     eps = jnp.finfo(gradient.dtype).eps
-    scale = _scale(largest)
+    scale = scale_of(largest)
     theta = ravel_leaves(params)
     at_bound = None
     if box is not None:
@@ -334,5 +334,6 @@ def _measured(
     )
 
 
-def _scale(largest: Float[Array, "..."]) -> Float[Array, "..."]:
+def scale_of(largest: Float[Array, "..."]) -> Float[Array, "..."]:
+    """D: the largest column norms seen, 1 for a column that has been zero all along."""
     return jnp.where(largest > 0, largest, 1.0)

@@ -30,22 +30,6 @@ class Line(NamedTuple):
     element: int | None
 
 
-class Places(NamedTuple):
-    """Points and the lines through each.
-
-    Attributes:
-      points: shape `(points, inputs)`.
-      labels: of the points.
-      lines: what moves along each line.
-      directions: shape `(points, lines, inputs)`, an element moving in proportion to its size at the point.
-    """
-
-    points: Floats
-    labels: tuple[str, ...]
-    lines: tuple[Line, ...]
-    directions: Floats
-
-
 def choose_points(
     flat: FlatFunction, probe: bool, draw: np.random.Generator
 ) -> tuple[Floats, tuple[str, ...]]:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.linearize import scale_of
 from jaxopt_study.result import Status
-from jaxopt_study.solvers.root_model import Function, lengths, scale_of
+from jaxopt_study.solvers.root_model import Function, lengths
 from jaxopt_study.solvers.root_newton import (
     SUSPECT,
     NewtonOptions,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.linearize import scale_of
 from jaxopt_study.square_solve import solve_square
 from jaxopt_study.types import Bool, Float
 
@@ -107,11 +108,6 @@ def column_norms(jacobian: Float[Array, "n n"]) -> Float[Array, " n"]:
     largest = jnp.max(jnp.abs(jacobian), axis=0)
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
     return unit * jnp.sqrt(jnp.sum((jacobian / unit[None, :]) ** 2, axis=0))
-
-
-def scale_of(largest: Float[Array, " n"]) -> Float[Array, " n"]:
-    """D: the largest column norms seen, 1 for a column that has been zero all along."""
-    return jnp.where(largest > 0, largest, 1.0)
 
 
 def dense_model(

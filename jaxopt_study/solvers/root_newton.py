@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.damping import gain_ratio, next_radius
+from jaxopt_study.linearize import scale_of
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.root_model import (
     Function,
@@ -26,7 +27,6 @@ from jaxopt_study.solvers.root_model import (
     dense_model,
     lengths,
     matrix_free_model,
-    scale_of,
     take_jacobian,
     uses_matrix,
 )

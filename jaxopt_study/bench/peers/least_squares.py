@@ -87,6 +87,15 @@ def scipy_levenberg_marquardt(
     return solve
 
 
+def optimistix_verdict(solution: Any) -> tuple[bool, str]:
+    """Whether one of Optimistix' solutions says that it converged, and in which words."""
+    import optimistix
+
+    results: Any = optimistix.RESULTS
+    claims = bool(solution.result == results.successful)
+    return claims, "successful" if claims else str(results[solution.result]).split(". ")[0]
+
+
 def optimistix_to_the_end(
     residual_fn: Callable[..., PyTree], args: tuple, tolerance: float = 1e-10, max_steps: int = 1000
 ) -> Callable[[PyTree], Ended]:
@@ -104,9 +113,7 @@ def optimistix_to_the_end(
 
     def run(params: PyTree) -> Ended:
         solution = solve(params, args)
-        results: Any = optimistix.RESULTS
-        claims = bool(solution.result == results.successful)
-        reason = "successful" if claims else str(results[solution.result]).split(". ")[0]
+        claims, reason = optimistix_verdict(solution)
         return Ended(solution.value, int(solution.stats["num_steps"]), claims, reason)
 
     return run

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxopt_study.bench.peers.least_squares import optimistix_verdict
+
 
 class Minimized(NamedTuple):
     """How a minimizer's run to its own end went, its evaluations counted apart.
@@ -55,9 +57,7 @@ def optimistix_bfgs(
 
     def run(params: Any) -> Minimized:
         solution = solve(params, args)
-        results: Any = optimistix.RESULTS
-        claims = bool(solution.result == results.successful)
-        reason = "successful" if claims else str(results[solution.result]).split(". ")[0]
+        claims, reason = optimistix_verdict(solution)
         values = int(solution.stats["num_steps"])
         gradients = int(solution.stats.get("num_accepted_steps", values))
         return Minimized(solution.value, values, gradients, 0, claims, reason)
