@@ -1,4 +1,4 @@
-"""The command `jaxopt-study`: `run` a study from its TOML, `list` them, `fit` a CSV, `check` derivatives.
+"""The command `jaxopt-study`: `run` a study, `list` them, `fit` data, `check` derivatives, `bench`.
 
 Only words are parsed here; the work is in `jaxopt_study.study`, imported when it is needed, so
 that `--help` is quick and the mathematics needs none of the packages of a study.
@@ -22,6 +22,7 @@ exit codes:
   1    a fault in the study or in jaxopt_study itself, with a traceback
   2    bad input: one line says what and where, nothing was written
   3    check: a derivative is wrong
+  4    bench: worse than the baseline
   130  interrupted: what was computed is recorded, or nothing had been begun
 """
 
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fit(known)
         if known.command == "check":
             return _check(known)
+        if known.command == "bench":
+            return _bench(known)
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
     _add_fit(commands)
     _add_check(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -176,6 +180,67 @@ def _add_check(commands: Any) -> None:
         "--no-second-order", dest="second_order", action="store_false", help="first derivatives only"
     )
     check.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
+
+
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure against other packages: jaxopt-study bench [SUITE ...]",
+        description="Measure suites of benchmarks, against other packages where they are installed, print them,\n"
+        "and leave a folder with the results (Parquet), a page and pictures.",
+        epilog="examples:\n"
+        "  jaxopt-study bench --list\n"
+        "  jaxopt-study bench first_order --only 'adam*' --peers optax\n"
+        "  jaxopt-study bench --save baseline.json      # ratios to compare with later\n"
+        "  jaxopt-study bench --compare baseline.json   # exit code 4 where one got worse\n"
+        "  jaxopt-study bench --write BENCHMARKS.md --results benchmarks/cpu.parquet\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    bench.add_argument("suites", metavar="SUITE", nargs="*", help="(all)")
+    bench.add_argument("--list", action="store_true", help="name the suites and their cases, measure nothing")
+    bench.add_argument("--only", metavar="CASE", nargs="+", default=[], help="names of cases, or patterns")
+    bench.add_argument("--peers", metavar="NAME", nargs="+", help="packages to compare with (all); or none")
+    bench.add_argument("--device", choices=["cpu", "gpu", "tpu"], help="(JAX's default)")
+    bench.add_argument("--rounds", type=int, metavar="N", help="how often each is timed (a case's own)")
+    bench.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where folders go (runs)"
+    )
+    bench.add_argument("--save", type=Path, metavar="FILE", help="write the ratios as a baseline")
+    bench.add_argument("--compare", type=Path, metavar="FILE", help="with a baseline; exit code 4 if worse")
+    bench.add_argument(
+        "--trace", type=Path, metavar="DIR", help="write a profile for TensorBoard or Perfetto"
+    )
+    bench.add_argument("--results", type=Path, metavar="FILE", help="measure nothing, read these")
+    bench.add_argument("--write", type=Path, metavar="FILE", help="write the results as Markdown")
+    bench.add_argument("--quiet", action="store_true", help="print the folder's path and nothing else")
+
+
+def _bench(known: argparse.Namespace) -> int:
+    from jaxopt_study.bench import run, words
+    from jaxopt_study.bench.results import FILE, read_results
+
+    if known.list:
+        run.print_suites()
+        return 0
+    if known.rounds is not None and known.rounds < 1:
+        return _fail(f"bench: --rounds: expected a number >= 1, got {known.rounds}")
+    if known.results is not None:
+        if known.write is None:
+            return _fail("bench: --results: what to do with them? give --write FILE")
+        words.write_benchmarks(known.write, read_results(known.results), known.results)
+        print(known.write)
+        return 0
+    fields = [field.name for field in dataclasses.fields(run.BenchRequest)]
+    report = run.bench(run.BenchRequest(**{name: getattr(known, name) for name in fields}))
+    if known.write is not None:
+        words.write_benchmarks(known.write, report.results, report.folder / FILE)
+    print(report.folder if known.quiet else f"results: {report.folder}")
+    for line in report.worse:
+        print(f"worse: {line}", file=sys.stderr)
+    if known.compare is not None and not known.quiet:
+        print(f"{report.compared} metrics compared with {known.compare}, {len(report.worse)} worse")
+    return 4 if report.worse else 0
 
 
 def _check(known: argparse.Namespace) -> int:
