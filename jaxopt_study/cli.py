@@ -186,8 +186,8 @@ def _add_bench(commands: Any) -> None:
     bench = commands.add_parser(
         "bench",
         help="measure against other packages: jaxopt-study bench [SUITE ...]",
-        description="Measure suites of benchmarks, against other packages where they are installed, print them,\n"
-        "and leave a folder with the results (Parquet), a page and pictures.",
+        description="Measure suites of benchmarks, against other packages where they are installed, print\n"
+        "them, and leave a folder with the results (Parquet), a page and pictures.",
         epilog="examples:\n"
         "  jaxopt-study bench --list\n"
         "  jaxopt-study bench first_order --only 'adam*' --peers optax\n"

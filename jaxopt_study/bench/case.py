@@ -28,8 +28,8 @@ class Contestant:
       units: how many units of work one call does; a function of the result where that depends.
       evaluations: of the objective in one call, if they are counted.
       program: one unit of work, compiled, for XLA's own counts; None where the work is not one program.
-      loops: whether the program is the whole work, loops and all: then only its memory is told, for XLA counts
-        the body of a loop once.
+      loops: whether the program is the whole work, loops and all: then only its memory is told, for XLA
+        counts the body of a loop once.
     """
 
     work: Callable[[], Any]
