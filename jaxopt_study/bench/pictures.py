@@ -35,7 +35,8 @@ def _ratios(suite: str, rows: Sequence[Row]) -> Any:
     height = 0.6 + 0.22 * len(rows)
     figure, axis = plt.subplots(figsize=(8.5, height), layout="constrained")
     places = np.arange(len(rows))
-    colors = [FASTER if one >= 1 else SLOWER for one in ratios]
+    own = [row.contestant.startswith(OURS) for row in rows]  # a variant of ours wins or loses nothing
+    colors = [GREY if mine else FASTER if one >= 1 else SLOWER for mine, one in zip(own, ratios, strict=True)]
     axis.barh(places, np.log10(ratios), color=colors, height=0.72)
     for place, one, row in zip(places, ratios, rows, strict=True):
         side = 1 if one >= 1 else -1

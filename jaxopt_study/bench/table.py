@@ -34,12 +34,7 @@ def bytes_text(number: int | None) -> str:
 
 
 def ratio_text(row: Row) -> str:
-    """The ratio, or why there is none.
-
-    >>> from types import SimpleNamespace
-    >>> ratio_text(SimpleNamespace(ratio=2.345, solved=True, uncertainty=0.02))
-    '2.35x'
-    """
+    """The ratio, or why there is none."""
     if not row.solved:
         return "not solved"
     if row.ratio is None:

@@ -133,7 +133,7 @@ def uncertainty(slow: Timed, fast: Timed) -> float:
 
 def _uncertainty(ratios: np.ndarray) -> float:
     # Of a normal distribution: σ = 1.35⁻¹ interquartile ranges, and 1.25 σ/√n of a median of n.
-    return 2 * half_range(ratios) / 1.35 * 1.25 / np.sqrt(len(ratios))
+    return float(2 * half_range(ratios) / 1.35 * 1.25 / np.sqrt(len(ratios)))
 
 
 def _best_threads(work: Work) -> tuple[int | None, float]:
