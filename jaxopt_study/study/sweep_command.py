@@ -26,7 +26,7 @@ def sweep_command(known: argparse.Namespace, flags: Sequence[str]) -> int:
         print(f"\n{study.title}\nflags of this study, with the values of {known.config} ({label}):\n")
         print(flags_help(config))
         return 0
-    report = run_sweep(read_planned(known.config, known, flags), known.out, width=known.width, quiet=known.quiet)
+    report = run_sweep(read_planned(known.config, known, flags), known.out, width=known.side_by_side, quiet=known.quiet)
     if known.quiet:
         print(report.folder)
     return report.exit_code
@@ -63,11 +63,12 @@ def _add_words(table: dict[str, Any], known: argparse.Namespace) -> bool:
     if changed:
         table["axes"] = axes
         table.pop("order", None)
-    if known.zip:
-        table["zip"] = [words.replace("-", "_").split(",") for words in known.zip]
-    for name in ("samples", "sampler", "sample_seed", "trace"):
-        if getattr(known, name) is not None:
-            table[name] = getattr(known, name)
+    if known.zip_axes:
+        table["zip"] = [words.split(",") for words in known.zip_axes]
+    flags = {"draw": "samples", "draw_by": "sampler", "draw_seed": "sample_seed", "keep_trace": "trace"}
+    for flag, name in flags.items():
+        if getattr(known, flag) is not None:
+            table[name] = getattr(known, flag)
     return changed
 
 
