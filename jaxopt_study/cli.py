@@ -6,24 +6,28 @@ that `--help` is quick and the mathematics needs none of the packages of a study
 
 import argparse
 import dataclasses
+import errno
 import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxopt_study.study.sweep_words import add_checkpoint_seconds, add_resume_and_repeat, add_sweep
 from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
 
 NEEDED = ("matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)  # a folder that is gone
 EXIT_CODES = """\
 exit codes:
   0    the run ended and was recorded, whatever its status
   1    a fault in the study or in jaxopt_study itself, with a traceback
   2    bad input: one line says what and where, nothing was written
-  3    check: a derivative is wrong
-  4    bench: worse than the baseline
-  130  interrupted: what was computed is recorded, or nothing had been begun
+  3    check: a derivative is wrong; repeat: the results differ; bench: worse than the baseline
+  4    a record could not be written: the disk is full, or the folder is gone
+  130  interrupted by Ctrl-C, 143 by SIGTERM: what was computed is recorded (`resume` goes on), or
+       nothing had been begun
 """
 
 
@@ -38,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     known, flags = parser.parse_known_args(argv)
-    if flags and known.command != "run":
+    if flags and known.command not in ("run", "sweep"):
         parser.error(f"{known.command}: unrecognized arguments: {' '.join(flags)}")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -52,9 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _check(known)
         if known.command == "bench":
             return _bench(known)
+        if known.command == "sweep":
+            from jaxopt_study.study.sweep_command import sweep_command
+
+            return sweep_command(known, flags)
+        if known.command in ("resume", "repeat"):
+            return _go_on(known)
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        _fail(f"{error.filename or 'the record'}: cannot be written: {error.strerror}")
+        return 4
     except KeyboardInterrupt:
         print("jaxopt-study: interrupted", file=sys.stderr)
         return 130
@@ -93,10 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
     run.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     run.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+    add_checkpoint_seconds(run)
     run.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     run.set_defaults(parser=run)
     show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
     show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
+    add_sweep(commands, EXIT_CODES)
+    add_resume_and_repeat(commands, EXIT_CODES)
     _add_fit(commands)
     _add_check(commands)
     _add_bench(commands)
@@ -192,7 +210,7 @@ def _add_bench(commands: Any) -> None:
         "  jaxopt-study bench --list\n"
         "  jaxopt-study bench first_order --only 'adam*' --peers optax\n"
         "  jaxopt-study bench --save baseline.json      # ratios to compare with later\n"
-        "  jaxopt-study bench --compare baseline.json   # exit code 4 where one got worse\n"
+        "  jaxopt-study bench --compare baseline.json   # exit code 3 where one got worse\n"
         "  jaxopt-study bench --write BENCHMARKS.md --results benchmarks/cpu.parquet\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -207,7 +225,7 @@ def _add_bench(commands: Any) -> None:
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where folders go (runs)"
     )
     bench.add_argument("--save", type=Path, metavar="FILE", help="write the ratios as a baseline")
-    bench.add_argument("--compare", type=Path, metavar="FILE", help="with a baseline; exit code 4 if worse")
+    bench.add_argument("--compare", type=Path, metavar="FILE", help="with a baseline; exit code 3 if worse")
     bench.add_argument(
         "--trace", type=Path, metavar="DIR", help="write a profile for TensorBoard or Perfetto"
     )
@@ -240,7 +258,7 @@ def _bench(known: argparse.Namespace) -> int:
         print(f"worse: {line}", file=sys.stderr)
     if known.compare is not None and not known.quiet:
         print(f"{report.compared} metrics compared with {known.compare}, {len(report.worse)} worse")
-    return 4 if report.worse else 0
+    return 3 if report.worse else 0
 
 
 def _check(known: argparse.Namespace) -> int:
@@ -315,10 +333,30 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
     configs = apply_flags(configs, flags)
     from jaxopt_study.study.run import run_study
 
-    report = run_study(study, configs, known.out, quiet=known.quiet, plots=known.plots)
+    report = run_study(
+        study,
+        configs,
+        known.out,
+        checkpoint_seconds=known.checkpoint_seconds,
+        quiet=known.quiet,
+        plots=known.plots,
+    )
     if known.quiet:
         print(report.folder)
-    return 130 if report.interrupted else 0
+    return report.exit_code
+
+
+def _go_on(known: argparse.Namespace) -> int:
+    from jaxopt_study.study.resume import repeat, resume
+
+    if known.command == "resume":
+        return resume(
+            known.run, checkpoint_seconds=known.checkpoint_seconds, quiet=known.quiet, plots=known.plots
+        )
+    code, folder = repeat(known.run, known.out, quiet=known.quiet)
+    if known.quiet:
+        print(folder)
+    return code
 
 
 def _list(folder: Path) -> int:
