@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f'{missing[0]} is not installed: pip install "jaxopt_study[study]"')
     from jaxopt_study.study.protocol import StudyInputError
 
+    if known.command in ("fit", "run", "sweep", "resume", "repeat"):
+        from jaxopt_study.study.compile_cache import keep_compiled_programs
+
+        keep_compiled_programs()
     try:
         if known.command == "fit":
             return _fit(known)

@@ -52,6 +52,7 @@ class Case:
       rounds: how often each is timed; fewer where a call takes seconds.
       reference: whose time the others are divided by.
       cold: every call of the work is a first one, see `take_turns`.
+      clock: from what work returned to its seconds, where these are not what the call takes.
       size: of the problem, for pictures of how times grow; None where there is one size only.
     """
 
@@ -61,6 +62,7 @@ class Case:
     rounds: int = 15
     reference: str = OURS
     cold: bool = False
+    clock: Callable[[Any], float] | None = None
     size: int | None = None
 
 
@@ -148,7 +150,7 @@ def measure(
     with jax.enable_x64(planned.dtype == "float64"):
         case = planned.build(wanted)
         work = {name: one.work for name, one in case.contestants.items()}
-        timed = take_turns(work, rounds or case.rounds, case.reference, cold=case.cold)
+        timed = take_turns(work, rounds or case.rounds, case.reference, cold=case.cold, clock=case.clock)
         units = {}
         for name, one in case.contestants.items():
             units[name] = one.units(timed[name].result) if callable(one.units) else one.units

@@ -63,7 +63,12 @@ def half_range(samples: np.ndarray) -> float:
 
 
 def take_turns(
-    contestants: Mapping[str, Work], rounds: int = 15, reference: str | None = None, *, cold: bool = False
+    contestants: Mapping[str, Work],
+    rounds: int = 15,
+    reference: str | None = None,
+    *,
+    cold: bool = False,
+    clock: Callable[[Any], float] | None = None,
 ) -> dict[str, Timed]:
     """Time every contestant once a round.
 
@@ -77,6 +82,7 @@ def take_turns(
       rounds: how often each is timed.
       reference: one of them. If the ratio of any other to it is unsteady, there are more rounds, up to
         four times as many.
+      clock: from what work returned to its seconds, where it has a clock of its own (a process).
       cold: every call is a first one (work that compiles, or starts a process): no other call is made.
 
     Returns:
@@ -102,7 +108,7 @@ def take_turns(
         for name in (names[k] for k in shuffle(len(names))):
             with blas_threads(threads[name]):
                 took, result[name] = _time(contestants[name], calls[name])
-            seconds[name].append(took)
+            seconds[name].append(took if clock is None else clock(result[name]))
         if done >= rounds and (reference is None or _all_steady(seconds, reference)):
             break
     return {

@@ -1,12 +1,18 @@
-"""What it costs to begin: the import, and the time to a first result.
+"""What it costs to begin: the import, the time to a first result, and a study's second run.
 
-Every time is that of a new process.
+Every time is that of a new process. A study that was run before finds its compiled programs on the disk: the
+seconds of XLA's compiler are told, and those from the start of the process to the first step.
 """
 
 import functools
+import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
 
@@ -42,6 +48,78 @@ def _case(statements: dict[str, str], words: str, unit: str, wanted: Callable[[s
     return Case(unit, contestants, most_error=1e-6, rounds=7, cold=True)
 
 
+STUDY = '''
+"""Rosenbrock's function, by Levenberg-Marquardt."""
+
+import jaxopt_study as jos
+from jaxopt_study import study
+from jaxopt_study.problems import rosenbrock
+
+
+@study.config
+class Config:
+    damping: float = 1e-3
+    seed: int = 0
+    max_steps: int = study.static(100)
+    dtype: str = study.static("float64")
+
+
+def init(config, key):
+    problem = rosenbrock.least_squares()
+    optimizer = jos.levenberg_marquardt(config.damping)
+    return jos.start(problem.objective, problem.init, optimizer, problem.data, max_steps=config.max_steps)
+
+
+def advance(config, carry, n):
+    return jos.advance(carry, n)
+
+
+def outcome(config, carry):
+    result = jos.finish(carry)
+    return study.Outcome(result.status, result.num_steps, result.value)
+'''
+
+
+def _run_study(folder: Path, cache: Path | None) -> dict[str, Any]:
+    """Run it in a new process; with a fresh cache if none is given. What its record says."""
+    with tempfile.TemporaryDirectory() as empty:
+        kept = {"XDG_CACHE_HOME": str(cache or empty)}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMP")}
+        command = [sys.executable, "-m", "jaxopt_study.cli", "run", "study.toml", "--quiet", "--no-plots"]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=folder, env=environment | kept
+        )
+    return json.loads((folder / done.stdout.strip() / "result.json").read_text())
+
+
+def _study_case(what: str, wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    folder = tempfile.TemporaryDirectory()  # gone with the case
+    home = Path(folder.name)
+    (home / "study.py").write_text(STUDY)
+    (home / "study.toml").write_text('study = "study.py"\n')
+    _run_study(home, home / "cache")
+
+    def run(cache: Path | None) -> dict[str, Any]:
+        assert folder is not None
+        return _run_study(home, cache)
+
+    def contestant(cache: Path | None, words: str) -> Contestant:
+        return Contestant(functools.partial(run, cache), _value_of, words)
+
+    contestants = {
+        OURS: contestant(home / "cache", "the second run and all that follow"),
+        "with an empty cache": contestant(None, "the first run"),
+    }
+    clock = lambda told: float(told["start"][what])  # noqa: E731
+    return Case("run", contestants, most_error=1e-6, rounds=5, cold=True, clock=clock)
+
+
+def _value_of(told: dict[str, Any]) -> float:
+    (variant,) = told["variants"].values()
+    return float(variant["value"])
+
+
 def cases() -> tuple[Planned, ...]:
     """The comparisons of this module."""
     return (
@@ -51,4 +129,10 @@ def cases() -> tuple[Planned, ...]:
             functools.partial(_case, FIRST, "a new process; 1000 Adam steps; error: the value", "start"),
             "float32",
         ),
+        Planned(
+            "a study, XLA's compiler",
+            functools.partial(_study_case, "backend_compile_seconds"),
+            claim={"with an empty cache": 5.0},
+        ),
+        Planned("a study, from start to first step", functools.partial(_study_case, "seconds")),
     )
