@@ -22,6 +22,7 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
 SAMPLE_SECONDS = 1e-3  # a shorter call is repeated until a sample takes as long: the clock has its own cost
 STEADY = 0.1  # the most that a median ratio may be uncertain by, relatively
 LONG = 0.2  # seconds of a call
+LONGEST = 20.0  # seconds of samples, after which there are no more rounds than asked for
 PATIENCE = 4  # times as many rounds as asked for, before it is given up
 
 
@@ -109,7 +110,8 @@ def take_turns(
             with blas_threads(threads[name]):
                 took, result[name] = _time(contestants[name], calls[name])
             seconds[name].append(took if clock is None else clock(result[name]))
-        if done >= rounds and (reference is None or _all_steady(seconds, reference)):
+        patient = sum(map(sum, seconds.values())) < LONGEST
+        if done >= rounds and (reference is None or not patient or _all_steady(seconds, reference)):
             break
     return {
         name: Timed(first.get(name, taken[0]), np.array(taken), threads[name], result[name])

@@ -51,6 +51,8 @@ def _case(statements: dict[str, str], words: str, unit: str, wanted: Callable[[s
 STUDY = '''
 """Rosenbrock's function, by Levenberg-Marquardt."""
 
+from typing import Literal
+
 import jaxopt_study as jos
 from jaxopt_study import study
 from jaxopt_study.problems import rosenbrock
@@ -61,7 +63,7 @@ class Config:
     damping: float = 1e-3
     seed: int = 0
     max_steps: int = study.static(100)
-    dtype: str = study.static("float64")
+    dtype: Literal["float32", "float64"] = study.static("float64")
 
 
 def init(config, key):
@@ -112,7 +114,7 @@ def _study_case(what: str, wanted: Callable[[str], bool]) -> Case:
         "with an empty cache": contestant(None, "the first run"),
     }
     clock = lambda told: float(told["start"][what])  # noqa: E731
-    return Case("run", contestants, most_error=1e-6, rounds=5, cold=True, clock=clock)
+    return Case("run", contestants, most_error=1e-6, rounds=7, cold=True, clock=clock)
 
 
 def _value_of(told: dict[str, Any]) -> float:
