@@ -25,12 +25,17 @@ def test_uncertainty_is_the_standard_error_of_a_median():
     assert told == pytest.approx(np.std(medians), rel=0.15)
 
 
-def test_unsteady_ratio_is_measured_longer_and_a_steady_one_is_not(monkeypatch):
+def test_unsteady_ratio_is_measured_longer_a_steady_one_is_not_nor_what_takes_too_long(monkeypatch):
     clock = iter(np.random.default_rng(0).lognormal(0.0, 3.0, 10_000))
     monkeypatch.setattr(timer, "_best_threads", lambda work: (None, 1.0))
     monkeypatch.setattr(timer, "_time", lambda work, calls: (work(), None))
+    monkeypatch.setattr(timer, "LONGEST", np.inf)
     noisy = take_turns({"a": lambda: 1.0, "b": lambda: next(clock)}, 5, reference="a")
     assert len(noisy["a"].seconds) == 5 * timer.PATIENCE
+    monkeypatch.setattr(timer, "LONGEST", 0.0)
+    impatient = take_turns({"a": lambda: 1.0, "b": lambda: next(clock)}, 5, reference="a")
+    assert len(impatient["a"].seconds) == 5
+    monkeypatch.setattr(timer, "LONGEST", np.inf)
     quiet = take_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 5, reference="a")
     assert len(quiet["a"].seconds) == 5
 
