@@ -23,7 +23,7 @@ LARGEST_GROWTH = 16
 LARGEST_CALL = 2**30  # n is an int32
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class Stopped(Exception):
     """Raised between two calls when a sweep is interrupted."""
 
 
@@ -87,13 +87,13 @@ class Lanes:
             pairs = zip(self.leaves, self.varying, strict=True)
             leaves = [leaf[padded] if varies else leaf[0] for leaf, varies in pairs]
             if self.width == 1:
-                leaves = [leaf[0] if varies else leaf for leaf, varies in zip(leaves, self.varying, strict=True)]
+                leaves = [
+                    leaf[0] if varies else leaf for leaf, varies in zip(leaves, self.varying, strict=True)
+                ]
             outcome = to_host(self._advance(leaves, stop))
         if self.width == 1:
             return [outcome]
-        return [
-            jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(len(members))
-        ]
+        return [jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(len(members))]
 
     def _advance(self, leaves: list[Any], stop: Callable[[], bool]) -> Outcome:
         carry, fresh, n = self.blank, True, self.first_call
@@ -141,7 +141,8 @@ def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once
         floats = np.dtype(configs[0].dtype)
         columns = zip(*map(jax.tree.leaves, configs), strict=True)
         leaves = [_as_array(column, floats) for column in columns]
-        varying = [any(not _same(value, column[0]) for value in column) for column in leaves]
+        # By their bits: NaN is equal to itself, and -0.0 is not 0.0.
+        varying = [leaf.tobytes() != leaf[:1].tobytes() * len(leaf) for leaf in leaves]
         one = _OneLane(study, structure)
         single = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves]
         blank = jax.eval_shape(one.begin, single)
@@ -153,16 +154,14 @@ def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once
                 width = choose_width(traced, sum(_nbytes(leaf) for leaf in jax.tree.leaves(blank)))
             width = even_width(width, len(configs), at_once)
         if width > 1:
-            blank = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), blank
-            )
+            blank = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), blank)
         shapes = [
             jax.ShapeDtypeStruct((width,) if varies and width > 1 else (), leaf.dtype)
             for leaf, varies in zip(leaves, varying, strict=True)
         ]
-        step = _program(one, width, varying)
+        program = _program(one, width, varying)
         flag, count = jax.ShapeDtypeStruct((), np.bool_), jax.ShapeDtypeStruct((), np.int32)
-        lowered = jax.jit(step).lower(shapes, blank, flag, count)
+        lowered = jax.jit(program).lower(shapes, blank, flag, count)
         carry = jax.tree.map(_blank, blank)
     return Lanes(study, configs, width, time.perf_counter() - began, lowered, carry, leaves, varying)
 
@@ -218,22 +217,18 @@ def _program(one: _OneLane, width: int, varying: Sequence[bool]) -> Callable[...
         go = jax.vmap(go, in_axes=(axes, 0, None), axis_size=width)
         see = jax.vmap(see, in_axes=(axes, 0), axis_size=width)
 
-    def step(leaves: list[Any], carry: Any, fresh: Any, n: Any) -> tuple[Any, Any]:
+    def advance_points(leaves: list[Any], carry: Any, fresh: Any, n: Any) -> tuple[Any, Any]:
         carry = jax.lax.cond(fresh, lambda: begin(leaves), lambda: carry)
         carry = go(leaves, carry, n)
         return carry, see(leaves, carry)
 
-    return step
+    return advance_points
 
 
 def _as_array(column: Sequence[Any], floats: Any) -> np.ndarray:
     if all(type(value) is int for value in column):
         return np.array(column, np.int64 if floats == np.float64 else np.int32)
     return np.array(column, floats)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one == other or (one != one and other != other)
 
 
 def _nbytes(leaf: Any) -> int:

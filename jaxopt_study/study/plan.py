@@ -49,7 +49,7 @@ def make_points(configs: Mapping[str, Any], sweep: Sweep, where: str) -> list[Po
     Raises:
       StudyInputError: a value is out of the range of the Config's dtype, or a key names no element.
     """
-    points = []
+    points: list[Point] = []
     for label, base in configs.items():
         for values in points_of(sweep):
             config = with_values(base, values, where)
@@ -88,4 +88,3 @@ def static_fields(group: Sequence[Point]) -> dict[str, Any]:
     first = group[0]
     names = {field.name for field in dataclasses.fields(first.config) if field.metadata.get("static")}
     return {key: value for key, value in first.values.items() if key in names}
-
