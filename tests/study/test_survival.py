@@ -301,7 +301,7 @@ def test_sigterm_checkpoints_and_exits_with_143(write_toml):
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_bit_and_damage_no_record(write_toml):
     path = write_toml(study=TOYS / "chaos.py")
-    words = ["--max-steps", "60000000", "--quiet", "--no-plots"]
+    words = ["--max-steps", "6000000", "--quiet", "--no-plots"]
     began = time.monotonic()
     assert cli.main(["run", str(path), *words, "--out", "whole"]) == 0
     whole_seconds = time.monotonic() - began
