@@ -165,7 +165,7 @@ def check_plan(planned: Planned, folder: Path) -> list[int]:
 def run_job(planned: Planned, folder: Path, lanes: Lanes, job: Job, stop: Callable[[], bool]) -> None:
     """Run one job and write its rows."""
     points = [planned.groups[job.group][member] for member in job.members]
-    outcomes = lanes.compile().run(job.members, stop)
+    outcomes = lanes.compile().run([point.config for point in points], stop)
     types = sweep_record.axis_types(planned.points)
     sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace)
 
@@ -267,10 +267,11 @@ def _finish(
     def work(job: Job, program: Lanes) -> list[Any]:
         workers.ready[id(program)].result()
         began = time.perf_counter()
-        outcomes = program.run(job.members, stop)
-        busy[job.group] += time.perf_counter() - began
         points = [planned.groups[job.group][member] for member in job.members]
-        sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace)
+        outcomes = program.run(_configs(points), stop)
+        busy[job.group] += time.perf_counter() - began
+        extra = program.extra_columns()
+        sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, extra)
         return outcomes
 
     seen = SweepSeen(len(planned.points), sum(len(job.members) for job in jobs if job.number in done))

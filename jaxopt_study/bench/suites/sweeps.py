@@ -66,7 +66,7 @@ def _plainly(planned: Planned, width: int | None) -> None:
     for group in planned.groups:
         configs = [point.config for point in group]
         lanes = trace_lanes(planned.study, configs, width or len(configs)).compile()
-        lanes.run(range(len(configs)), lambda: False)
+        lanes.run(configs, lambda: False)
 
 
 def _processes(planned: Planned, count: int) -> float:
