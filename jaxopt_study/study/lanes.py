@@ -126,7 +126,9 @@ def split_outcome(outcome: Outcome, count: int) -> list[Outcome]:
     return [jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(count)]
 
 
-def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once: int = 1) -> Lanes:
+def trace_lanes(
+    study: Study, configs: Sequence[Any], width: int | None, at_once: int = 1, many: int | None = None
+) -> Lanes:
     """Trace a study's functions for a group of Configs that differ in leaves alone.
 
     A leaf that is the same in all Configs is the same in all that the program is run with.
@@ -136,6 +138,7 @@ def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once
       configs: of every point of the group.
       width: how many side by side; None to choose, see `lane_cost`.
       at_once: how many calls will be made at the same time, each of which needs its share.
+      many: how many Configs will come at a time, that are not known yet and may differ in all leaves.
 
     Returns:
       The `Lanes`, traced and not compiled.
@@ -152,9 +155,12 @@ def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once
         leaves = stack_leaves(configs)
         # By their bits: NaN is equal to itself, and -0.0 is not 0.0.
         varying = [leaf.tobytes() != leaf[:1].tobytes() * len(leaf) for leaf in leaves]
-        blank = one.carry
+        if many is not None:
+            varying = [True] * len(leaves)
+        blank, points = one.carry, many or len(configs)
         if width is None:
-            width = even_width(one.width() if len(configs) > 1 else 1, len(configs), at_once)
+            width = even_width(one.width() if points > 1 else 1, points, at_once)
+        width = min(width, points)
         if width > 1:
             blank = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), blank)
         shapes = [

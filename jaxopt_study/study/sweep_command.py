@@ -9,6 +9,7 @@ from jaxopt_study.study.axes import read_axis_flag, read_sweep, typed_axes
 from jaxopt_study.study.config_file import load_configs, read_config_file
 from jaxopt_study.study.flags import apply_flags, flags_help
 from jaxopt_study.study.protocol import StudyInputError
+from jaxopt_study.study.search import read_search
 from jaxopt_study.study.sweep import Planned, plan_sweep, run_sweep
 
 
@@ -52,7 +53,8 @@ def read_planned(path: Path, known: argparse.Namespace | None = None, flags: Seq
     study, configs = load_configs(file)
     _check_twice(flags, [axis.key for axis in sweep.axes])
     configs = apply_flags(configs, flags)
-    return plan_sweep(study, configs, typed_axes(sweep, study.Config, where, path.parent), where)
+    search = read_search(file.search, f"{path}: ")
+    return plan_sweep(study, configs, typed_axes(sweep, study.Config, where, path.parent), where, search)
 
 
 def _add_words(table: dict[str, Any], known: argparse.Namespace) -> bool:

@@ -160,7 +160,9 @@ def test_two_processes_never_share_a_folder(tmp_path):
         pass
 
 
-def test_a_run_stopped_midway_resumes_to_the_bits_of_one_that_was_not(write_toml, only_record, monkeypatch):
+def test_a_run_stopped_midway_resumes_to_the_bits_of_one_that_was_not(
+    write_toml, only_record, monkeypatch, tmp_path
+):
     path = write_toml("[variants.a]\n[variants.b]\nseed = 5", study=TOYS / "chaos.py")
     words = ["--max-steps", "3000", "--quiet", "--no-plots"]
     assert cli.main(["run", str(path), *words, "--out", "whole"]) == 0
@@ -176,7 +178,7 @@ def test_a_run_stopped_midway_resumes_to_the_bits_of_one_that_was_not(write_toml
     assert cli.main(["resume", str(folder), "--quiet", "--no-plots"]) == 143
     assert result_of(folder)["b"]["status"] == ["RUNNING"] * 3
     monkeypatch.undo()
-    monkeypatch.chdir(folder.parents[1])
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["resume", str(folder), "--quiet", "--no-plots"]) == 0
     assert result_of(folder) == result_of(whole)
     assert not list(resume.compare(whole, folder))
@@ -315,7 +317,7 @@ def test_twenty_kills_at_random_moments_change_no_bit_and_damage_no_record(write
         time.sleep(chance.uniform(0.0, 1.5 + 0.12 * whole_seconds + 2.5 * (kill > 0)))
         assert process.poll() is None, f"it ended before kill {kill}: make it longer"
         process.kill()
-        process.wait()
+        process.communicate()
         for file in (folder / "checkpoints").glob("[0-9]*.npz"):
             with np.load(file) as arrays:  # whole: every array reads back, checksums and all
                 assert all(arrays[name] is not None for name in arrays.files)
