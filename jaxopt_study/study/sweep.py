@@ -19,13 +19,17 @@ import jax
 from jaxopt_study.study import record, sweep_record
 from jaxopt_study.study.axes import Sweep
 from jaxopt_study.study.environment import describe_environment
+from jaxopt_study.study.halving import Halving, trace_halving
 from jaxopt_study.study.lanes import Lanes, Stopped, trace_lanes
 from jaxopt_study.study.lock import locked
 from jaxopt_study.study.plan import Job, Point, make_groups, make_jobs, make_points, static_fields
 from jaxopt_study.study.protocol import Study, StudyInputError, digest_of
-from jaxopt_study.study.signals import hear_interrupts
+from jaxopt_study.study.search import Search, search_jobs
+from jaxopt_study.study.signals import Interrupts, hear_interrupts
 from jaxopt_study.study.sweep_progress import SweepSeen, print_sweep, sweep_progress
 from jaxopt_study.version import __version__
+
+Program = Lanes | Halving
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Planned:
     configs: Mapping[str, Any]
     sweep: Sweep
     groups: Sequence[Sequence[Point]]
+    search: Search | None = None
 
     @property
     def points(self) -> list[Point]:
@@ -58,14 +63,20 @@ class Planned:
         return [point for group in self.groups for point in group]
 
 
-def plan_sweep(study: Study, configs: Mapping[str, Any], sweep: Sweep, where: str = "") -> Planned:
-    """Make the points of a sweep, and group them.
+def plan_sweep(
+    study: Study, configs: Mapping[str, Any], sweep: Sweep, where: str = "", search: Search | None = None
+) -> Planned:
+    """Make the points of a sweep, and group them; Optuna makes them as it goes.
 
     Raises:
       StudyInputError: a value does not fit its field.
     """
+    if search is not None and search.method == "optuna":
+        if len(configs) > 1:
+            raise StudyInputError(f"{where}search: Optuna searches one variant, not {len(configs)}")
+        return Planned(study, configs, sweep, [], search)
     points = make_points(configs, sweep, where)
-    return Planned(study, configs, sweep, make_groups(points))
+    return Planned(study, configs, sweep, make_groups(points), search)
 
 
 def run_sweep(
@@ -96,15 +107,22 @@ def run_sweep(
     out_root = Path(out_root)
     record.check_writable(out_root)
     began = time.perf_counter()
+    if planned.search is not None and planned.search.method == "optuna":
+        chosen = width[0] if isinstance(width, Sequence) else width
+        with hear_interrupts() as interrupted:
+            folder = start_record(planned, out_root, [chosen or planned.search.together])
+            with locked(folder):
+                return _search(planned, folder, interrupted, began, quiet)
     with hear_interrupts() as interrupted, _Workers() as workers:
-        lanes = []
+        lanes: list[Program | None] = []
         for index, group in enumerate(planned.groups):
             wanted = width[index] if isinstance(width, Sequence) else width
-            lanes.append(trace_lanes(planned.study, _configs(group), wanted, workers.count))
-            workers.prepare(lanes[-1])
+            program = _trace(planned, group, wanted, workers.count)
+            lanes.append(program)
+            workers.prepare(program)
             if interrupted():
                 raise KeyboardInterrupt
-        folder = start_record(planned, out_root, [one.width for one in lanes])
+        folder = start_record(planned, out_root, [one.width for one in lanes if one is not None])
         with locked(folder):
             return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
 
@@ -120,12 +138,14 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
     with locked(folder), hear_interrupts() as interrupted, _Workers() as workers:
         record.remove_unfinished(folder)
         record.remove_unfinished(folder / "jobs")
+        if planned.search is not None and planned.search.method == "optuna":
+            return _search(planned, folder, interrupted, began, quiet)
         jobs = make_jobs(planned.groups, widths)
         done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
         left = {job.group for job in jobs if job.number not in done}
-        lanes: list[Lanes | None] = []
+        lanes: list[Program | None] = []
         for index, (group, width) in enumerate(zip(planned.groups, widths, strict=True)):
-            one = trace_lanes(planned.study, _configs(group), width) if index in left else None
+            one = _trace(planned, group, width, 1) if index in left else None
             lanes.append(one)
             if one is not None:
                 workers.prepare(one)
@@ -139,6 +159,8 @@ def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Pat
     folder = record.new_folder(out_root, planned.study.name)
     plan = {"widths": list(widths), "study_sha256": digest_of(planned.study), "version": __version__}
     tables = {"sweep": planned.sweep.to_toml()}
+    if planned.search is not None:
+        tables["search"] = planned.search.to_toml()
 
     def write() -> None:
         record.write_config(folder, planned.study, planned.configs, tables, "sweep")
@@ -153,19 +175,21 @@ def check_plan(planned: Planned, folder: Path) -> list[int]:
     """The widths of a sweep's groups, if it still is the sweep that was begun."""
     plan = sweep_record.read_plan(folder)
     if plan.get("study_sha256") != digest_of(planned.study):
-        raise StudyInputError(f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew")
+        raise StudyInputError(
+            f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew"
+        )
     widths = plan["widths"]
-    if len(widths) != len(planned.groups):
+    if len(widths) != max(len(planned.groups), 1):
         raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
     return widths
 
 
-def run_job(planned: Planned, folder: Path, lanes: Lanes, job: Job, stop: Callable[[], bool]) -> None:
+def run_job(planned: Planned, folder: Path, lanes: Program, job: Job, stop: Callable[[], bool]) -> None:
     """Run one job and write its rows."""
     points = [planned.groups[job.group][member] for member in job.members]
-    outcomes = lanes.compile().run(job.members, stop)
-    types = sweep_record.axis_types(planned.points)
-    sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace)
+    outcomes = lanes.compile().run([point.config for point in points], stop)
+    types = sweep_record.axis_types(planned.sweep)
+    sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, lanes.extra_columns())
 
 
 def join_record(
@@ -185,7 +209,7 @@ def join_record(
     """
     table = sweep_record.join(folder)
     done = sweep_record.done_jobs(folder, jobs)
-    keys = list(planned.points[0].values)
+    keys = [axis.key for axis in planned.sweep.axes]
     groups = [
         {
             "variants": list(dict.fromkeys(point.variant for point in group)),
@@ -208,7 +232,7 @@ def join_record(
         "environment": describe_environment(planned.study.path),
         "axes": planned.sweep.to_toml()["axes"],
         "counts": {
-            "points": len(planned.points),
+            "points": sum(len(job.members) for job in jobs),
             "done": sum(len(job.members) for job in done),
             "groups": len(planned.groups),
             "jobs": len(jobs),
@@ -230,13 +254,60 @@ class _Workers(contextlib.AbstractContextManager["_Workers"]):
         self.count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.count = self.count if jax.default_backend() == "cpu" else 1
         self.pool = ThreadPoolExecutor(self.count, "sweep")
-        self.ready: dict[int, Future[Lanes]] = {}
+        self.ready: dict[int, Future[Any]] = {}
 
-    def prepare(self, lanes: Lanes) -> None:
+    def prepare(self, lanes: Program) -> None:
         self.ready[id(lanes)] = self.pool.submit(lanes.compile)
 
     def __exit__(self, *error: object) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _trace(planned: Planned, group: Sequence[Point], width: int | None, at_once: int) -> Program:
+    search = planned.search
+    if search is not None and search.method == "halving":
+        return trace_halving(planned.study, _configs(group), search.eta, search.first)
+    return trace_lanes(planned.study, _configs(group), width, at_once)
+
+
+def _search(
+    planned: Planned, folder: Path, interrupted: Interrupts, began: float, quiet: bool
+) -> SweepReport:
+    """A search by Optuna: ask, run what is not recorded yet, tell."""
+    from jaxopt_study.study.optuna_search import run_search
+
+    assert planned.search is not None
+    search = planned.search
+    ((label, config),) = planned.configs.items()
+    types = sweep_record.axis_types(planned.sweep)
+    jobs = search_jobs(search)
+    seen = SweepSeen(search.trials, 0)
+    points: list[Point] = []
+    busy, compiling = 0.0, 0.0
+    with sweep_progress(quiet) as show, contextlib.suppress(Stopped):
+        show(seen)
+        chunks = run_search(planned.study, config, label, planned.sweep, search, folder, interrupted)
+        for chunk in chunks:
+            points += chunk.points
+            if chunk.outcomes:
+                trace = planned.sweep.trace
+                sweep_record.write_job(folder, chunk.job, chunk.points, chunk.outcomes, types, trace)
+                seen = seen.after(chunk.outcomes)
+            else:
+                seen = seen._replace(done=seen.done + len(chunk.points))
+            busy, compiling = busy + chunk.run_seconds, compiling + chunk.compile_seconds
+            show(seen)
+    cut = len(points) < search.trials
+    whole = dataclasses.replace(planned, groups=[points])
+    seconds = {"compile_seconds": compiling, "run_seconds": busy}
+    timing = {
+        "groups": [{"width": search.together, "timing": seconds}],
+        "wall_seconds": time.perf_counter() - began,
+    }
+    result = join_record(whole, folder, jobs, timing, cut)
+    if not quiet:
+        print_sweep(planned.study.title, result, folder)
+    return SweepReport(folder, result, interrupted.exit_code if cut else 0)
 
 
 def _configs(group: Sequence[Point]) -> list[Any]:
@@ -246,7 +317,7 @@ def _configs(group: Sequence[Point]) -> list[Any]:
 def _finish(
     planned: Planned,
     folder: Path,
-    lanes: Sequence[Lanes | None],
+    lanes: Sequence[Program | None],
     workers: _Workers,
     interrupted: Callable[[], bool],
     began: float,
@@ -255,20 +326,21 @@ def _finish(
     widths = sweep_record.read_plan(folder)["widths"]
     jobs = make_jobs(planned.groups, widths)
     done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
-    types = sweep_record.axis_types(planned.points)
+    types = sweep_record.axis_types(planned.sweep)
     busy = [0.0] * len(lanes)
     failed: list[BaseException] = []
 
     def stop() -> bool:
         return interrupted() or bool(failed)
 
-    def work(job: Job, program: Lanes) -> list[Any]:
+    def work(job: Job, program: Program) -> list[Any]:
         workers.ready[id(program)].result()
         began = time.perf_counter()
-        outcomes = program.run(job.members, stop)
-        busy[job.group] += time.perf_counter() - began
         points = [planned.groups[job.group][member] for member in job.members]
-        sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace)
+        outcomes = program.run(_configs(points), stop)
+        busy[job.group] += time.perf_counter() - began
+        extra = program.extra_columns()
+        sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, extra)
         return outcomes
 
     seen = SweepSeen(len(planned.points), sum(len(job.members) for job in jobs if job.number in done))
@@ -297,7 +369,10 @@ def _finish(
     groups = [
         {
             "width": width,
-            "timing": {"compile_seconds": 0.0 if one is None else one.compile_seconds, "run_seconds": seconds},
+            "timing": {
+                "compile_seconds": 0.0 if one is None else one.compile_seconds,
+                "run_seconds": seconds,
+            },
         }
         for one, width, seconds in zip(lanes, widths, busy, strict=True)
     ]
