@@ -25,7 +25,7 @@ _listening: list[bool] = []
 
 def keep_compiled_programs() -> None:
     """Use the cache in `~/.cache/jaxopt_study` (or `$XDG_CACHE_HOME`), unless JAX was given another."""
-    if ENABLED not in os.environ and jax.config.jax_compilation_cache_dir is None:
+    if ENABLED not in os.environ and not getattr(jax.config, "jax_compilation_cache_dir", None):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "jaxopt_study" / _processor()))
     # JAX's defaults leave out what compiles within a second, which is most of a study.
@@ -68,10 +68,10 @@ def _seconds() -> float:
         return time.monotonic() - _began
 
 
-def _on_duration(event: str, seconds: float, **_: Any) -> None:
+def _on_duration(event: str, duration_secs: float, **_: Any) -> None:
     if event == COMPILED:
         _counts["programs"] += 1
-        _counts["backend_compile_seconds"] += seconds
+        _counts["backend_compile_seconds"] += duration_secs
 
 
 def _on_event(event: str, **_: Any) -> None:
