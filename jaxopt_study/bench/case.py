@@ -52,6 +52,7 @@ class Case:
       rounds: how often each is timed; fewer where a call takes seconds.
       reference: whose time the others are divided by.
       cold: every call of the work is a first one, see `take_turns`.
+      keep: what has to last as long as the case, a temporary folder for one.
       clock: from what work returned to its seconds, where these are not what the call takes.
       size: of the problem, for pictures of how times grow; None where there is one size only.
     """
@@ -63,6 +64,7 @@ class Case:
     reference: str = OURS
     cold: bool = False
     clock: Callable[[Any], float] | None = None
+    keep: Any = None
     size: int | None = None
 
 

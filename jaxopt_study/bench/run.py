@@ -30,6 +30,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "least_squares": ("least_squares", "small_problems", "large_problems"),
     "batch": ("batch",),
     "derivatives": ("derivatives",),
+    "sweep": ("sweep",),
     "import": ("startup",),
 }
 PEERS = ("jaxopt", "lmfit", "optax", "optimistix", "scipy", "torch", "torchdiffeq")

@@ -96,25 +96,21 @@ def _run_study(folder: Path, cache: Path | None) -> dict[str, Any]:
 
 def _study_case(what: str, wanted: Callable[[str], bool]) -> Case:
     del wanted
-    folder = tempfile.TemporaryDirectory()  # gone with the case
+    folder = tempfile.TemporaryDirectory()
     home = Path(folder.name)
     (home / "study.py").write_text(STUDY)
     (home / "study.toml").write_text('study = "study.py"\n')
     _run_study(home, home / "cache")
 
-    def run(cache: Path | None) -> dict[str, Any]:
-        assert folder is not None
-        return _run_study(home, cache)
-
     def contestant(cache: Path | None, words: str) -> Contestant:
-        return Contestant(functools.partial(run, cache), _value_of, words)
+        return Contestant(functools.partial(_run_study, home, cache), _value_of, words)
 
     contestants = {
         OURS: contestant(home / "cache", "the second run and all that follow"),
         "with an empty cache": contestant(None, "the first run"),
     }
     clock = lambda told: float(told["start"][what])  # noqa: E731
-    return Case("run", contestants, most_error=1e-6, rounds=7, cold=True, clock=clock)
+    return Case("run", contestants, most_error=1e-6, rounds=7, cold=True, clock=clock, keep=folder)
 
 
 def _value_of(told: dict[str, Any]) -> float:
