@@ -21,8 +21,8 @@ import jax
 import tomli_w
 
 from jaxopt_study.study.lanes import trace_lanes
-from jaxopt_study.study.sweep import Planned, run_sweep
-from jaxopt_study.study.sweep_command import read_planned
+from jaxopt_study.study.planned import Planned, read_planned
+from jaxopt_study.study.sweep import run_sweep
 
 
 @dataclasses.dataclass(frozen=True)
