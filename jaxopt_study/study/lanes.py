@@ -263,5 +263,11 @@ def _blank(leaf: Any) -> Any:
     """Zeros of a shape and dtype, random keys too."""
     if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
         return np.zeros(leaf.shape, leaf.dtype)
-    data = jax.eval_shape(jax.random.key_data, leaf)
-    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=jax.random.key_impl(leaf))
+    kinds = []
+
+    def look(keys: Any) -> Any:
+        kinds.append(jax.random.key_impl(keys))
+        return jax.random.key_data(keys)
+
+    data = jax.eval_shape(look, leaf)
+    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=kinds[0])

@@ -4,6 +4,8 @@ Its sampler is seeded, and is told what is recorded: a search that was interrupt
 the points that are done, gets the same, and goes on.
 """
 
+import contextlib
+import dataclasses
 import math
 import time
 import warnings
@@ -19,8 +21,12 @@ from jaxopt_study.study.axes import Axis, Sweep, with_values
 from jaxopt_study.study.config_file import check_range
 from jaxopt_study.study.lanes import Lanes, Stopped, trace_lanes
 from jaxopt_study.study.plan import Job, Point
+from jaxopt_study.study.planned import Planned
 from jaxopt_study.study.protocol import Outcome, Study
 from jaxopt_study.study.search import Search, search_jobs
+from jaxopt_study.study.signals import Interrupts
+from jaxopt_study.study.sweep_folder import SweepReport, join_record
+from jaxopt_study.study.sweep_progress import SweepSeen, print_sweep, sweep_progress
 
 
 class Asker:
@@ -49,6 +55,44 @@ class Asker:
     def tell(self, trial: Any, value: float) -> None:
         """The value of a trial; what is not finite is as bad as can be."""
         self.study.tell(trial, value if math.isfinite(value) else math.inf)
+
+
+def search_sweep(
+    planned: Planned, folder: Path, interrupted: Interrupts, began: float, quiet: bool
+) -> SweepReport:
+    """Run a search by Optuna, and write its record; the arguments are those of a sweep's end."""
+    assert planned.search is not None
+    search = planned.search
+    ((label, config),) = planned.configs.items()
+    types = sweep_record.axis_types(planned.sweep)
+    jobs = search_jobs(search)
+    seen = SweepSeen(search.trials, 0)
+    points: list[Point] = []
+    busy, compiling = 0.0, 0.0
+    with sweep_progress(quiet) as show, contextlib.suppress(Stopped):
+        show(seen)
+        chunks = run_search(planned.study, config, label, planned.sweep, search, folder, interrupted)
+        for chunk in chunks:
+            points += chunk.points
+            if chunk.outcomes:
+                trace = planned.sweep.trace
+                sweep_record.write_job(folder, chunk.job, chunk.points, chunk.outcomes, types, trace)
+                seen = seen.after(chunk.outcomes)
+            else:
+                seen = seen._replace(done=seen.done + len(chunk.points))
+            busy, compiling = busy + chunk.run_seconds, compiling + chunk.compile_seconds
+            show(seen)
+    cut = len(points) < search.trials
+    whole = dataclasses.replace(planned, groups=[points])
+    seconds = {"compile_seconds": compiling, "run_seconds": busy}
+    timing = {
+        "groups": [{"width": search.together, "timing": seconds}],
+        "wall_seconds": time.perf_counter() - began,
+    }
+    result = join_record(whole, folder, jobs, timing, cut)
+    if not quiet:
+        print_sweep(planned.study.title, result, folder)
+    return SweepReport(folder, result, interrupted.exit_code if cut else 0)
 
 
 class Chunk(NamedTuple):

@@ -5,11 +5,9 @@ its rows are in a file, so that whoever goes on does what is not there.
 """
 
 import contextlib
-import dataclasses
-import datetime
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -17,66 +15,15 @@ from typing import Any
 import jax
 
 from jaxopt_study.study import record, sweep_record
-from jaxopt_study.study.axes import Sweep
-from jaxopt_study.study.environment import describe_environment
-from jaxopt_study.study.halving import Halving, trace_halving
-from jaxopt_study.study.lanes import Lanes, Stopped, trace_lanes
+from jaxopt_study.study.cluster import sweep_on_cluster
+from jaxopt_study.study.lanes import Stopped
 from jaxopt_study.study.lock import locked
-from jaxopt_study.study.plan import Job, Point, make_groups, make_jobs, make_points, static_fields
-from jaxopt_study.study.protocol import Study, StudyInputError, digest_of
-from jaxopt_study.study.search import Search, search_jobs
+from jaxopt_study.study.optuna_search import search_sweep
+from jaxopt_study.study.plan import Job, make_jobs
+from jaxopt_study.study.planned import Planned, Program, trace_group
 from jaxopt_study.study.signals import Interrupts, hear_interrupts
+from jaxopt_study.study.sweep_folder import SweepReport, check_plan, join_record, start_record
 from jaxopt_study.study.sweep_progress import SweepSeen, print_sweep, sweep_progress
-from jaxopt_study.version import __version__
-
-Program = Lanes | Halving
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepReport:
-    """What a sweep left behind.
-
-    Attributes:
-      folder: the record.
-      result: what `result.json` holds.
-      exit_code: 0, or 130 or 143 where it was interrupted.
-    """
-
-    folder: Path
-    result: Mapping[str, Any]
-    exit_code: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """A sweep before it runs: its points, in groups, and their jobs once widths are known."""
-
-    study: Study
-    configs: Mapping[str, Any]
-    sweep: Sweep
-    groups: Sequence[Sequence[Point]]
-    search: Search | None = None
-
-    @property
-    def points(self) -> list[Point]:
-        """All points."""
-        return [point for group in self.groups for point in group]
-
-
-def plan_sweep(
-    study: Study, configs: Mapping[str, Any], sweep: Sweep, where: str = "", search: Search | None = None
-) -> Planned:
-    """Make the points of a sweep, and group them; Optuna makes them as it goes.
-
-    Raises:
-      StudyInputError: a value does not fit its field.
-    """
-    if search is not None and search.method == "optuna":
-        if len(configs) > 1:
-            raise StudyInputError(f"{where}search: Optuna searches one variant, not {len(configs)}")
-        return Planned(study, configs, sweep, [], search)
-    points = make_points(configs, sweep, where)
-    return Planned(study, configs, sweep, make_groups(points), search)
 
 
 def run_sweep(
@@ -112,14 +59,15 @@ def run_sweep(
         with hear_interrupts() as interrupted:
             folder = start_record(planned, out_root, [chosen or planned.search.together])
             with locked(folder):
-                return _search(planned, folder, interrupted, began, quiet)
+                return search_sweep(planned, folder, interrupted, began, quiet)
     with hear_interrupts() as interrupted, _Workers() as workers:
         lanes: list[Program | None] = []
-        for index, group in enumerate(planned.groups):
+        for index in range(len(planned.groups)):
             wanted = width[index] if isinstance(width, Sequence) else width
-            program = _trace(planned, group, wanted, workers.count)
+            program = trace_group(planned, index, wanted, workers.count)
             lanes.append(program)
-            workers.prepare(program)
+            if planned.executor is None:
+                workers.prepare(program)
             if interrupted():
                 raise KeyboardInterrupt
         folder = start_record(planned, out_root, [one.width for one in lanes if one is not None])
@@ -139,111 +87,20 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
         record.remove_unfinished(folder)
         record.remove_unfinished(folder / "jobs")
         if planned.search is not None and planned.search.method == "optuna":
-            return _search(planned, folder, interrupted, began, quiet)
+            return search_sweep(planned, folder, interrupted, began, quiet)
         jobs = make_jobs(planned.groups, widths)
         done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
         left = {job.group for job in jobs if job.number not in done}
         lanes: list[Program | None] = []
-        for index, (group, width) in enumerate(zip(planned.groups, widths, strict=True)):
-            one = _trace(planned, group, width, 1) if index in left else None
+        for index, width in enumerate(widths):
+            here = index in left and planned.executor is None
+            one = trace_group(planned, index, width) if here else None
             lanes.append(one)
             if one is not None:
                 workers.prepare(one)
             if interrupted():
                 raise KeyboardInterrupt
         return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
-
-
-def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Path:
-    """Make the folder of a sweep, with all that is needed to run its jobs."""
-    folder = record.new_folder(out_root, planned.study.name)
-    plan = {"widths": list(widths), "study_sha256": digest_of(planned.study), "version": __version__}
-    tables = {"sweep": planned.sweep.to_toml()}
-    if planned.search is not None:
-        tables["search"] = planned.search.to_toml()
-
-    def write() -> None:
-        record.write_config(folder, planned.study, planned.configs, tables, "sweep")
-        (folder / "jobs").mkdir()
-        sweep_record.write_plan(folder, plan)
-
-    record.begin(folder, write)
-    return folder
-
-
-def check_plan(planned: Planned, folder: Path) -> list[int]:
-    """The widths of a sweep's groups, if it still is the sweep that was begun."""
-    plan = sweep_record.read_plan(folder)
-    if plan.get("study_sha256") != digest_of(planned.study):
-        raise StudyInputError(
-            f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew"
-        )
-    widths = plan["widths"]
-    if len(widths) != max(len(planned.groups), 1):
-        raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
-    return widths
-
-
-def run_job(planned: Planned, folder: Path, lanes: Program, job: Job, stop: Callable[[], bool]) -> None:
-    """Run one job and write its rows."""
-    points = [planned.groups[job.group][member] for member in job.members]
-    outcomes = lanes.compile().run([point.config for point in points], stop)
-    types = sweep_record.axis_types(planned.sweep)
-    sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, lanes.extra_columns())
-
-
-def join_record(
-    planned: Planned, folder: Path, jobs: Sequence[Job], timing: Mapping[str, Any], interrupted: bool
-) -> dict[str, Any]:
-    """Join what is there, and write `result.json`.
-
-    Args:
-      planned: the sweep.
-      folder: its folder.
-      jobs: all its jobs.
-      timing: "groups", seconds by group, and "wall_seconds".
-      interrupted: whether it was stopped midway.
-
-    Returns:
-      What `result.json` holds.
-    """
-    table = sweep_record.join(folder)
-    done = sweep_record.done_jobs(folder, jobs)
-    keys = [axis.key for axis in planned.sweep.axes]
-    groups = [
-        {
-            "variants": list(dict.fromkeys(point.variant for point in group)),
-            "static": static_fields(group),
-            "points": len(group),
-            **timing["groups"][index],
-        }
-        for index, group in enumerate(planned.groups)
-    ]
-    seconds = {
-        name: sum(group["timing"][name] for group in groups) for name in ("compile_seconds", "run_seconds")
-    }
-    result = {
-        "study": planned.study.name,
-        "title": planned.study.title,
-        "kind": "sweep",
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "interrupted": interrupted,
-        "version": __version__,
-        "environment": describe_environment(planned.study.path),
-        "axes": planned.sweep.to_toml()["axes"],
-        "counts": {
-            "points": sum(len(job.members) for job in jobs),
-            "done": sum(len(job.members) for job in done),
-            "groups": len(planned.groups),
-            "jobs": len(jobs),
-            "status": {} if table is None else sweep_record.count_statuses(table),
-        },
-        "groups": groups,
-        "best": None if table is None else sweep_record.best_point(table, keys),
-        "timing": {**seconds, "wall_seconds": timing["wall_seconds"]},
-    }
-    record.write_result(folder, result)
-    return result
 
 
 class _Workers(contextlib.AbstractContextManager["_Workers"]):
@@ -263,68 +120,19 @@ class _Workers(contextlib.AbstractContextManager["_Workers"]):
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _trace(planned: Planned, group: Sequence[Point], width: int | None, at_once: int) -> Program:
-    search = planned.search
-    if search is not None and search.method == "halving":
-        return trace_halving(planned.study, _configs(group), search.eta, search.first)
-    return trace_lanes(planned.study, _configs(group), width, at_once)
-
-
-def _search(
-    planned: Planned, folder: Path, interrupted: Interrupts, began: float, quiet: bool
-) -> SweepReport:
-    """A search by Optuna: ask, run what is not recorded yet, tell."""
-    from jaxopt_study.study.optuna_search import run_search
-
-    assert planned.search is not None
-    search = planned.search
-    ((label, config),) = planned.configs.items()
-    types = sweep_record.axis_types(planned.sweep)
-    jobs = search_jobs(search)
-    seen = SweepSeen(search.trials, 0)
-    points: list[Point] = []
-    busy, compiling = 0.0, 0.0
-    with sweep_progress(quiet) as show, contextlib.suppress(Stopped):
-        show(seen)
-        chunks = run_search(planned.study, config, label, planned.sweep, search, folder, interrupted)
-        for chunk in chunks:
-            points += chunk.points
-            if chunk.outcomes:
-                trace = planned.sweep.trace
-                sweep_record.write_job(folder, chunk.job, chunk.points, chunk.outcomes, types, trace)
-                seen = seen.after(chunk.outcomes)
-            else:
-                seen = seen._replace(done=seen.done + len(chunk.points))
-            busy, compiling = busy + chunk.run_seconds, compiling + chunk.compile_seconds
-            show(seen)
-    cut = len(points) < search.trials
-    whole = dataclasses.replace(planned, groups=[points])
-    seconds = {"compile_seconds": compiling, "run_seconds": busy}
-    timing = {
-        "groups": [{"width": search.together, "timing": seconds}],
-        "wall_seconds": time.perf_counter() - began,
-    }
-    result = join_record(whole, folder, jobs, timing, cut)
-    if not quiet:
-        print_sweep(planned.study.title, result, folder)
-    return SweepReport(folder, result, interrupted.exit_code if cut else 0)
-
-
-def _configs(group: Sequence[Point]) -> list[Any]:
-    return [point.config for point in group]
-
-
 def _finish(
     planned: Planned,
     folder: Path,
     lanes: Sequence[Program | None],
     workers: _Workers,
-    interrupted: Callable[[], bool],
+    interrupted: Interrupts,
     began: float,
     quiet: bool,
 ) -> SweepReport:
     widths = sweep_record.read_plan(folder)["widths"]
     jobs = make_jobs(planned.groups, widths)
+    if planned.executor is not None:
+        return sweep_on_cluster(planned, folder, widths, jobs, interrupted, began, quiet)
     done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
     types = sweep_record.axis_types(planned.sweep)
     busy = [0.0] * len(lanes)
@@ -337,7 +145,7 @@ def _finish(
         workers.ready[id(program)].result()
         began = time.perf_counter()
         points = [planned.groups[job.group][member] for member in job.members]
-        outcomes = program.run(_configs(points), stop)
+        outcomes = program.run([point.config for point in points], stop)
         busy[job.group] += time.perf_counter() - began
         extra = program.extra_columns()
         sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, extra)
@@ -383,5 +191,5 @@ def _finish(
         raise failed[0]
     if not quiet:
         print_sweep(planned.study.title, result, folder)
-    exit_code = getattr(interrupted, "exit_code", 130) if cut else 0
+    exit_code = interrupted.exit_code if cut else 0
     return SweepReport(folder, result, exit_code)

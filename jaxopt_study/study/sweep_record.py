@@ -59,7 +59,6 @@ def write_job(
       trace: how many steps of each trace to keep.
       extra: further columns, one entry a point.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     # A search runs points of several groups in one job: each has columns and lanes of its own.
@@ -69,9 +68,7 @@ def write_job(
     parts = [([points[at] for at in places], [outcomes[at] for at in places]) for places in alike.values()]
 
     def write(path: Path, tables: Sequence[Any]) -> None:
-        table = tables[0]
-        if len(tables) > 1:
-            table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+        table = concat(tables)
         record.atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
     if trace and any(outcome.traces for outcome in outcomes):
@@ -139,6 +136,29 @@ def _points_table(
     return pa.table(table)
 
 
+def concat(tables: Sequence[Any]) -> Any:
+    """Tables below each other; a value that has a shape in one and none in another is a list in both."""
+    import pyarrow as pa
+
+    kinds: dict[str, set[bool]] = {}
+    for table in tables:
+        for field in table.schema:
+            kinds.setdefault(field.name, set()).add(pa.types.is_list(field.type))
+    mixed = [name for name, seen in kinds.items() if len(seen) > 1]
+    alike = []
+    for table in tables:
+        for name in mixed:
+            at = table.schema.get_field_index(name)
+            if at >= 0 and not pa.types.is_list(table.schema.field(at).type):
+                column = table[name].combine_chunks()
+                lists = pa.ListArray.from_arrays(np.arange(len(column) + 1, dtype=np.int32), column)
+                table = table.set_column(at, name, lists)
+        alike.append(table)
+    if len(alike) == 1:
+        return alike[0]
+    return pa.concat_tables(alike, promote_options="permissive").unify_dictionaries()
+
+
 def axis_types(sweep: Sweep) -> dict[str, Any]:
     """The Arrow type of every swept key, from all values of its axis."""
     import pyarrow as pa
@@ -181,13 +201,10 @@ def join(folder: Path) -> Any:
     Raises:
       StudyInputError: a file is not what a job writes.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     def read(paths: Sequence[Path], order: Sequence[str]) -> Any:
-        table = pa.concat_tables(
-            [_read(path) for path in paths], promote_options="permissive"
-        ).unify_dictionaries()
+        table = concat([_read(path) for path in paths])
         return table.sort_by([(name, "ascending") for name in order])
 
     def write(name: str, table: Any) -> None:

@@ -32,6 +32,11 @@ def add_sweep(commands: Any, epilog: str) -> None:
         "--side-by-side", type=_positive, metavar="N", help="points side by side (chosen by their cost)"
     )
     sweep.add_argument(
+        "--executor",
+        metavar="here|local|slurm",
+        help="where jobs run: in this process, or through submitit, with [executor.parameters]",
+    )
+    sweep.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)"
     )
     sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")

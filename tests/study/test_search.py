@@ -11,12 +11,12 @@ import pytest
 from jaxopt_study import cli, study
 from jaxopt_study.study import resume
 from jaxopt_study.study.halving import rungs_of
+from jaxopt_study.study.planned import read_planned
 from jaxopt_study.study.program import compile_study
 from jaxopt_study.study.protocol import to_host
 from jaxopt_study.study.search import read_search
 from jaxopt_study.study.signals import Interrupts
 from jaxopt_study.study.sweep import resume_sweep, run_sweep
-from jaxopt_study.study.sweep_command import read_planned
 
 TOYS = Path(__file__).parent / "toys"
 HALVING = """

@@ -17,9 +17,9 @@ from jaxopt_study import cli
 from jaxopt_study.study import lanes, resume, run, sweep_record
 from jaxopt_study.study.lane_cost import choose_width
 from jaxopt_study.study.plan import make_groups, make_jobs
+from jaxopt_study.study.planned import plan_sweep, read_planned
 from jaxopt_study.study.program import compile_study
-from jaxopt_study.study.sweep import plan_sweep, resume_sweep, run_sweep
-from jaxopt_study.study.sweep_command import read_planned
+from jaxopt_study.study.sweep import resume_sweep, run_sweep
 
 TOYS = Path(__file__).parent / "toys"
 ROOT = Path(__file__).parents[2]
