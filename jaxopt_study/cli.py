@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxopt_study.study.sweep_words import add_sweep
 from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     known, flags = parser.parse_known_args(argv)
-    if flags and known.command != "run":
+    if flags and known.command not in ("run", "sweep"):
         parser.error(f"{known.command}: unrecognized arguments: {' '.join(flags)}")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fit(known)
         if known.command == "check":
             return _check(known)
+        if known.command == "sweep":
+            from jaxopt_study.study.sweep_command import sweep_command
+
+            return sweep_command(known, flags)
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
@@ -94,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(parser=run)
     show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
     show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
+    add_sweep(commands, EXIT_CODES)
     _add_fit(commands)
     _add_check(commands)
     return parser

@@ -96,11 +96,24 @@ def new_folder(out_root: Path, name: str) -> Path:
     raise StudyInputError(f"{out_root}: cannot hold a record: ten thousand runs began in this second")
 
 
-def write_config(folder: Path, study: Study, configs: Mapping[str, Any]) -> None:
+def write_config(
+    folder: Path,
+    study: Study,
+    configs: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
+    command: str = "run",
+) -> None:
     """Write `config.toml`: every field of every variant, from which the run can be repeated.
 
     Paths that lie beside the folder of runs are written relative to the run's folder, so that the
     tree can be moved or cloned whole; others are absolute.
+
+    Args:
+      folder: where.
+      study: the study.
+      configs: its Configs by label.
+      more: further tables, such as `[sweep]`.
+      command: what repeats it.
     """
     import msgspec
     import tomli_w
@@ -118,11 +131,12 @@ def write_config(folder: Path, study: Study, configs: Mapping[str, Any]) -> None
         fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
         table = msgspec.to_builtins(fields, enc_hook=as_text)
         variants[label] = {name: value for name, value in table.items() if value is not None}
-    text = tomli_w.dumps({"study": as_text(study.path), "variants": variants})
+    tables = msgspec.to_builtins(dict(more or {}), enc_hook=as_text)
+    text = tomli_w.dumps({"study": as_text(study.path), "variants": variants, **tables})
     head = (
         f"# {study.title}\n"
         f"# Written by jaxopt_study {__version__}, every field as it was run.\n"
-        f"# To repeat the run: jaxopt-study run {folder.name}/config.toml\n\n"
+        f"# To repeat it: jaxopt-study {command} {folder.name}/config.toml\n\n"
     )
     atomic_write(folder / "config.toml", lambda file: file.write((head + text).encode()))
 

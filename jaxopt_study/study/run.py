@@ -4,16 +4,12 @@ Between two chunks progress is shown and Ctrl-C heard; the numbers do not depend
 chunks end. What the files look like is `record`'s business.
 """
 
-import contextlib
 import dataclasses
 import datetime
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -25,6 +21,7 @@ from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.program import Program, compile_study, dtype_of
 from jaxopt_study.study.progress import Seen, print_report, progress
 from jaxopt_study.study.protocol import Recorded, Study, Timing, to_host
+from jaxopt_study.study.signals import hear_interrupts
 from jaxopt_study.version import __version__
 
 SECONDS_PER_CHUNK = 0.25
@@ -181,30 +178,3 @@ def drive(
         show(Seen(label, max_steps, status, steps, value, seconds, ended=True))
         outcome = to_host(program.outcome(carry))
     return Recorded(program.config, outcome, Timing(program.compile_seconds, seconds))
-
-
-@contextlib.contextmanager
-def hear_interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into an answer to a question, asked where stopping is safe.
-
-    A `KeyboardInterrupt` can be raised between any two instructions, in the middle of a file or
-    of a library's bookkeeping. The second Ctrl-C raises it all the same. Off the main thread,
-    where no signal arrives, the answer is always no.
-
-    Yields:
-      A function that says whether Ctrl-C was pressed.
-    """
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set
-        return
-
-    def hear(signum: int, frame: FrameType | None) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, hear)
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,42 @@
+"""The words of the commands around sweeps, for the parser; nothing here needs more than argparse."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_sweep(commands: Any, epilog: str) -> None:
+    """Add the command `sweep` to the parser."""
+    sweep = commands.add_parser(
+        "sweep",
+        usage="jaxopt-study sweep CONFIG [--axis NAME=VALUES ...] [--out DIR] [--quiet] [--FLAG VALUE ...]",
+        help="run a study at many points: jaxopt-study sweep CONFIG [--axis name=values ...]",
+        description="Run a study at every point of the axes in [sweep.axes] of its TOML, or given here. Points\n"
+        "that differ in numbers alone are compiled once and run side by side.",
+        epilog="an axis:\n"
+        "  --axis 'seed=range(0, 20)'            --axis 'learning_rate=logspace(1e-4, 1e-1, 20)'\n"
+        "  --axis 'hidden=[[5], [10]]'           --axis 'noise=linspace(0, 1, 5)'\n"
+        "  --axis 'damping=loguniform(0.1, 10)'  drawn: uniform, loguniform, integers\n\n" + epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    sweep.add_argument("config", metavar="CONFIG", nargs="?", type=Path, help="the study's TOML")
+    sweep.add_argument("--axis", action="append", metavar="NAME=VALUES", help="an axis; wins over the file's")
+    sweep.add_argument("--zip", action="append", metavar="NAME,NAME", help="axes that move together")
+    sweep.add_argument("--samples", type=int, metavar="N", help="points drawn from the axes that are drawn (64)")
+    sweep.add_argument("--sampler", metavar="sobol|random", help="how (sobol)")
+    sweep.add_argument("--sample-seed", type=int, metavar="N", help="of what is drawn (0)")
+    sweep.add_argument("--trace", type=int, metavar="N", help="steps of each trace to keep (100)")
+    sweep.add_argument("--width", type=_positive, metavar="N", help="points side by side (chosen by their cost)")
+    sweep.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
+    sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+    sweep.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
+    sweep.set_defaults(parser=sweep)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 2**20:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text}")
+    return number
