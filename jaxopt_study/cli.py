@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
     run.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     run.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+    run.add_argument("--devices", type=int, metavar="N", help="divide lanes or data over N devices")
+    run.add_argument(
+        "--distributed", action="store_true", help="this process is one of several, see docs/devices.md"
+    )
     run.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     run.set_defaults(parser=run)
     show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
@@ -254,9 +258,16 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
         print(flags_help(config))
         return 0
     configs = apply_flags(configs, flags)
+    from jaxopt_study.study.devices import laid_out, one_writer, set_up
     from jaxopt_study.study.run import run_study
 
-    report = run_study(study, configs, known.out, quiet=known.quiet, plots=known.plots)
+    rows = set_up(known.devices, known.distributed)
+    if rows is not None:
+        study = laid_out(study, configs, rows)
+    with one_writer(known.out) as (out, writes):
+        report = run_study(study, configs, out, quiet=known.quiet or not writes, plots=known.plots and writes)
+        if not writes:
+            return 130 if report.interrupted else 0
     if known.quiet:
         print(report.folder)
     return 130 if report.interrupted else 0

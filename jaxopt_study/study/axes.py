@@ -311,7 +311,9 @@ def _sample(sweep: Sweep) -> np.ndarray:
     from scipy.stats import qmc
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # balanced for powers of two; others are as good as random
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # balanced for powers of two; others are as good as random
         return qmc.Sobol(shape[1], rng=generator).random(shape[0])
 
 

@@ -20,7 +20,9 @@ import jax
 T = TypeVar("T")
 
 # Flags of `jaxopt-study run` itself.
-RESERVED = frozenset({"help", "h", "out", "plots", "no_plots", "quiet", "version"})
+RESERVED = frozenset(
+    {"help", "h", "out", "plots", "no_plots", "quiet", "version", "devices", "distributed", "tensorboard"}
+)
 
 
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))

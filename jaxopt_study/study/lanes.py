@@ -87,13 +87,13 @@ class Lanes:
             pairs = zip(self.leaves, self.varying, strict=True)
             leaves = [leaf[padded] if varies else leaf[0] for leaf, varies in pairs]
             if self.width == 1:
-                leaves = [leaf[0] if varies else leaf for leaf, varies in zip(leaves, self.varying, strict=True)]
+                leaves = [
+                    leaf[0] if varies else leaf for leaf, varies in zip(leaves, self.varying, strict=True)
+                ]
             outcome = to_host(self._advance(leaves, stop))
         if self.width == 1:
             return [outcome]
-        return [
-            jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(len(members))
-        ]
+        return [jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(len(members))]
 
     def _advance(self, leaves: list[Any], stop: Callable[[], bool]) -> Outcome:
         carry, fresh, n = self.blank, True, self.first_call
@@ -153,9 +153,7 @@ def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once
                 width = choose_width(traced, sum(_nbytes(leaf) for leaf in jax.tree.leaves(blank)))
             width = even_width(width, len(configs), at_once)
         if width > 1:
-            blank = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), blank
-            )
+            blank = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), blank)
         shapes = [
             jax.ShapeDtypeStruct((width,) if varies and width > 1 else (), leaf.dtype)
             for leaf, varies in zip(leaves, varying, strict=True)

@@ -129,7 +129,9 @@ def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Pat
     """Make the folder of a sweep, with all that is needed to run its jobs."""
     folder = record.new_folder(out_root, planned.study.name)
     try:
-        record.write_config(folder, planned.study, planned.configs, {"sweep": planned.sweep.to_toml()}, "sweep")
+        record.write_config(
+            folder, planned.study, planned.configs, {"sweep": planned.sweep.to_toml()}, "sweep"
+        )
         plan = {"widths": list(widths), "study_sha256": digest_of(planned.study), "version": __version__}
         sweep_record.write_plan(folder, plan)
         (folder / "jobs").mkdir()
@@ -142,7 +144,9 @@ def check_plan(planned: Planned, folder: Path) -> list[int]:
     """The widths of a sweep's groups, if it still is the sweep that was begun."""
     plan = sweep_record.read_plan(folder)
     if plan.get("study_sha256") != digest_of(planned.study):
-        raise StudyInputError(f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew")
+        raise StudyInputError(
+            f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew"
+        )
     widths = plan["widths"]
     if len(widths) != len(planned.groups):
         raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
@@ -286,7 +290,10 @@ def _finish(
     groups = [
         {
             "width": width,
-            "timing": {"compile_seconds": 0.0 if one is None else one.compile_seconds, "run_seconds": seconds},
+            "timing": {
+                "compile_seconds": 0.0 if one is None else one.compile_seconds,
+                "run_seconds": seconds,
+            },
         }
         for one, width, seconds in zip(lanes, widths, busy, strict=True)
     ]

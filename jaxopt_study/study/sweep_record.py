@@ -105,7 +105,9 @@ def axis_types(points: Sequence[Point]) -> dict[str, Any]:
 
     types = {}
     for key in points[0].values if points else ():
-        values = [_plain(value) for value in {id(point.values[key]): point.values[key] for point in points}.values()]
+        values = [
+            _plain(value) for value in {id(point.values[key]): point.values[key] for point in points}.values()
+        ]
         try:
             types[key] = pa.array(values).type
         except (pa.ArrowInvalid, pa.ArrowTypeError):

@@ -24,12 +24,18 @@ def add_sweep(commands: Any, epilog: str) -> None:
     sweep.add_argument("config", metavar="CONFIG", nargs="?", type=Path, help="the study's TOML")
     sweep.add_argument("--axis", action="append", metavar="NAME=VALUES", help="an axis; wins over the file's")
     sweep.add_argument("--zip", action="append", metavar="NAME,NAME", help="axes that move together")
-    sweep.add_argument("--samples", type=int, metavar="N", help="points drawn from the axes that are drawn (64)")
+    sweep.add_argument(
+        "--samples", type=int, metavar="N", help="points drawn from the axes that are drawn (64)"
+    )
     sweep.add_argument("--sampler", metavar="sobol|random", help="how (sobol)")
     sweep.add_argument("--sample-seed", type=int, metavar="N", help="of what is drawn (0)")
     sweep.add_argument("--trace", type=int, metavar="N", help="steps of each trace to keep (100)")
-    sweep.add_argument("--width", type=_positive, metavar="N", help="points side by side (chosen by their cost)")
-    sweep.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
+    sweep.add_argument(
+        "--width", type=_positive, metavar="N", help="points side by side (chosen by their cost)"
+    )
+    sweep.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)"
+    )
     sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
     sweep.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     sweep.set_defaults(parser=sweep)
