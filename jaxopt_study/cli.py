@@ -6,24 +6,28 @@ that `--help` is quick and the mathematics needs none of the packages of a study
 
 import argparse
 import dataclasses
+import errno
 import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from jaxopt_study.study.sweep_words import add_sweep
+from jaxopt_study.study.sweep_words import add_checkpoint_seconds, add_resume_and_repeat, add_sweep
 from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
 
 NEEDED = ("matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)  # a folder that is gone
 EXIT_CODES = """\
 exit codes:
   0    the run ended and was recorded, whatever its status
   1    a fault in the study or in jaxopt_study itself, with a traceback
   2    bad input: one line says what and where, nothing was written
-  3    check: a derivative is wrong
-  130  interrupted: what was computed is recorded, or nothing had been begun
+  3    check: a derivative is wrong; repeat: the results differ
+  4    a record could not be written: the disk is full, or the folder is gone
+  130  interrupted by Ctrl-C, 143 by SIGTERM: what was computed is recorded (`resume` goes on), or
+       nothing had been begun
 """
 
 
@@ -54,9 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             from jaxopt_study.study.sweep_command import sweep_command
 
             return sweep_command(known, flags)
+        if known.command in ("resume", "repeat"):
+            return _go_on(known)
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        _fail(f"{error.filename or 'the record'}: cannot be written: {error.strerror}")
+        return 4
     except KeyboardInterrupt:
         print("jaxopt-study: interrupted", file=sys.stderr)
         return 130
@@ -99,11 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--distributed", action="store_true", help="this process is one of several, see docs/devices.md"
     )
+    add_checkpoint_seconds(run)
     run.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     run.set_defaults(parser=run)
     show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
     show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
     add_sweep(commands, EXIT_CODES)
+    add_resume_and_repeat(commands, EXIT_CODES)
     _add_fit(commands)
     _add_check(commands)
     return parser
@@ -265,12 +278,30 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
     if rows is not None:
         study = laid_out(study, configs, rows)
     with one_writer(known.out) as (out, writes):
-        report = run_study(study, configs, out, quiet=known.quiet or not writes, plots=known.plots and writes)
-        if not writes:
-            return 130 if report.interrupted else 0
-    if known.quiet:
+        report = run_study(
+            study,
+            configs,
+            out,
+            checkpoint_seconds=known.checkpoint_seconds,
+            quiet=known.quiet or not writes,
+            plots=known.plots and writes,
+        )
+    if known.quiet and writes:
         print(report.folder)
-    return 130 if report.interrupted else 0
+    return report.exit_code
+
+
+def _go_on(known: argparse.Namespace) -> int:
+    from jaxopt_study.study.resume import repeat, resume
+
+    if known.command == "resume":
+        return resume(
+            known.run, checkpoint_seconds=known.checkpoint_seconds, quiet=known.quiet, plots=known.plots
+        )
+    code, folder = repeat(known.run, known.out, quiet=known.quiet)
+    if known.quiet:
+        print(folder)
+    return code
 
 
 def _list(folder: Path) -> int:

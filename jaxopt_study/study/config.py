@@ -19,9 +19,11 @@ import jax
 
 T = TypeVar("T")
 
-# Flags of `jaxopt-study run` itself.
+# Flags of `jaxopt-study run` and `sweep` themselves.
 RESERVED = frozenset(
-    {"help", "h", "out", "plots", "no_plots", "quiet", "version", "devices", "distributed", "tensorboard"}
+    {"help", "h", "out", "plots", "no_plots", "quiet", "version", "checkpoint_seconds"}
+    | {"devices", "distributed", "tensorboard"}
+    | {"axis", "zip_axes", "draw", "draw_by", "draw_seed", "keep_trace", "side_by_side", "executor"}
 )
 
 

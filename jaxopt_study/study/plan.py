@@ -5,16 +5,13 @@ goes on with a sweep, here or on another machine, runs the same points side by s
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxopt_study.study.axes import Sweep, points_of, with_values
 from jaxopt_study.study.config_file import check_range
-from jaxopt_study.study.protocol import Study
 
 POINTS_PER_JOB = 32
 LEAST_JOBS = 8
@@ -92,7 +89,3 @@ def static_fields(group: Sequence[Point]) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(first.config) if field.metadata.get("static")}
     return {key: value for key, value in first.values.items() if key in names}
 
-
-def digest_of(study: Study) -> str:
-    """A digest of the study's file, by which a change of it is noticed."""
-    return hashlib.sha256(Path(study.path).read_bytes()).hexdigest()

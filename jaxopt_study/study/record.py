@@ -10,6 +10,8 @@ import datetime
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,14 +62,55 @@ def _directory(path: Path) -> Iterator[int | None]:
 
 
 def check_writable(out_root: Path) -> None:
-    """Raise a `StudyInputError` if no folder could be made in `out_root`, there already or not."""
-    there = out_root
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    """Raise a `StudyInputError` if no folder could be made and written in `out_root`, there already or not."""
+    there = _nearest(out_root)
     if not there.is_dir():
         raise StudyInputError(f"{out_root}: cannot hold a record: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise StudyInputError(f"{out_root}: cannot hold a record: {there} is not writable")
+    try:  # what may be written may yet have no room
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StudyInputError(f"{out_root}: cannot hold a record: {error.strerror}") from None
+
+
+def check_room(out_root: Path, needed: int) -> None:
+    """Raise a `StudyInputError` if the disk has no room for so many bytes."""
+    try:
+        free = shutil.disk_usage(_nearest(out_root)).free
+    except OSError:  # a file system that does not say
+        return
+    if needed > free:
+        room = f"checkpoints take {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
+        raise StudyInputError(f"{out_root}: cannot hold a record: {room}")
+
+
+def _nearest(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def begin(folder: Path, write: Callable[[], Any]) -> None:
+    """Write what a new folder begins with, or remove it.
+
+    Raises:
+      StudyInputError: it cannot be written.
+    """
+    try:
+        write()
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StudyInputError(f"{folder}: cannot hold a record: {error.strerror}") from None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a killed process left of files that it was writing."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def new_folder(out_root: Path, name: str) -> Path:

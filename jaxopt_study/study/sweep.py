@@ -20,8 +20,9 @@ from jaxopt_study.study import record, sweep_record
 from jaxopt_study.study.axes import Sweep
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.lanes import Lanes, Stopped, trace_lanes
-from jaxopt_study.study.plan import Job, Point, digest_of, make_groups, make_jobs, make_points, static_fields
-from jaxopt_study.study.protocol import Study, StudyInputError
+from jaxopt_study.study.lock import locked
+from jaxopt_study.study.plan import Job, Point, make_groups, make_jobs, make_points, static_fields
+from jaxopt_study.study.protocol import Study, StudyInputError, digest_of
 from jaxopt_study.study.signals import hear_interrupts
 from jaxopt_study.study.sweep_progress import SweepSeen, print_sweep, sweep_progress
 from jaxopt_study.version import __version__
@@ -68,7 +69,11 @@ def plan_sweep(study: Study, configs: Mapping[str, Any], sweep: Sweep, where: st
 
 
 def run_sweep(
-    planned: Planned, out_root: Path | str, *, width: int | None = None, quiet: bool = False
+    planned: Planned,
+    out_root: Path | str,
+    *,
+    width: int | Sequence[int] | None = None,
+    quiet: bool = False,
 ) -> SweepReport:
     """Run a sweep and write its record.
 
@@ -78,7 +83,7 @@ def run_sweep(
     Args:
       planned: from `plan_sweep`.
       out_root: where the folder is made.
-      width: how many points run side by side; None to choose for every group.
+      width: how many points run side by side, of each group or of all; None to choose.
       quiet: show no progress and no table.
 
     Returns:
@@ -93,13 +98,15 @@ def run_sweep(
     began = time.perf_counter()
     with hear_interrupts() as interrupted, _Workers() as workers:
         lanes = []
-        for group in planned.groups:
-            lanes.append(trace_lanes(planned.study, _configs(group), width, workers.count))
+        for index, group in enumerate(planned.groups):
+            wanted = width[index] if isinstance(width, Sequence) else width
+            lanes.append(trace_lanes(planned.study, _configs(group), wanted, workers.count))
             workers.prepare(lanes[-1])
             if interrupted():
                 raise KeyboardInterrupt
         folder = start_record(planned, out_root, [one.width for one in lanes])
-        return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
+        with locked(folder):
+            return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
 
 
 def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> SweepReport:
@@ -110,7 +117,9 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
     """
     began = time.perf_counter()
     widths = check_plan(planned, folder)
-    with hear_interrupts() as interrupted, _Workers() as workers:
+    with locked(folder), hear_interrupts() as interrupted, _Workers() as workers:
+        record.remove_unfinished(folder)
+        record.remove_unfinished(folder / "jobs")
         jobs = make_jobs(planned.groups, widths)
         done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
         left = {job.group for job in jobs if job.number not in done}
@@ -128,15 +137,15 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
 def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Path:
     """Make the folder of a sweep, with all that is needed to run its jobs."""
     folder = record.new_folder(out_root, planned.study.name)
-    try:
-        record.write_config(
-            folder, planned.study, planned.configs, {"sweep": planned.sweep.to_toml()}, "sweep"
-        )
-        plan = {"widths": list(widths), "study_sha256": digest_of(planned.study), "version": __version__}
-        sweep_record.write_plan(folder, plan)
+    plan = {"widths": list(widths), "study_sha256": digest_of(planned.study), "version": __version__}
+    tables = {"sweep": planned.sweep.to_toml()}
+
+    def write() -> None:
+        record.write_config(folder, planned.study, planned.configs, tables, "sweep")
         (folder / "jobs").mkdir()
-    except OSError as error:
-        raise StudyInputError(f"{folder}: cannot hold a record: {error.strerror}") from None
+        sweep_record.write_plan(folder, plan)
+
+    record.begin(folder, write)
     return folder
 
 
@@ -144,9 +153,7 @@ def check_plan(planned: Planned, folder: Path) -> list[int]:
     """The widths of a sweep's groups, if it still is the sweep that was begun."""
     plan = sweep_record.read_plan(folder)
     if plan.get("study_sha256") != digest_of(planned.study):
-        raise StudyInputError(
-            f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew"
-        )
+        raise StudyInputError(f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew")
     widths = plan["widths"]
     if len(widths) != len(planned.groups):
         raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
@@ -290,10 +297,7 @@ def _finish(
     groups = [
         {
             "width": width,
-            "timing": {
-                "compile_seconds": 0.0 if one is None else one.compile_seconds,
-                "run_seconds": seconds,
-            },
+            "timing": {"compile_seconds": 0.0 if one is None else one.compile_seconds, "run_seconds": seconds},
         }
         for one, width, seconds in zip(lanes, widths, busy, strict=True)
     ]

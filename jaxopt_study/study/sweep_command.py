@@ -26,15 +26,15 @@ def sweep_command(known: argparse.Namespace, flags: Sequence[str]) -> int:
         print(f"\n{study.title}\nflags of this study, with the values of {known.config} ({label}):\n")
         print(flags_help(config))
         return 0
-    report = run_sweep(
-        read_planned(known.config, known, flags), known.out, width=known.width, quiet=known.quiet
-    )
+    report = run_sweep(read_planned(known.config, known, flags), known.out, width=known.side_by_side, quiet=known.quiet)
     if known.quiet:
         print(report.folder)
     return report.exit_code
 
 
-def read_planned(path: Path, known: argparse.Namespace | None = None, flags: Sequence[str] = ()) -> Planned:
+def read_planned(
+    path: Path, known: argparse.Namespace | None = None, flags: Sequence[str] = ()
+) -> Planned:
     """The sweep that a TOML describes, changed by the command line's words.
 
     Raises:
@@ -45,9 +45,7 @@ def read_planned(path: Path, known: argparse.Namespace | None = None, flags: Seq
     if known is not None and _add_words(table, known):
         where = "" if not file.sweep else where
     if not table.get("axes"):
-        raise StudyInputError(
-            f"{path}: sweep.axes: nothing to sweep; write [sweep.axes], or --axis NAME=VALUES"
-        )
+        raise StudyInputError(f"{path}: sweep.axes: nothing to sweep; write [sweep.axes], or --axis NAME=VALUES")
     sweep = read_sweep(table, where)
     study, configs = load_configs(file)
     _check_twice(flags, [axis.key for axis in sweep.axes])
@@ -65,19 +63,18 @@ def _add_words(table: dict[str, Any], known: argparse.Namespace) -> bool:
     if changed:
         table["axes"] = axes
         table.pop("order", None)
-    if known.zip:
-        table["zip"] = [words.replace("-", "_").split(",") for words in known.zip]
-    for name in ("samples", "sampler", "sample_seed", "trace"):
-        if getattr(known, name) is not None:
-            table[name] = getattr(known, name)
+    if known.zip_axes:
+        table["zip"] = [words.split(",") for words in known.zip_axes]
+    flags = {"draw": "samples", "draw_by": "sampler", "draw_seed": "sample_seed", "keep_trace": "trace"}
+    for flag, name in flags.items():
+        if getattr(known, flag) is not None:
+            table[name] = getattr(known, flag)
     return changed
 
 
 def _check_twice(flags: Sequence[str], keys: Sequence[str]) -> None:
     """A flag for what is swept would be without effect."""
-    given = {
-        flag.removeprefix("--").partition("=")[0].replace("-", "_") for flag in flags if flag[:2] == "--"
-    }
+    given = {flag.removeprefix("--").partition("=")[0].replace("-", "_") for flag in flags if flag[:2] == "--"}
     for key in keys:
         if key in given:
             flag = key.replace("_", "-")

@@ -23,22 +23,59 @@ def add_sweep(commands: Any, epilog: str) -> None:
     )
     sweep.add_argument("config", metavar="CONFIG", nargs="?", type=Path, help="the study's TOML")
     sweep.add_argument("--axis", action="append", metavar="NAME=VALUES", help="an axis; wins over the file's")
-    sweep.add_argument("--zip", action="append", metavar="NAME,NAME", help="axes that move together")
-    sweep.add_argument(
-        "--samples", type=int, metavar="N", help="points drawn from the axes that are drawn (64)"
-    )
-    sweep.add_argument("--sampler", metavar="sobol|random", help="how (sobol)")
-    sweep.add_argument("--sample-seed", type=int, metavar="N", help="of what is drawn (0)")
-    sweep.add_argument("--trace", type=int, metavar="N", help="steps of each trace to keep (100)")
-    sweep.add_argument(
-        "--width", type=_positive, metavar="N", help="points side by side (chosen by their cost)"
-    )
-    sweep.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)"
-    )
+    sweep.add_argument("--zip-axes", action="append", metavar="NAME,NAME", help="axes that move together")
+    sweep.add_argument("--draw", type=int, metavar="N", help="points drawn from the axes that are drawn (64)")
+    sweep.add_argument("--draw-by", metavar="sobol|random", help="how (sobol)")
+    sweep.add_argument("--draw-seed", type=int, metavar="N", help="of what is drawn (0)")
+    sweep.add_argument("--keep-trace", type=int, metavar="N", help="steps of each trace to keep (100)")
+    sweep.add_argument("--side-by-side", type=_positive, metavar="N", help="points side by side (chosen by their cost)")
+    sweep.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
     sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
     sweep.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     sweep.set_defaults(parser=sweep)
+
+
+def add_resume_and_repeat(commands: Any, epilog: str) -> None:
+    """Add the commands `resume` and `repeat` to the parser."""
+    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, "epilog": epilog}
+    resume = commands.add_parser(
+        "resume",
+        help="go on with a run or a sweep that was interrupted or killed: jaxopt-study resume RUN",
+        description="Go on with a run from its last checkpoint, with a sweep from the jobs that are done. The\n"
+        "results are the same, to the last bit, as if nothing had happened.",
+        **raw,
+    )
+    resume.add_argument("run", metavar="RUN", type=Path, help="the folder of the run")
+    add_checkpoint_seconds(resume)
+    resume.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    resume.add_argument("--quiet", action="store_true", help="print nothing")
+    repeat = commands.add_parser(
+        "repeat",
+        help="run again what a record tells of, and compare: jaxopt-study repeat RUN",
+        description="Run again what a record tells of, into a new folder, and compare bit by bit.",
+        **raw,
+    )
+    repeat.add_argument("run", metavar="RUN", type=Path, help="the folder of the run")
+    repeat.add_argument("--out", type=Path, metavar="DIR", help="where the new record goes (beside the old one)")
+    repeat.add_argument("--quiet", action="store_true", help="print the new record's path and nothing else")
+
+
+def add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
+    """Add the flag `--checkpoint-seconds`."""
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="from one checkpoint of a run to the next (60)",
+    )
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds >= 0, got {text}")
+    return number
 
 
 def _positive(text: str) -> int:
