@@ -8,16 +8,18 @@ import argparse
 import dataclasses
 import errno
 import importlib.util
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxopt_study.study.read_words import add_reading
 from jaxopt_study.study.sweep_words import add_checkpoint_seconds, add_resume_and_repeat, add_sweep
 from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
 
-NEEDED = ("matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
+NEEDED = ("jinja2", "matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)  # a folder that is gone
 EXIT_CODES = """\
 exit codes:
@@ -54,6 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fit(known)
         if known.command == "check":
             return _check(known)
+        if known.command == "report":
+            from jaxopt_study.study.report import report
+
+            print(report(known.runs, known.out))
+            return 0
+        if known.command == "query":
+            from jaxopt_study.study.query import query
+
+            query(known.sql, known.runs, known.format)
+            return 0
         if known.command == "sweep":
             from jaxopt_study.study.sweep_command import sweep_command
 
@@ -119,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resume_and_repeat(commands, EXIT_CODES)
     _add_fit(commands)
     _add_check(commands)
+    add_reading(commands, EXIT_CODES)
     return parser
 
 
@@ -282,7 +295,8 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
             study,
             configs,
             out,
-            checkpoint_seconds=known.checkpoint_seconds,
+            # Over processes nobody holds the whole carry, and the clocks differ: no checkpoints.
+            checkpoint_seconds=math.inf if known.distributed else known.checkpoint_seconds,
             quiet=known.quiet or not writes,
             plots=known.plots and writes,
         )

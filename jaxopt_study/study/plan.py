@@ -88,4 +88,3 @@ def static_fields(group: Sequence[Point]) -> dict[str, Any]:
     first = group[0]
     names = {field.name for field in dataclasses.fields(first.config) if field.metadata.get("static")}
     return {key: value for key, value in first.values.items() if key in names}
-

@@ -141,7 +141,8 @@ def _without_times(result: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: result.get(key) for key in ("variants", "counts", "best")}
     variants = kept["variants"] or {}
     kept["variants"] = {
-        label: {key: value for key, value in one.items() if key != "timing"} for label, one in variants.items()
+        label: {key: value for key, value in one.items() if key != "timing"}
+        for label, one in variants.items()
     }
     return kept
 

@@ -153,7 +153,9 @@ def check_plan(planned: Planned, folder: Path) -> list[int]:
     """The widths of a sweep's groups, if it still is the sweep that was begun."""
     plan = sweep_record.read_plan(folder)
     if plan.get("study_sha256") != digest_of(planned.study):
-        raise StudyInputError(f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew")
+        raise StudyInputError(
+            f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew"
+        )
     widths = plan["widths"]
     if len(widths) != len(planned.groups):
         raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
@@ -297,7 +299,10 @@ def _finish(
     groups = [
         {
             "width": width,
-            "timing": {"compile_seconds": 0.0 if one is None else one.compile_seconds, "run_seconds": seconds},
+            "timing": {
+                "compile_seconds": 0.0 if one is None else one.compile_seconds,
+                "run_seconds": seconds,
+            },
         }
         for one, width, seconds in zip(lanes, widths, busy, strict=True)
     ]

@@ -26,15 +26,15 @@ def sweep_command(known: argparse.Namespace, flags: Sequence[str]) -> int:
         print(f"\n{study.title}\nflags of this study, with the values of {known.config} ({label}):\n")
         print(flags_help(config))
         return 0
-    report = run_sweep(read_planned(known.config, known, flags), known.out, width=known.side_by_side, quiet=known.quiet)
+    report = run_sweep(
+        read_planned(known.config, known, flags), known.out, width=known.side_by_side, quiet=known.quiet
+    )
     if known.quiet:
         print(report.folder)
     return report.exit_code
 
 
-def read_planned(
-    path: Path, known: argparse.Namespace | None = None, flags: Sequence[str] = ()
-) -> Planned:
+def read_planned(path: Path, known: argparse.Namespace | None = None, flags: Sequence[str] = ()) -> Planned:
     """The sweep that a TOML describes, changed by the command line's words.
 
     Raises:
@@ -45,7 +45,9 @@ def read_planned(
     if known is not None and _add_words(table, known):
         where = "" if not file.sweep else where
     if not table.get("axes"):
-        raise StudyInputError(f"{path}: sweep.axes: nothing to sweep; write [sweep.axes], or --axis NAME=VALUES")
+        raise StudyInputError(
+            f"{path}: sweep.axes: nothing to sweep; write [sweep.axes], or --axis NAME=VALUES"
+        )
     sweep = read_sweep(table, where)
     study, configs = load_configs(file)
     _check_twice(flags, [axis.key for axis in sweep.axes])
@@ -74,7 +76,9 @@ def _add_words(table: dict[str, Any], known: argparse.Namespace) -> bool:
 
 def _check_twice(flags: Sequence[str], keys: Sequence[str]) -> None:
     """A flag for what is swept would be without effect."""
-    given = {flag.removeprefix("--").partition("=")[0].replace("-", "_") for flag in flags if flag[:2] == "--"}
+    given = {
+        flag.removeprefix("--").partition("=")[0].replace("-", "_") for flag in flags if flag[:2] == "--"
+    }
     for key in keys:
         if key in given:
             flag = key.replace("_", "-")

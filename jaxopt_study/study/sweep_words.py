@@ -28,8 +28,12 @@ def add_sweep(commands: Any, epilog: str) -> None:
     sweep.add_argument("--draw-by", metavar="sobol|random", help="how (sobol)")
     sweep.add_argument("--draw-seed", type=int, metavar="N", help="of what is drawn (0)")
     sweep.add_argument("--keep-trace", type=int, metavar="N", help="steps of each trace to keep (100)")
-    sweep.add_argument("--side-by-side", type=_positive, metavar="N", help="points side by side (chosen by their cost)")
-    sweep.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
+    sweep.add_argument(
+        "--side-by-side", type=_positive, metavar="N", help="points side by side (chosen by their cost)"
+    )
+    sweep.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)"
+    )
     sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
     sweep.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     sweep.set_defaults(parser=sweep)
@@ -56,7 +60,9 @@ def add_resume_and_repeat(commands: Any, epilog: str) -> None:
         **raw,
     )
     repeat.add_argument("run", metavar="RUN", type=Path, help="the folder of the run")
-    repeat.add_argument("--out", type=Path, metavar="DIR", help="where the new record goes (beside the old one)")
+    repeat.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the new record goes (beside the old one)"
+    )
     repeat.add_argument("--quiet", action="store_true", help="print the new record's path and nothing else")
 
 

@@ -150,7 +150,13 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
 def test_help_shows_the_command_the_exit_codes_and_the_study(write_toml, capsys):
     assert cli.main(["run", str(write_toml()), "--help"]) == 0
     out = capsys.readouterr().out
-    for words in ("--no-plots", "130  interrupted by Ctrl-C", "--learning-rate", "Step length [m]", "static options"):
+    for words in (
+        "--no-plots",
+        "130  interrupted by Ctrl-C",
+        "--learning-rate",
+        "Step length [m]",
+        "static options",
+    ):
         assert words in out
     with pytest.raises(SystemExit) as left:
         cli.main(["--help"])
