@@ -44,10 +44,9 @@ def set_up(devices: int | None, distributed: bool) -> NamedSharding | None:
     if devices is not None and devices < 1:
         raise StudyInputError(f"--devices: expected a number > 0, got {devices}")
     if devices is not None:
-        try:
+        # A device may be in use already; what counts is whether there are enough.
+        with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)
-        except RuntimeError:  # a device is in use already; what counts is whether there are enough
-            pass
     if distributed:
         _join()
     there = jax.local_devices()

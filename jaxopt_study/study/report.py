@@ -290,7 +290,7 @@ def _points(record: Record) -> Table:
     rows = [[_cell(name, columns[name][row]) for name in names] for row in order]
     note = "The lowest values first; click on a column's name to sort."
     if len(value) > LARGEST_TABLE:
-        note = f"The lowest {LARGEST_TABLE:,} of {len(value):,}; points.parquet has all. Click on a name to sort."
+        note = f"The lowest {LARGEST_TABLE:,} of {len(value):,}; points.parquet has all."
     return Table(names, rows, "", note, search=True)
 
 

@@ -1,4 +1,4 @@
-"""`--devices` and `--distributed`: a study divided over devices is the study; each run in processes of its own."""
+"""`--devices` and `--distributed`: a study divided over devices is the study; each in a process of its own."""
 
 import contextlib
 import json
