@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
     run.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     run.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+    run.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's files there, while it runs")
     run.add_argument("--devices", type=int, metavar="N", help="divide lanes or data over N devices")
     run.add_argument(
         "--distributed", action="store_true", help="this process is one of several, see docs/devices.md"
@@ -285,8 +286,10 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
         return 0
     configs = apply_flags(configs, flags)
     from jaxopt_study.study.devices import laid_out, one_writer, set_up
+    from jaxopt_study.study.progress import check_tensorboard
     from jaxopt_study.study.run import run_study
 
+    check_tensorboard(known.tensorboard)
     rows = set_up(known.devices, known.distributed)
     if rows is not None:
         study = laid_out(study, configs, rows)
@@ -298,6 +301,7 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
             # Over processes nobody holds the whole carry, and the clocks differ: no checkpoints.
             checkpoint_seconds=math.inf if known.distributed else known.checkpoint_seconds,
             quiet=known.quiet or not writes,
+            tensorboard=known.tensorboard if writes else None,
             plots=known.plots and writes,
         )
     if known.quiet and writes:

@@ -23,7 +23,7 @@ from jaxopt_study.study.protocol import StudyInputError
 KEYS = ("axes", "order", "zip", "samples", "sampler", "sample_seed", "trace")
 GRIDS = {"linspace": 3, "logspace": 3, "range": (2, 3)}
 DRAWS = {"uniform": 2, "loguniform": 2, "integers": 2}
-LARGEST = 10_000_000  # points: beyond, a number was mistyped
+LARGEST = 1_000_000  # points: beyond, a number was mistyped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +276,7 @@ def _blocks(sweep: Sweep) -> list[tuple[list[Axis], int]]:
     together = {key: number for number, keys in enumerate(sweep.zipped) for key in keys}
     blocks: dict[Any, list[Axis]] = {}
     for axis in sweep.axes:
-        drawn = axis in sweep.drawn or isinstance(axis.spec, dict) and next(iter(axis.spec)) in DRAWS
+        drawn = axis in sweep.drawn or (isinstance(axis.spec, dict) and next(iter(axis.spec)) in DRAWS)
         blocks.setdefault("drawn" if drawn else together.get(axis.key, axis.key), []).append(axis)
     return [
         (axes, sweep.samples if name == "drawn" else len(axes[0].values or ()))

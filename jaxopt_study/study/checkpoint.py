@@ -82,7 +82,7 @@ class Checkpoints:
         path = self.folder / f"{self.number:03d}-{following:08d}.npz"
         try:
             self.folder.mkdir(exist_ok=True)
-            record.atomic_write(path, lambda file: np.savez(file, head=text, **leaves))
+            record.atomic_write(path, lambda file: np.savez(file, allow_pickle=False, head=text, **leaves))
         except OSError as error:
             self.tell(f"{path}: no checkpoint: {error.strerror}; the run goes on")
         else:
@@ -101,7 +101,7 @@ class Checkpoints:
         """
         for path in reversed(self.paths()):
             try:
-                with np.load(path, allow_pickle=False) as file:
+                with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                     arrays = {name: file[name] for name in file.files}
                 head = json.loads(arrays.pop("head").tobytes())
             except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
@@ -162,7 +162,9 @@ def _restore(like: Any, arrays: dict[str, np.ndarray]) -> Any:
     for number, leaf in enumerate(leaves):
         array = arrays[f"leaf{number}"]
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
-            restored.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)))
+            restored.append(
+                jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(leaf))
+            )
         else:
             restored.append(jax.numpy.asarray(array.view(leaf.dtype).reshape(leaf.shape)))
     return jax.tree.unflatten(structure, restored)

@@ -77,7 +77,7 @@ def _bytes(aval: Any) -> float:
 
 def _flops(equation: Any) -> float:
     name = equation.primitive.name
-    shapes = [getattr(var.aval, "shape", ()) for var in equation.invars]
+    shapes: list[Any] = [getattr(var.aval, "shape", ()) for var in equation.invars]
     size = sum(math.prod(getattr(var.aval, "shape", ())) for var in equation.outvars)
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]

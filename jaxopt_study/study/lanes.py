@@ -23,7 +23,7 @@ LARGEST_GROWTH = 16
 LARGEST_CALL = 2**30  # n is an int32
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class Stopped(Exception):
     """Raised between two calls when a sweep is interrupted."""
 
 
@@ -32,18 +32,18 @@ class Lanes:
     """The program of one group, traced; `compile` makes it ready, `run` runs points through it.
 
     Attributes:
-      configs: of every point of the group.
+      study: the study.
+      config: of one point of the group.
       width: how many points one call holds; fewer are padded.
       compile_seconds: tracing, and compiling when that is done.
     """
 
     study: Study
-    configs: Sequence[Any]
+    config: Any
     width: int
     compile_seconds: float
     lowered: Any
     blank: Any
-    leaves: list[np.ndarray]
     varying: list[bool]
     first_call: int = 1
     program: Any = None
@@ -52,17 +52,17 @@ class Lanes:
         """Compile the program, unless it is compiled."""
         if self.program is None and self.lowered is not None:
             began = time.perf_counter()
-            with dtype_of(self.configs[0]):
+            with dtype_of(self.config):
                 self.program = self.lowered.compile()
             self.lowered = None
             self.compile_seconds += time.perf_counter() - began
         return self
 
-    def run(self, members: Sequence[int], stop: Callable[[], bool]) -> list[Outcome]:
+    def run(self, configs: Sequence[Any], stop: Callable[[], bool]) -> list[Outcome]:
         """Run points of the group to their ends.
 
         Args:
-          members: their places in `configs`.
+          configs: theirs.
           stop: asked between calls.
 
         Returns:
@@ -72,28 +72,25 @@ class Lanes:
           Stopped: `stop` said so.
         """
         outcomes: list[Outcome] = []
-        for at in range(0, len(members), self.width):
-            part = members[at : at + self.width]
-            outcomes.extend(self._run_together(part, stop)[: len(part)])
+        for at in range(0, len(configs), self.width):
+            if stop():
+                raise Stopped
+            outcomes.extend(self._run_together(configs[at : at + self.width], stop))
         return outcomes
 
-    def _run_together(self, members: Sequence[int], stop: Callable[[], bool]) -> list[Outcome]:
-        if stop():
-            raise Stopped
+    def extra_columns(self) -> dict[str, list[Any]]:
+        """What a record has of the points of the last `run` besides their outcomes."""
+        return {}
+
+    def _run_together(self, configs: Sequence[Any], stop: Callable[[], bool]) -> list[Outcome]:
         if getattr(self.study.run, "on_host", False):
-            return [self._run_on_host(self.configs[members[0]])]
-        padded = [*members, *[members[-1]] * (self.width - len(members))]
-        with dtype_of(self.configs[0]):
-            pairs = zip(self.leaves, self.varying, strict=True)
-            leaves = [leaf[padded] if varies else leaf[0] for leaf, varies in pairs]
-            if self.width == 1:
-                leaves = [
-                    leaf[0] if varies else leaf for leaf, varies in zip(leaves, self.varying, strict=True)
-                ]
+            return [self._run_on_host(configs[0])]
+        padded = [*configs, *[configs[-1]] * (self.width - len(configs))]
+        with dtype_of(self.config):
+            pairs = zip(stack_leaves(padded), self.varying, strict=True)
+            leaves = [leaf if varies and self.width > 1 else leaf[0] for leaf, varies in pairs]
             outcome = to_host(self._advance(leaves, stop))
-        if self.width == 1:
-            return [outcome]
-        return [jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(len(members))]
+        return [outcome] if self.width == 1 else split_outcome(outcome, len(configs))
 
     def _advance(self, leaves: list[Any], stop: Callable[[], bool]) -> Outcome:
         carry, fresh, n = self.blank, True, self.first_call
@@ -117,14 +114,31 @@ class Lanes:
             return to_host(outcome)
 
 
-def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once: int = 1) -> Lanes:
+def stack_leaves(configs: Sequence[Any]) -> list[np.ndarray]:
+    """Every leaf of Configs of the same structure, in their dtype, one entry a Config."""
+    floats = np.dtype(configs[0].dtype)
+    columns = zip(*map(jax.tree.leaves, configs), strict=True)
+    return [_as_array(column, floats) for column in columns]
+
+
+def split_outcome(outcome: Outcome, count: int) -> list[Outcome]:
+    """The first outcomes of a stack of them."""
+    return [jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(count)]
+
+
+def trace_lanes(
+    study: Study, configs: Sequence[Any], width: int | None, at_once: int = 1, many: int | None = None
+) -> Lanes:
     """Trace a study's functions for a group of Configs that differ in leaves alone.
+
+    A leaf that is the same in all Configs is the same in all that the program is run with.
 
     Args:
       study: the study.
       configs: of every point of the group.
       width: how many side by side; None to choose, see `lane_cost`.
       at_once: how many calls will be made at the same time, each of which needs its share.
+      many: how many Configs will come at a time, that are not known yet and may differ in all leaves.
 
     Returns:
       The `Lanes`, traced and not compiled.
@@ -135,34 +149,29 @@ def trace_lanes(study: Study, configs: Sequence[Any], width: int | None, at_once
     """
     began = time.perf_counter()
     if getattr(study.run, "on_host", False):
-        return Lanes(study, configs, 1, 0.0, None, None, [], [])
+        return Lanes(study, configs[0], 1, 0.0, None, None, [])
     with dtype_of(configs[0]):
-        structure = jax.tree.structure(configs[0])
-        floats = np.dtype(configs[0].dtype)
-        columns = zip(*map(jax.tree.leaves, configs), strict=True)
-        leaves = [_as_array(column, floats) for column in columns]
-        varying = [any(not _same(value, column[0]) for value in column) for column in leaves]
-        one = _OneLane(study, structure)
-        single = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves]
-        blank = jax.eval_shape(one.begin, single)
-        check_outcome(study, jax.eval_shape(one.see, single, blank))
+        one = OneLane(study, configs[0])
+        leaves = stack_leaves(configs)
+        # By their bits: NaN is equal to itself, and -0.0 is not 0.0.
+        varying = [leaf.tobytes() != leaf[:1].tobytes() * len(leaf) for leaf in leaves]
+        if many is not None:
+            varying = [True] * len(leaves)
+        blank, points = one.carry, many or len(configs)
         if width is None:
-            width = 1
-            if study.run is None and len(configs) > 1:
-                traced = jax.make_jaxpr(one.go)(single, blank, jax.ShapeDtypeStruct((), np.int32))
-                width = choose_width(traced, sum(_nbytes(leaf) for leaf in jax.tree.leaves(blank)))
-            width = even_width(width, len(configs), at_once)
+            width = even_width(one.width() if points > 1 else 1, points, at_once)
+        width = min(width, points)
         if width > 1:
             blank = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), blank)
         shapes = [
             jax.ShapeDtypeStruct((width,) if varies and width > 1 else (), leaf.dtype)
             for leaf, varies in zip(leaves, varying, strict=True)
         ]
-        step = _program(one, width, varying)
+        program = _program(one, width, varying)
         flag, count = jax.ShapeDtypeStruct((), np.bool_), jax.ShapeDtypeStruct((), np.int32)
-        lowered = jax.jit(step).lower(shapes, blank, flag, count)
+        lowered = jax.jit(program).lower(shapes, blank, flag, count)
         carry = jax.tree.map(_blank, blank)
-    return Lanes(study, configs, width, time.perf_counter() - began, lowered, carry, leaves, varying)
+    return Lanes(study, configs[0], width, time.perf_counter() - began, lowered, carry, varying)
 
 
 def even_width(width: int, points: int, at_once: int) -> int:
@@ -177,14 +186,29 @@ def even_width(width: int, points: int, at_once: int) -> int:
     return -(-points // min(calls, points))
 
 
-class _OneLane:
-    """The study's functions on the leaves of one point; jitted, so that each is traced once."""
+class OneLane:
+    """The study's functions on the leaves of one point; jitted, so that each is traced once.
 
-    def __init__(self, study: Study, structure: Any):
-        self.study, self.structure = study, structure
+    Attributes:
+      leaves: their shapes.
+      carry: its shapes.
+    """
+
+    def __init__(self, study: Study, config: Any):
+        self.study, self.structure = study, jax.tree.structure(config)
         self.begin = jax.jit(self._begin)
         self.go = jax.jit(self._go)
         self.see = jax.jit(self._see)
+        self.leaves = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in stack_leaves([config])]
+        self.carry = jax.eval_shape(self.begin, self.leaves)
+        check_outcome(study, jax.eval_shape(self.see, self.leaves, self.carry))
+
+    def width(self) -> int:
+        """How many to run side by side, see `lane_cost`."""
+        if self.study.run is not None:
+            return 1
+        traced = jax.make_jaxpr(self.go)(self.leaves, self.carry, jax.ShapeDtypeStruct((), np.int32))
+        return choose_width(traced, sum(_nbytes(leaf) for leaf in jax.tree.leaves(self.carry)))
 
     def _config(self, leaves: list[Any]) -> Any:
         return jax.tree.unflatten(self.structure, leaves)
@@ -207,7 +231,7 @@ class _OneLane:
         return self.study.steps[2](self._config(leaves), carry)
 
 
-def _program(one: _OneLane, width: int, varying: Sequence[bool]) -> Callable[..., Any]:
+def _program(one: OneLane, width: int, varying: Sequence[bool]) -> Callable[..., Any]:
     """One call: begin where the carry is blank, take at most `n` steps, see where all stand."""
     axes = [0 if varies else None for varies in varying]
     begin, go, see = one.begin, one.go, one.see
@@ -216,22 +240,18 @@ def _program(one: _OneLane, width: int, varying: Sequence[bool]) -> Callable[...
         go = jax.vmap(go, in_axes=(axes, 0, None), axis_size=width)
         see = jax.vmap(see, in_axes=(axes, 0), axis_size=width)
 
-    def step(leaves: list[Any], carry: Any, fresh: Any, n: Any) -> tuple[Any, Any]:
+    def advance_points(leaves: list[Any], carry: Any, fresh: Any, n: Any) -> tuple[Any, Any]:
         carry = jax.lax.cond(fresh, lambda: begin(leaves), lambda: carry)
         carry = go(leaves, carry, n)
         return carry, see(leaves, carry)
 
-    return step
+    return advance_points
 
 
 def _as_array(column: Sequence[Any], floats: Any) -> np.ndarray:
     if all(type(value) is int for value in column):
         return np.array(column, np.int64 if floats == np.float64 else np.int32)
     return np.array(column, floats)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one == other or (one != one and other != other)
 
 
 def _nbytes(leaf: Any) -> int:
@@ -243,5 +263,11 @@ def _blank(leaf: Any) -> Any:
     """Zeros of a shape and dtype, random keys too."""
     if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
         return np.zeros(leaf.shape, leaf.dtype)
-    data = jax.eval_shape(jax.random.key_data, leaf)
-    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=jax.random.key_impl(leaf))
+    kinds = []
+
+    def look(keys: Any) -> Any:
+        kinds.append(jax.random.key_impl(keys))
+        return jax.random.key_data(keys)
+
+    data = jax.eval_shape(look, leaf)
+    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=kinds[0])

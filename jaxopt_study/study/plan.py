@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from jaxopt_study.study.axes import Sweep, points_of, with_values
+from jaxopt_study.study.config import is_static
 from jaxopt_study.study.config_file import check_range
 
 POINTS_PER_JOB = 32
@@ -49,7 +50,7 @@ def make_points(configs: Mapping[str, Any], sweep: Sweep, where: str) -> list[Po
     Raises:
       StudyInputError: a value is out of the range of the Config's dtype, or a key names no element.
     """
-    points = []
+    points: list[Point] = []
     for label, base in configs.items():
         for values in points_of(sweep):
             config = with_values(base, values, where)
@@ -85,6 +86,12 @@ def _jobs(groups: Sequence[Sequence[Point]], widths: Sequence[int]) -> Iterator[
 
 def static_fields(group: Sequence[Point]) -> dict[str, Any]:
     """The swept values that are structure, the same for all points of a group."""
-    first = group[0]
-    names = {field.name for field in dataclasses.fields(first.config) if field.metadata.get("static")}
-    return {key: value for key, value in first.values.items() if key in names}
+    if not group:
+        return {}
+    fields = {field.name for field in dataclasses.fields(group[0].config) if is_static(field)}
+    # A search has points of several structures in one group.
+    return {
+        key: value
+        for key, value in group[0].values.items()
+        if key in fields and all(point.values[key] == value for point in group)
+    }

@@ -62,7 +62,7 @@ def _directory(path: Path) -> Iterator[int | None]:
 
 
 def check_writable(out_root: Path) -> None:
-    """Raise a `StudyInputError` if no folder could be made and written in `out_root`, there already or not."""
+    """Raise a `StudyInputError` if no folder could be made and written in `out_root`."""
     there = _nearest(out_root)
     if not there.is_dir():
         raise StudyInputError(f"{out_root}: cannot hold a record: {there} is not a folder")

@@ -9,10 +9,10 @@ from typing import Any
 
 from jaxopt_study.study.checkpoint import FOLDER, SECONDS
 from jaxopt_study.study.config_file import load_configs, read_config_file
+from jaxopt_study.study.planned import read_planned
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.run import resume_study, run_study
 from jaxopt_study.study.sweep import resume_sweep, run_sweep
-from jaxopt_study.study.sweep_command import read_planned
 from jaxopt_study.study.sweep_record import read_plan
 
 

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 
 class Interrupts:
@@ -18,6 +19,7 @@ class Interrupts:
         self.signum: int | None = None
 
     def __call__(self) -> bool:
+        """Whether a signal came."""
         return self.signum is not None
 
     @property
@@ -41,7 +43,10 @@ def hear_interrupts() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    again = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    again: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
 
     def hear(signum: int, frame: FrameType | None) -> None:
         interrupts.signum = interrupts.signum or signum

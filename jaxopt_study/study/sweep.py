@@ -5,11 +5,9 @@ its rows are in a file, so that whoever goes on does what is not there.
 """
 
 import contextlib
-import dataclasses
-import datetime
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -17,55 +15,15 @@ from typing import Any
 import jax
 
 from jaxopt_study.study import record, sweep_record
-from jaxopt_study.study.axes import Sweep
-from jaxopt_study.study.environment import describe_environment
-from jaxopt_study.study.lanes import Lanes, Stopped, trace_lanes
+from jaxopt_study.study.cluster import sweep_on_cluster
+from jaxopt_study.study.lanes import Stopped
 from jaxopt_study.study.lock import locked
-from jaxopt_study.study.plan import Job, Point, make_groups, make_jobs, make_points, static_fields
-from jaxopt_study.study.protocol import Study, StudyInputError, digest_of
-from jaxopt_study.study.signals import hear_interrupts
+from jaxopt_study.study.optuna_search import search_sweep
+from jaxopt_study.study.plan import Job, make_jobs
+from jaxopt_study.study.planned import Planned, Program, trace_group
+from jaxopt_study.study.signals import Interrupts, hear_interrupts
+from jaxopt_study.study.sweep_folder import SweepReport, check_plan, join_record, start_record
 from jaxopt_study.study.sweep_progress import SweepSeen, print_sweep, sweep_progress
-from jaxopt_study.version import __version__
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepReport:
-    """What a sweep left behind.
-
-    Attributes:
-      folder: the record.
-      result: what `result.json` holds.
-      exit_code: 0, or 130 or 143 where it was interrupted.
-    """
-
-    folder: Path
-    result: Mapping[str, Any]
-    exit_code: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """A sweep before it runs: its points, in groups, and their jobs once widths are known."""
-
-    study: Study
-    configs: Mapping[str, Any]
-    sweep: Sweep
-    groups: Sequence[Sequence[Point]]
-
-    @property
-    def points(self) -> list[Point]:
-        """All points."""
-        return [point for group in self.groups for point in group]
-
-
-def plan_sweep(study: Study, configs: Mapping[str, Any], sweep: Sweep, where: str = "") -> Planned:
-    """Make the points of a sweep, and group them.
-
-    Raises:
-      StudyInputError: a value does not fit its field.
-    """
-    points = make_points(configs, sweep, where)
-    return Planned(study, configs, sweep, make_groups(points))
 
 
 def run_sweep(
@@ -96,15 +54,23 @@ def run_sweep(
     out_root = Path(out_root)
     record.check_writable(out_root)
     began = time.perf_counter()
+    if planned.search is not None and planned.search.method == "optuna":
+        chosen = width[0] if isinstance(width, Sequence) else width
+        with hear_interrupts() as interrupted:
+            folder = start_record(planned, out_root, [chosen or planned.search.together])
+            with locked(folder):
+                return search_sweep(planned, folder, interrupted, began, quiet)
     with hear_interrupts() as interrupted, _Workers() as workers:
-        lanes = []
-        for index, group in enumerate(planned.groups):
+        lanes: list[Program | None] = []
+        for index in range(len(planned.groups)):
             wanted = width[index] if isinstance(width, Sequence) else width
-            lanes.append(trace_lanes(planned.study, _configs(group), wanted, workers.count))
-            workers.prepare(lanes[-1])
+            program = trace_group(planned, index, wanted, workers.count)
+            lanes.append(program)
+            if planned.executor is None:
+                workers.prepare(program)
             if interrupted():
                 raise KeyboardInterrupt
-        folder = start_record(planned, out_root, [one.width for one in lanes])
+        folder = start_record(planned, out_root, [one.width for one in lanes if one is not None])
         with locked(folder):
             return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
 
@@ -120,108 +86,21 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
     with locked(folder), hear_interrupts() as interrupted, _Workers() as workers:
         record.remove_unfinished(folder)
         record.remove_unfinished(folder / "jobs")
+        if planned.search is not None and planned.search.method == "optuna":
+            return search_sweep(planned, folder, interrupted, began, quiet)
         jobs = make_jobs(planned.groups, widths)
         done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
         left = {job.group for job in jobs if job.number not in done}
-        lanes: list[Lanes | None] = []
-        for index, (group, width) in enumerate(zip(planned.groups, widths, strict=True)):
-            one = trace_lanes(planned.study, _configs(group), width) if index in left else None
+        lanes: list[Program | None] = []
+        for index, width in enumerate(widths):
+            here = index in left and planned.executor is None
+            one = trace_group(planned, index, width) if here else None
             lanes.append(one)
             if one is not None:
                 workers.prepare(one)
             if interrupted():
                 raise KeyboardInterrupt
         return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
-
-
-def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Path:
-    """Make the folder of a sweep, with all that is needed to run its jobs."""
-    folder = record.new_folder(out_root, planned.study.name)
-    plan = {"widths": list(widths), "study_sha256": digest_of(planned.study), "version": __version__}
-    tables = {"sweep": planned.sweep.to_toml()}
-
-    def write() -> None:
-        record.write_config(folder, planned.study, planned.configs, tables, "sweep")
-        (folder / "jobs").mkdir()
-        sweep_record.write_plan(folder, plan)
-
-    record.begin(folder, write)
-    return folder
-
-
-def check_plan(planned: Planned, folder: Path) -> list[int]:
-    """The widths of a sweep's groups, if it still is the sweep that was begun."""
-    plan = sweep_record.read_plan(folder)
-    if plan.get("study_sha256") != digest_of(planned.study):
-        raise StudyInputError(
-            f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew"
-        )
-    widths = plan["widths"]
-    if len(widths) != len(planned.groups):
-        raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
-    return widths
-
-
-def run_job(planned: Planned, folder: Path, lanes: Lanes, job: Job, stop: Callable[[], bool]) -> None:
-    """Run one job and write its rows."""
-    points = [planned.groups[job.group][member] for member in job.members]
-    outcomes = lanes.compile().run(job.members, stop)
-    types = sweep_record.axis_types(planned.points)
-    sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace)
-
-
-def join_record(
-    planned: Planned, folder: Path, jobs: Sequence[Job], timing: Mapping[str, Any], interrupted: bool
-) -> dict[str, Any]:
-    """Join what is there, and write `result.json`.
-
-    Args:
-      planned: the sweep.
-      folder: its folder.
-      jobs: all its jobs.
-      timing: "groups", seconds by group, and "wall_seconds".
-      interrupted: whether it was stopped midway.
-
-    Returns:
-      What `result.json` holds.
-    """
-    table = sweep_record.join(folder)
-    done = sweep_record.done_jobs(folder, jobs)
-    keys = list(planned.points[0].values)
-    groups = [
-        {
-            "variants": list(dict.fromkeys(point.variant for point in group)),
-            "static": static_fields(group),
-            "points": len(group),
-            **timing["groups"][index],
-        }
-        for index, group in enumerate(planned.groups)
-    ]
-    seconds = {
-        name: sum(group["timing"][name] for group in groups) for name in ("compile_seconds", "run_seconds")
-    }
-    result = {
-        "study": planned.study.name,
-        "title": planned.study.title,
-        "kind": "sweep",
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "interrupted": interrupted,
-        "version": __version__,
-        "environment": describe_environment(planned.study.path),
-        "axes": planned.sweep.to_toml()["axes"],
-        "counts": {
-            "points": len(planned.points),
-            "done": sum(len(job.members) for job in done),
-            "groups": len(planned.groups),
-            "jobs": len(jobs),
-            "status": {} if table is None else sweep_record.count_statuses(table),
-        },
-        "groups": groups,
-        "best": None if table is None else sweep_record.best_point(table, keys),
-        "timing": {**seconds, "wall_seconds": timing["wall_seconds"]},
-    }
-    record.write_result(folder, result)
-    return result
 
 
 class _Workers(contextlib.AbstractContextManager["_Workers"]):
@@ -232,45 +111,44 @@ class _Workers(contextlib.AbstractContextManager["_Workers"]):
         self.count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.count = self.count if jax.default_backend() == "cpu" else 1
         self.pool = ThreadPoolExecutor(self.count, "sweep")
-        self.ready: dict[int, Future[Lanes]] = {}
+        self.ready: dict[int, Future[Any]] = {}
 
-    def prepare(self, lanes: Lanes) -> None:
+    def prepare(self, lanes: Program) -> None:
         self.ready[id(lanes)] = self.pool.submit(lanes.compile)
 
     def __exit__(self, *error: object) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _configs(group: Sequence[Point]) -> list[Any]:
-    return [point.config for point in group]
-
-
 def _finish(
     planned: Planned,
     folder: Path,
-    lanes: Sequence[Lanes | None],
+    lanes: Sequence[Program | None],
     workers: _Workers,
-    interrupted: Callable[[], bool],
+    interrupted: Interrupts,
     began: float,
     quiet: bool,
 ) -> SweepReport:
     widths = sweep_record.read_plan(folder)["widths"]
     jobs = make_jobs(planned.groups, widths)
+    if planned.executor is not None:
+        return sweep_on_cluster(planned, folder, widths, jobs, interrupted, began, quiet)
     done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
-    types = sweep_record.axis_types(planned.points)
+    types = sweep_record.axis_types(planned.sweep)
     busy = [0.0] * len(lanes)
     failed: list[BaseException] = []
 
     def stop() -> bool:
         return interrupted() or bool(failed)
 
-    def work(job: Job, program: Lanes) -> list[Any]:
+    def work(job: Job, program: Program) -> list[Any]:
         workers.ready[id(program)].result()
         began = time.perf_counter()
-        outcomes = program.run(job.members, stop)
-        busy[job.group] += time.perf_counter() - began
         points = [planned.groups[job.group][member] for member in job.members]
-        sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace)
+        outcomes = program.run([point.config for point in points], stop)
+        busy[job.group] += time.perf_counter() - began
+        extra = program.extra_columns()
+        sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, extra)
         return outcomes
 
     seen = SweepSeen(len(planned.points), sum(len(job.members) for job in jobs if job.number in done))
@@ -313,5 +191,5 @@ def _finish(
         raise failed[0]
     if not quiet:
         print_sweep(planned.study.title, result, folder)
-    exit_code = getattr(interrupted, "exit_code", 130) if cut else 0
+    exit_code = interrupted.exit_code if cut else 0
     return SweepReport(folder, result, exit_code)

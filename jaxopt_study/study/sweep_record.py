@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.study import record
+from jaxopt_study.study.axes import Sweep
 from jaxopt_study.study.plan import Job, Point
 from jaxopt_study.study.protocol import Outcome, StudyInputError
 
@@ -45,7 +46,7 @@ def write_job(
     outcomes: Sequence[Outcome],
     types: Mapping[str, Any],
     trace: int,
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
     """Write a job's rows: traces first, since the points say that it is done.
 
@@ -58,18 +59,54 @@ def write_job(
       trace: how many steps of each trace to keep.
       extra: further columns, one entry a point.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def write(path: Path, table: Any) -> None:
+    # A search runs points of several groups in one job: each has columns and lanes of its own.
+    alike: dict[Any, list[int]] = {}
+    for at, outcome in enumerate(outcomes):
+        alike.setdefault(_shapes(outcome), []).append(at)
+    parts = [([points[at] for at in places], [outcomes[at] for at in places]) for places in alike.values()]
+
+    def write(path: Path, tables: Sequence[Any]) -> None:
+        table = concat(tables)
         record.atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
-    if trace and outcomes[0].traces:
-        rows = [_thinned(point, outcome, trace) for point, outcome in zip(points, outcomes, strict=True)]
-        names = list(rows[0])
-        columns = {name: np.concatenate([row[name] for row in rows]) for name in names}
-        columns["variant"] = pa.array(columns["variant"]).dictionary_encode()
-        write(job_path(folder, job.number).with_suffix(".trace.parquet"), pa.table(columns))
+    if trace and any(outcome.traces for outcome in outcomes):
+        tables = [_trace_table(*part, trace) for part in parts if part[1][0].traces]
+        write(job_path(folder, job.number).with_suffix(".trace.parquet"), tables)
+    columns = [
+        {name: [column[at] for at in places] for name, column in (extra or {}).items()}
+        for places in alike.values()
+    ]
+    write(
+        job_path(folder, job.number),
+        [_points_table(job, *part, types, more) for part, more in zip(parts, columns, strict=True)],
+    )
+
+
+def _shapes(outcome: Outcome) -> tuple[Any, ...]:
+    values = tuple((name, np.shape(array)) for name, array in outcome.values.items())
+    return np.shape(outcome.status), values, tuple(outcome.traces)
+
+
+def _trace_table(points: Sequence[Point], outcomes: Sequence[Outcome], trace: int) -> Any:
+    import pyarrow as pa
+
+    rows = [_thinned(point, outcome, trace) for point, outcome in zip(points, outcomes, strict=True)]
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    columns["variant"] = pa.array(columns["variant"], pa.string()).dictionary_encode()
+    return pa.table(columns)
+
+
+def _points_table(
+    job: Job,
+    points: Sequence[Point],
+    outcomes: Sequence[Outcome],
+    types: Mapping[str, Any],
+    extra: Mapping[str, Sequence[Any]],
+) -> Any:
+    import pyarrow as pa
+
     lanes = int(np.prod(outcomes[0].status.shape, dtype=int))
 
     def per_point(values: Sequence[Any], kind: Any = None) -> Any:
@@ -94,25 +131,65 @@ def write_job(
         table[f"values.{name}"] = _value_column(arrays, outcomes[0].status.shape)
     table["group"] = pa.array(np.full(len(table["point"]), job.group, np.int32))
     table["job"] = pa.array(np.full(len(table["point"]), job.number, np.int32))
-    for name, column in (extra or {}).items():
+    for name, column in extra.items():
         table[name] = per_point(column)
-    write(job_path(folder, job.number), pa.table(table))
+    return pa.table(table)
 
 
-def axis_types(points: Sequence[Point]) -> dict[str, Any]:
-    """The Arrow type of every swept key, from all its values."""
+def concat(tables: Sequence[Any]) -> Any:
+    """Tables below each other; a value that has a shape in one and none in another is a list in both."""
+    import pyarrow as pa
+
+    kinds: dict[str, set[bool]] = {}
+    for table in tables:
+        for field in table.schema:
+            kinds.setdefault(field.name, set()).add(pa.types.is_list(field.type))
+    mixed = [name for name, seen in kinds.items() if len(seen) > 1]
+    alike = []
+    for table in tables:
+        for name in mixed:
+            at = table.schema.get_field_index(name)
+            if at >= 0 and not pa.types.is_list(table.schema.field(at).type):
+                column = table[name].combine_chunks()
+                lists = pa.ListArray.from_arrays(np.arange(len(column) + 1, dtype=np.int32), column)
+                table = table.set_column(at, name, lists)
+        alike.append(table)
+    if len(alike) == 1:
+        return alike[0]
+    return pa.concat_tables(alike, promote_options="permissive").unify_dictionaries()
+
+
+def axis_types(sweep: Sweep) -> dict[str, Any]:
+    """The Arrow type of every swept key, from all values of its axis."""
     import pyarrow as pa
 
     types = {}
-    for key in points[0].values if points else ():
-        values = [
-            _plain(value) for value in {id(point.values[key]): point.values[key] for point in points}.values()
-        ]
+    for axis in sweep.axes:
         try:
-            types[key] = pa.array(values).type
+            types[axis.key] = pa.array([_plain(value) for value in axis.values or ()]).type
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            types[key] = pa.string()
+            types[axis.key] = pa.string()
     return types
+
+
+def medians(path: Path) -> list[float]:
+    """The value of each point of a job's record, in order; of several lanes, the median."""
+    table = _read(path)
+    point, value = np.asarray(table["point"]), np.asarray(table["value"], float)
+    return [
+        float(np.median(np.where(np.isfinite(v), v, np.inf)))
+        for v in (value[point == p] for p in np.unique(point))
+    ]
+
+
+def _read(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise StudyInputError(f"{path}: is no job's record: {error}") from None
 
 
 def join(folder: Path) -> Any:
@@ -124,17 +201,10 @@ def join(folder: Path) -> Any:
     Raises:
       StudyInputError: a file is not what a job writes.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     def read(paths: Sequence[Path], order: Sequence[str]) -> Any:
-        tables = []
-        for path in paths:
-            try:
-                tables.append(pq.read_table(path))
-            except (pa.ArrowException, OSError) as error:
-                raise StudyInputError(f"{path}: is no job's record: {error}") from None
-        table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+        table = concat([_read(path) for path in paths])
         return table.sort_by([(name, "ascending") for name in order])
 
     def write(name: str, table: Any) -> None:

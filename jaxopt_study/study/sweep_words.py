@@ -11,8 +11,8 @@ def add_sweep(commands: Any, epilog: str) -> None:
         "sweep",
         usage="jaxopt-study sweep CONFIG [--axis NAME=VALUES ...] [--out DIR] [--quiet] [--FLAG VALUE ...]",
         help="run a study at many points: jaxopt-study sweep CONFIG [--axis name=values ...]",
-        description="Run a study at every point of the axes in [sweep.axes] of its TOML, or given here. Points\n"
-        "that differ in numbers alone are compiled once and run side by side.",
+        description="Run a study at every point of the axes in [sweep.axes] of its TOML, or given here.\n"
+        "Points that differ in numbers alone are compiled once and run side by side.",
         epilog="an axis:\n"
         "  --axis 'seed=range(0, 20)'            --axis 'learning_rate=logspace(1e-4, 1e-1, 20)'\n"
         "  --axis 'hidden=[[5], [10]]'           --axis 'noise=linspace(0, 1, 5)'\n"
@@ -32,6 +32,11 @@ def add_sweep(commands: Any, epilog: str) -> None:
         "--side-by-side", type=_positive, metavar="N", help="points side by side (chosen by their cost)"
     )
     sweep.add_argument(
+        "--executor",
+        metavar="here|local|slurm",
+        help="where jobs run: in this process, or through submitit, with [executor.parameters]",
+    )
+    sweep.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)"
     )
     sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
@@ -45,8 +50,8 @@ def add_resume_and_repeat(commands: Any, epilog: str) -> None:
     resume = commands.add_parser(
         "resume",
         help="go on with a run or a sweep that was interrupted or killed: jaxopt-study resume RUN",
-        description="Go on with a run from its last checkpoint, with a sweep from the jobs that are done. The\n"
-        "results are the same, to the last bit, as if nothing had happened.",
+        description="Go on with a run from its last checkpoint, with a sweep from the jobs that are done.\n"
+        "The results are the same, to the last bit, as if nothing had happened.",
         **raw,
     )
     resume.add_argument("run", metavar="RUN", type=Path, help="the folder of the run")

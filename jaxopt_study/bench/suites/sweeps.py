@@ -21,8 +21,8 @@ import jax
 import tomli_w
 
 from jaxopt_study.study.lanes import trace_lanes
-from jaxopt_study.study.sweep import Planned, run_sweep
-from jaxopt_study.study.sweep_command import read_planned
+from jaxopt_study.study.planned import Planned, read_planned
+from jaxopt_study.study.sweep import run_sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _plainly(planned: Planned, width: int | None) -> None:
     for group in planned.groups:
         configs = [point.config for point in group]
         lanes = trace_lanes(planned.study, configs, width or len(configs)).compile()
-        lanes.run(range(len(configs)), lambda: False)
+        lanes.run(configs, lambda: False)
 
 
 def _processes(planned: Planned, count: int) -> float:
@@ -85,7 +85,9 @@ def _processes(planned: Planned, count: int) -> float:
             path = Path(folder) / f"{point.index}.toml"  # type: ignore[attr-defined]
             path.write_text(tomli_w.dumps({"study": str(planned.study.path), "config": values}))
             words = ["run", str(path), "--quiet", "--no-plots", "--out", str(Path(folder) / path.stem)]
-            subprocess.run([sys.executable, "-m", "jaxopt_study.cli", *words], check=True, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "jaxopt_study.cli", *words], check=True, capture_output=True
+            )
 
         began = time.perf_counter()
         list(pool.map(run, points))
@@ -104,7 +106,9 @@ def main() -> None:
     print(f"{'':24} seconds   against the sweep")
     for name in ("sweep", "one_at_a_time", "all_at_once"):
         times = getattr(measured, name)
-        print(f"{name:24} {statistics.median(times):7.2f}   {statistics.median(times) / ours:7.2f}x   {times}")
+        print(
+            f"{name:24} {statistics.median(times):7.2f}   {statistics.median(times) / ours:7.2f}x   {times}"
+        )
     print(f"{'a process a point':24} {measured.processes:7.0f}   {measured.processes / ours:7.1f}x")
 
 
