@@ -8,16 +8,19 @@ import argparse
 import dataclasses
 import errno
 import importlib.util
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxopt_study.bench.command import add_bench, bench_command
+from jaxopt_study.study.read_words import add_reading
 from jaxopt_study.study.sweep_words import add_checkpoint_seconds, add_resume_and_repeat, add_sweep
 from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
 
-NEEDED = ("matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
+NEEDED = ("jinja2", "matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)  # a folder that is gone
 EXIT_CODES = """\
 exit codes:
@@ -59,7 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if known.command == "check":
             return _check(known)
         if known.command == "bench":
-            return _bench(known)
+            return bench_command(known)
+        if known.command == "report":
+            from jaxopt_study.study.report import report
+
+            print(report(known.runs, known.out))
+            return 0
+        if known.command == "query":
+            from jaxopt_study.study.query import query
+
+            query(known.sql, known.runs, known.format)
+            return 0
         if known.command == "sweep":
             from jaxopt_study.study.sweep_command import sweep_command
 
@@ -112,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
     run.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     run.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+    run.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's files there, while it runs"
+    )
+    run.add_argument("--devices", type=int, metavar="N", help="divide lanes or data over N devices")
+    run.add_argument(
+        "--distributed", action="store_true", help="this process is one of several, see docs/devices.md"
+    )
     add_checkpoint_seconds(run)
     run.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     run.set_defaults(parser=run)
@@ -121,7 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     add_resume_and_repeat(commands, EXIT_CODES)
     _add_fit(commands)
     _add_check(commands)
-    _add_bench(commands)
+    add_bench(commands, EXIT_CODES)
+    add_reading(commands, EXIT_CODES)
     return parser
 
 
@@ -204,67 +225,6 @@ def _add_check(commands: Any) -> None:
     check.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
 
 
-def _add_bench(commands: Any) -> None:
-    bench = commands.add_parser(
-        "bench",
-        help="measure against other packages: jaxopt-study bench [SUITE ...]",
-        description="Measure suites of benchmarks, against other packages where they are installed, print\n"
-        "them, and leave a folder with the results (Parquet), a page and pictures.",
-        epilog="examples:\n"
-        "  jaxopt-study bench --list\n"
-        "  jaxopt-study bench first_order --only 'adam*' --peers optax\n"
-        "  jaxopt-study bench --save baseline.json      # ratios to compare with later\n"
-        "  jaxopt-study bench --compare baseline.json   # exit code 3 where one got worse\n"
-        "  jaxopt-study bench --write BENCHMARKS.md --results benchmarks/cpu.parquet\n\n" + EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    bench.add_argument("suites", metavar="SUITE", nargs="*", help="(all)")
-    bench.add_argument("--list", action="store_true", help="name the suites and their cases, measure nothing")
-    bench.add_argument("--only", metavar="CASE", nargs="+", default=[], help="names of cases, or patterns")
-    bench.add_argument("--peers", metavar="NAME", nargs="+", help="packages to compare with (all); or none")
-    bench.add_argument("--device", choices=["cpu", "gpu", "tpu"], help="(JAX's default)")
-    bench.add_argument("--rounds", type=int, metavar="N", help="how often each is timed (a case's own)")
-    bench.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where folders go (runs)"
-    )
-    bench.add_argument("--save", type=Path, metavar="FILE", help="write the ratios as a baseline")
-    bench.add_argument("--compare", type=Path, metavar="FILE", help="with a baseline; exit code 3 if worse")
-    bench.add_argument(
-        "--trace", type=Path, metavar="DIR", help="write a profile for TensorBoard or Perfetto"
-    )
-    bench.add_argument("--results", type=Path, metavar="FILE", help="measure nothing, read these")
-    bench.add_argument("--write", type=Path, metavar="FILE", help="write the results as Markdown")
-    bench.add_argument("--quiet", action="store_true", help="print the folder's path and nothing else")
-
-
-def _bench(known: argparse.Namespace) -> int:
-    from jaxopt_study.bench import run, words
-    from jaxopt_study.bench.results import FILE, read_results
-
-    if known.list:
-        run.print_suites()
-        return 0
-    if known.rounds is not None and known.rounds < 1:
-        return _fail(f"bench: --rounds: expected a number >= 1, got {known.rounds}")
-    if known.results is not None:
-        if known.write is None:
-            return _fail("bench: --results: what to do with them? give --write FILE")
-        words.write_benchmarks(known.write, read_results(known.results), known.results)
-        print(known.write)
-        return 0
-    fields = [field.name for field in dataclasses.fields(run.BenchRequest)]
-    report = run.bench(run.BenchRequest(**{name: getattr(known, name) for name in fields}))
-    if known.write is not None:
-        words.write_benchmarks(known.write, report.results, report.folder / FILE)
-    print(report.folder if known.quiet else f"results: {report.folder}")
-    for line in report.worse:
-        print(f"worse: {line}", file=sys.stderr)
-    if known.compare is not None and not known.quiet:
-        print(f"{report.compared} metrics compared with {known.compare}, {len(report.worse)} worse")
-    return 3 if report.worse else 0
-
-
 def _check(known: argparse.Namespace) -> int:
     from jaxopt_study.study.check_function import CheckRequest, check_function
 
@@ -335,17 +295,26 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
         print(flags_help(config))
         return 0
     configs = apply_flags(configs, flags)
+    from jaxopt_study.study.devices import laid_out, one_writer, set_up
+    from jaxopt_study.study.progress import check_tensorboard
     from jaxopt_study.study.run import run_study
 
-    report = run_study(
-        study,
-        configs,
-        known.out,
-        checkpoint_seconds=known.checkpoint_seconds,
-        quiet=known.quiet,
-        plots=known.plots,
-    )
-    if known.quiet:
+    check_tensorboard(known.tensorboard)
+    rows = set_up(known.devices, known.distributed)
+    if rows is not None:
+        study = laid_out(study, configs, rows)
+    with one_writer(known.out) as (out, writes):
+        report = run_study(
+            study,
+            configs,
+            out,
+            # Over processes nobody holds the whole carry, and the clocks differ: no checkpoints.
+            checkpoint_seconds=math.inf if known.distributed else known.checkpoint_seconds,
+            quiet=known.quiet or not writes,
+            tensorboard=known.tensorboard if writes else None,
+            plots=known.plots and writes,
+        )
+    if known.quiet and writes:
         print(report.folder)
     return report.exit_code
 

@@ -24,6 +24,7 @@ from jaxopt_study.fit.check_input import (
 )
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
+from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.pytree import ravel, traceable
 from jaxopt_study.solvers.least_squares import least_squares
@@ -108,6 +109,9 @@ def curve_fit(
       [3. 6.] 0.502
     """
     params = check_params(params)
+    rows = rows_of((x, y, sigma, weights))
+    if rows is not None:
+        x, y, sigma, weights = on_mesh((x, y, sigma, weights), rows)
     x = check_x(x)
     y = check_y(y, params)
     check_model(model_fn, params, x, y)

@@ -22,6 +22,7 @@ T = TypeVar("T")
 # Flags of `jaxopt-study run` and `sweep` themselves.
 RESERVED = frozenset(
     {"help", "h", "out", "plots", "no_plots", "quiet", "version", "checkpoint_seconds"}
+    | {"devices", "distributed", "tensorboard"}
     | {"axis", "zip_axes", "draw", "draw_by", "draw_seed", "keep_trace", "side_by_side", "executor"}
 )
 

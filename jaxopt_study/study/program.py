@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_study.study.devices import agreed
 from jaxopt_study.study.protocol import Outcome, Study, check_outcome
 
 
@@ -63,7 +64,7 @@ def compile_study(study: Study, configs: Mapping[str, Any]) -> Iterator[tuple[st
         program = Program(
             config,
             carry,
-            advance=functools.partial(jitted_advance, config),
+            advance=agreed(functools.partial(jitted_advance, config)),
             outcome=functools.partial(jitted_outcome, config),
             compile_seconds=time.perf_counter() - began,
         )

@@ -60,6 +60,7 @@ def run_study(
     checkpoint_seconds: float = checkpoint.SECONDS,
     quiet: bool = False,
     plots: bool = True,
+    tensorboard: Path | None = None,
 ) -> RunReport:
     """Run every variant of a study and write its record.
 
@@ -74,6 +75,7 @@ def run_study(
       checkpoint_seconds: between two checkpoints of a variant, from which `resume_study` goes on.
       quiet: show no progress and no table.
       plots: draw the study's pictures.
+      tensorboard: a folder for TensorBoard's files, None for none.
 
     Returns:
       A `RunReport`.
@@ -90,7 +92,9 @@ def run_study(
         folder = record.new_folder(out_root, study.name)
         with locked(folder):
             record.begin(folder, lambda: record.write_config(folder, study, configs))
-            return _record(study, programs, folder, interrupted, checkpoint_seconds, quiet, plots)
+            return _record(
+                study, programs, folder, interrupted, checkpoint_seconds, quiet, plots, tensorboard
+            )
 
 
 def resume_study(
@@ -144,6 +148,7 @@ def _record(
     checkpoint_seconds: float,
     quiet: bool,
     plots: bool,
+    tensorboard: Path | None = None,
 ) -> RunReport:
     """Run what is compiled, from checkpoints where there are any, and write the record."""
     environment = describe_environment(study.path)
@@ -158,7 +163,7 @@ def _record(
     }
     identity = checkpoint.identity_of(study, environment)
     records: dict[str, Recorded] = {}
-    with progress(quiet) as show:
+    with progress(quiet, tensorboard) as show:
         for number, (label, program) in enumerate(programs.items()):
             if not interrupted():
                 saves = checkpoint.Checkpoints(folder, number, identity, checkpoint_seconds)
