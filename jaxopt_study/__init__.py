@@ -7,6 +7,7 @@
 | solve equations, find all roots      | `find_root`, `find_roots`, which returns `Roots`         |
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
+| solve an ODE, with derivatives       | `solve_ode`, which returns a `Solution`                  |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `lbfgs`, `gauss_newton`, `levenberg_marquardt`, `dogleg` |
 | f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
@@ -38,6 +39,8 @@ from jaxopt_study.hessians import (
 )
 from jaxopt_study.jacobians import jacobian, jacobian_coloring
 from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.ode.solution import Solution
+from jaxopt_study.ode.solve import solve_ode
 from jaxopt_study.optimizers.adagrad import adagrad
 from jaxopt_study.optimizers.adam import adam
 from jaxopt_study.optimizers.combine import chain, masked
@@ -64,6 +67,7 @@ __all__ = [
     "Report",
     "Result",
     "Roots",
+    "Solution",
     "Status",
     "__version__",
     "adagrad",
@@ -96,6 +100,7 @@ __all__ = [
     "per_example_grads",
     "rmsprop",
     "sgd",
+    "solve_ode",
     "start",
     "taylor",
 ]
