@@ -8,6 +8,7 @@
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
 | solve an ODE, with derivatives       | `solve_ode`, which returns a `Solution`                  |
+| fit an ODE to time series            | `fit_ode`, which returns a `Fit`                         |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `lbfgs`, `gauss_newton`, `levenberg_marquardt`, `dogleg` |
 | f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
@@ -39,6 +40,7 @@ from jaxopt_study.hessians import (
 )
 from jaxopt_study.jacobians import jacobian, jacobian_coloring
 from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.ode.fit import fit_ode
 from jaxopt_study.ode.solution import Solution
 from jaxopt_study.ode.solve import solve_ode
 from jaxopt_study.optimizers.adagrad import adagrad
@@ -82,6 +84,7 @@ __all__ = [
     "find_root",
     "find_roots",
     "finish",
+    "fit_ode",
     "gauss_newton",
     "hessian",
     "hessian_coloring",

@@ -107,6 +107,39 @@ def curve_fit(
       >>> print(jnp.round(fit.params["a"], 1), f"{fit.params['k']:.3f}")
       [3. 6.] 0.502
     """
+    curve, params = prepare(
+        model_fn,
+        x,
+        y,
+        params,
+        sigma=sigma,
+        absolute_sigma=absolute_sigma,
+        weights=weights,
+        bounds=bounds,
+        loss=loss,
+        loss_scale=loss_scale,
+        pointwise=pointwise,
+        optimizer=optimizer,
+    )
+    return fit_curve(curve, params, optimizer=optimizer, max_steps=max_steps, ftol=ftol, xtol=xtol, gtol=gtol)
+
+
+def prepare(
+    model_fn: Callable[..., Any],
+    x: PyTree,
+    y: Any,
+    params: PyTree,
+    *,
+    sigma: Any,
+    absolute_sigma: bool,
+    weights: Any,
+    bounds: Any,
+    loss: Any,
+    loss_scale: ArrayLike,
+    pointwise: bool,
+    optimizer: optax.GradientTransformation | None,
+) -> tuple[Curve, PyTree]:
+    """The first half of `curve_fit`: everything is checked, nothing computed."""
     params = check_params(params)
     x = check_x(x)
     y = check_y(y, params)
@@ -128,17 +161,12 @@ def curve_fit(
         absolute_sigma=bool(absolute_sigma),
         pointwise=bool(pointwise),
     )
-    result = least_squares(
-        curve.objective,
-        params,
-        curve.args,
-        optimizer=optimizer,
-        bounds=curve.bounds,
-        max_steps=max_steps,
-        ftol=ftol,
-        xtol=xtol,
-        gtol=gtol,
-    )
+    return curve, params
+
+
+def fit_curve(curve: Curve, params: PyTree, **options: Any) -> Fit:
+    """The second half of `curve_fit`: the solution, and what is known there. `options` are `least_squares`'."""
+    result = least_squares(curve.objective, params, curve.args, bounds=curve.bounds, **options)
     return measure(curve, result.params, result.value, result.status, result.num_steps, result.num_evals)
 
 
