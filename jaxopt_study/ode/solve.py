@@ -2,16 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_study.ode.flow import flow
+from jaxopt_study.ode.march import Numbers, Plan, slots_for
+from jaxopt_study.ode.methods import check_solver, method_of
 from jaxopt_study.ode.solution import Solution, Stats
-from jaxopt_study.pytree import check_real, params_dtype, traceable
+from jaxopt_study.ode.step_control import Tolerances
+from jaxopt_study.pytree import check_real, params_dtype, ravel, ravel_leaves, traceable
 from jaxopt_study.result import Status
+from jaxopt_study.solvers.implicit import closed
 from jaxopt_study.types import Float, PyTree
 
 Adjoint = Literal["auto", "checkpoint", "backsolve", "direct", "forward"]
@@ -42,6 +47,7 @@ def solve_ode(
     t0: ArrayLike | None = None,
     event: Callable[[Any, PyTree, PyTree], Any] | None = None,
     first_step: ArrayLike | None = None,
+    step: ArrayLike | None = None,
     max_steps: int = 4096,
     dense: bool = False,
 ) -> Solution:
@@ -50,31 +56,36 @@ def solve_ode(
     dtype = params_dtype(y0)
     times = jnp.asarray(ts, dtype)
     start = times[0] if t0 is None else jnp.asarray(t0, dtype)
-    options = Options(solver or "tsit5", adjoint, max_steps, dense)
+    options = Options(check_solver(solver or "tsit5"), adjoint, max_steps, dense)
     eps = float(jnp.finfo(dtype).eps)
     rtol = eps**0.5 if rtol is None else rtol
     atol = eps**0.5 * 1e-2 if atol is None else atol
-    return _solve(options, traceable(field), y0, times, params, start, rtol, atol)
+    numbers = Numbers(Tolerances(jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)), first_step, step)
+    return _solve(options, traceable(field), y0, times, params, start, numbers)
 
 
 @jax.jit
 def _solve(
-    options: Options, field: Field, y0: PyTree, ts: Array, params: PyTree, t0: Array, rtol: Any, atol: Any
+    options: Options, field: Field, y0: PyTree, ts: Array, params: PyTree, t0: Array, numbers: Numbers
 ) -> Solution:
-    import diffrax
+    flat, unravel = ravel(y0)
 
-    solver = {
-        "tsit5": diffrax.Tsit5, "dopri5": diffrax.Dopri5, "dopri8": diffrax.Dopri8,
-        "kvaerno3": diffrax.Kvaerno3, "kvaerno5": diffrax.Kvaerno5,
-    }[options.solver]() if isinstance(options.solver, str) else options.solver
-    made = diffrax.diffeqsolve(
-        diffrax.ODETerm(field), solver, t0, ts[-1], None, y0, params, saveat=diffrax.SaveAt(ts=ts, t1=True),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol), max_steps=options.max_steps,
-        adjoint=diffrax.DirectAdjoint(), throw=False,
-    )
-    ok = made.result == diffrax.RESULTS.successful
-    ys = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, jnp.nan)[:-1], made.ys)
-    y_end = jax.tree.map(lambda leaf: leaf[-1], made.ys)
-    stats = Stats(made.stats["num_steps"], made.stats["num_accepted_steps"], made.stats["num_rejected_steps"])
-    status = jnp.where(ok, Status.END_REACHED, Status.OUT_OF_STEPS).astype(jnp.int32)
-    return Solution(ts, ys, status, stats, ts[-1], y_end)
+    def plain(t: Array, y: Array, params: PyTree) -> Array:
+        return ravel_leaves(field(t, unravel(y), params)).astype(flat.dtype)
+
+    of_closure, closure = closed(plain, t0, flat, params)
+    direction = jnp.where(ts[-1] >= t0, 1.0, -1.0).astype(flat.dtype)
+
+    def forwards(t: Array, y: Array, theta: PyTree) -> Array:
+        closure, direction, params = theta
+        return direction * of_closure(closure, direction * t, y, params)
+
+    method = method_of(options.solver, *numbers.tolerances)
+    row = flat.size * flat.dtype.itemsize
+    plan = Plan(forwards, method, options.max_steps, slots_for(options.max_steps, row), options.dense)
+    theta = (closure, jax.lax.stop_gradient(direction), params)
+    moves, done = flow(plan, theta, flat, direction * t0, direction * ts, numbers)
+    kept = done.kept
+    stats = Stats(done.tries, kept.num_steps, done.tries - kept.num_steps)
+    ys = jax.vmap(unravel)(moves.ys)
+    return Solution(ts, ys, done.status, stats, direction * done.t, unravel(done.y))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.sensitivity import along_all, with_sensitivities
+from jaxopt_study.ode.many_starts import along_all, with_sensitivities
 from jaxopt_study.ode.solve import solve_ode
 from jaxopt_study.pytree import ravel_leaves
 from jaxopt_study.types import Float, PyTree
@@ -44,7 +44,7 @@ class Trajectory:
       series: how many there are, or None for one without an axis of its own.
       shared: whether several series have one initial state in common.
       sees_all: whether what is observed is the state itself.
-      forward: whether derivatives are taken by forward sensitivities, see `sensitivity`.
+      forward: whether derivatives are taken by forward sensitivities, see `many_starts`.
       method: what `solve_ode` takes besides, static: pairs of names and values.
     """
 
