@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.methods import Method, VectorField
+from jaxopt_study.ode.methods import Explicit, Method, VectorField
 from jaxopt_study.ode.step_control import Next, Tolerances, decide, error_ratio, first_step
 from jaxopt_study.result import Status
 from jaxopt_study.types import Float, Int, PyTree
 
 SLOTS = 256
+FEW_BYTES = 2**21  # for which every state is kept, unless memory is to be saved
 MOST_BYTES = 2**28  # of the states that are kept, unless fewer than √max_steps would be
 
 
@@ -53,11 +54,14 @@ class Plan:
         return _power_of_two(-(-self.max_steps // self.slots)) + 8
 
 
-def slots_for(max_steps: int, row_bytes: int) -> int:
-    """How many states are kept."""
+def slots_for(max_steps: int, row_bytes: int, least_memory: bool) -> int:
+    """How many states are kept: all where that is little, else so many that one more pass suffices."""
+    everything = _power_of_two(max(2, max_steps))
+    if not least_memory and everything * row_bytes <= FEW_BYTES:
+        return everything
     enough = _power_of_two(max(2, int(max_steps**0.5)))
     affordable = _power_of_two(max(2, MOST_BYTES // max(1, row_bytes))) // 2
-    return min(_power_of_two(max(2, max_steps)), max(enough, min(SLOTS, affordable)))
+    return min(everything, max(enough, min(SLOTS, affordable)))
 
 
 def _power_of_two(number: int) -> int:
@@ -70,7 +74,7 @@ class Kept(NamedTuple):
     Attributes:
       level: one state in `2**level` steps is kept.
       scalars: a row a slot: time, length of the step from there, of the step after it, controller's memory.
-      states: a row a slot.
+      states: a row a slot: the state, and its slope.
       times: where every step began, and after the last step its end; `(max_steps + 1,)`.
       t_end: the end of the last step.
       num_steps: accepted steps.
@@ -80,7 +84,7 @@ class Kept(NamedTuple):
 
     level: Int[Array, ""]
     scalars: Float[Array, "slots 4"]
-    states: Float[Array, "slots n"]
+    states: Float[Array, "slots 2 n"]
     times: Float[Array, " steps"]
     t_end: Float[Array, ""]
     num_steps: Int[Array, ""]
@@ -93,6 +97,7 @@ class March(NamedTuple):
 
     t: Float[Array, ""]
     y: Float[Array, " n"]
+    slope: Float[Array, " n"]
     carry: Any
     h: Float[Array, ""]
     memory: Float[Array, ""]
@@ -118,6 +123,9 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     h = jnp.asarray(h, dtype)
     finite = jnp.all(jnp.isfinite(y0)) & jnp.all(jnp.isfinite(k0))
     status = jnp.where(finite, jnp.where(span > 0, Status.RUNNING, Status.END_REACHED), Status.NON_FINITE_START)
+    count = ts.size
+    width = window(count, y0.size)
+    ts = jnp.pad(ts, (0, width), constant_values=jnp.inf)
     at_start = ts <= t0
     size, rows = y0.size, plan.slots + 1
     times = jnp.zeros(plan.max_steps + 1, dtype).at[0].set(t0)
@@ -126,7 +134,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     kept = Kept(
         jnp.zeros((), jnp.int32),
         jnp.zeros((rows, 4), dtype),
-        jnp.zeros((rows, size), dtype),
+        jnp.zeros((rows, 2, size), dtype),
         times,
         t0,
         jnp.zeros((), jnp.int32),
@@ -136,6 +144,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     begun = March(
         t0,
         y0,
+        k0,
         method.begin(field, theta, t0, h, y0, k0),
         h,
         jnp.ones((), dtype),
@@ -149,10 +158,11 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     def body(now: March) -> March:
         t_new, h, stepped, following = attempt(plan, theta, now, end, numbers)
         accept = following.accept
-        ys, num_saved = _observe(plan, now, t_new, h, stepped.dense, ts, accept)
+        ys, num_saved = _observe(plan, now, t_new, h, stepped.dense, ts, accept, width)
         moved = now._replace(
             t=jnp.where(accept, t_new, now.t),
             y=jnp.where(accept, stepped.y, now.y),
+            slope=jnp.where(accept, stepped.carry, now.slope) if isinstance(method, Explicit) else now.slope,
             carry=jax.tree.map(lambda new, old: jnp.where(accept, new, old), stepped.carry, now.carry),
             h=following.h,
             memory=following.memory,
@@ -169,7 +179,8 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
         status = jnp.where(accept & (t_new >= end), Status.END_REACHED, status)
         return moved._replace(status=status.astype(jnp.int32))
 
-    return jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, begun)
+    ended = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, begun)
+    return ended._replace(ys=ended.ys[:count])
 
 
 def adapts(method: Method, numbers: Numbers) -> bool:
@@ -190,19 +201,25 @@ def attempt(plan: Plan, theta: PyTree, now: Any, end: Array, numbers: Numbers) -
     return t_new, h, stepped, Next(jnp.all(jnp.isfinite(stepped.y)), now.h, now.memory)
 
 
+def window(times: int, size: int) -> int:
+    """How many observations are made at once: small ones by the dozen, large ones one by one."""
+    return max(1, min(16, times, 4096 // max(1, size)))
+
+
 def _observe(
-    plan: Plan, now: March, t_new: Array, h: Array, dense: PyTree, ts: Array, accept: Array
+    plan: Plan, now: March, t_new: Array, h: Array, dense: PyTree, ts: Array, accept: Array, width: int
 ) -> tuple[Array, Array]:
-    """Write down the states at the times that lie in the step."""
+    """Write down the states at the times that lie in the step; `ts` and `ys` have a window's rows to spare."""
 
     def more(state: tuple[Array, Array]) -> Array:
-        index, _ = state
-        return accept & (index < ts.size) & (ts[jnp.minimum(index, ts.size - 1)] <= t_new)
+        return accept & (ts[state[0]] <= t_new)
 
     def save(state: tuple[Array, Array]) -> tuple[Array, Array]:
         index, ys = state
-        here = plan.method.interpolate(now.t, h, dense, ts[index])
-        return index + 1, jax.lax.dynamic_update_index_in_dim(ys, here, index, 0)
+        ats = jax.lax.dynamic_slice_in_dim(ts, index, width)
+        inside = ats <= t_new
+        here = jnp.where(inside[:, None], plan.method.observe(now.t, h, dense, ats), jnp.nan)
+        return index + jnp.sum(inside, dtype=index.dtype), jax.lax.dynamic_update_slice_in_dim(ys, here, index, 0)
 
     index, ys = jax.lax.while_loop(more, save, (now.kept.num_saved, now.ys))
     return ys, index
@@ -222,7 +239,7 @@ def _keep(plan: Plan, now: March, t_new: Array, h: Array, y_new: Array, followin
     return kept._replace(
         level=level,
         scalars=put(kept.scalars, scalars, row, 0),
-        states=put(kept.states, now.y, row, 0),
+        states=put(kept.states, jnp.stack([now.y, now.slope]), row, 0),
         times=put(kept.times, jnp.where(accept, t_new, now.t), count, 0),
         t_end=jnp.where(accept, t_new, now.t),
         num_steps=count,

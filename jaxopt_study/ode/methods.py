@@ -40,8 +40,8 @@ class Stepped(NamedTuple):
     Attributes:
       y: the state at its end, `(n,)`.
       error: the estimate of its error, `(n,)`; None for a method that has none.
-      carry: what the next step may begin with, from `Method.begin` or a step that was accepted.
-      dense: what `Method.interpolate` needs.
+      carry: what the next step may begin with.
+      dense: what `Method.observe` needs.
     """
 
     y: Array
@@ -51,7 +51,7 @@ class Stepped(NamedTuple):
 
 
 class Method(Protocol):
-    """A one-step method. `order` is that of the error estimate plus one; `estimates`: it has one."""
+    """A one-step method. `order`: of the solution; `estimates`: it has an estimate of its error."""
 
     order: int
     estimates: bool
@@ -59,13 +59,19 @@ class Method(Protocol):
     def begin(self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, slope: Array) -> Any:
         """What the first step begins with; the slope is that at (t, y)."""
 
-    def step(
-        self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, carry: Any
-    ) -> Stepped:
+    def step(self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, carry: Any) -> Stepped:
         """A step from t to t + h."""
 
-    def interpolate(self, t: Array, h: Array, dense: PyTree, at: Array) -> Float[Array, " n"]:
-        """The state at a time within the step."""
+    def advance(
+        self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, slope: Array
+    ) -> tuple[Array, Array, PyTree]:
+        """The step as a function of numbers alone, to be differentiated: `(y, slope, dense)` at its end."""
+
+    def pull(self, field: VectorField, rebuild: Any, floats: list[Array], at: tuple, bars: tuple) -> tuple:
+        """The transpose of the derivative of `advance` at `(t, h, y, slope)`: bars of floats, y and slope."""
+
+    def observe(self, t: Array, h: Array, dense: PyTree, ats: Array) -> Float[Array, "times n"]:
+        """The states at times within the step, or at its end where they are later; linear in `dense`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,26 +87,91 @@ class Explicit:
         del field, theta, t, h, y
         return slope
 
-    def step(self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, carry: Any) -> Stepped:
+    def step(self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, carry: Array) -> Stepped:
         """The stages, written out."""
+        y1, after, rows, slopes, _ = self._stages(field, theta, t, h, y, carry)
+        return Stepped(y1, h * _combined(self.solver.tableau.b_error, slopes), after, rows)
+
+    def advance(
+        self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, slope: Array
+    ) -> tuple[Array, Array, PyTree]:
+        """The stages; the slope at the end is that of the last where the method ends with the solution."""
+        return self._stages(field, theta, t, h, y, slope)[:3]
+
+    def pull(self, field: VectorField, rebuild: Any, floats: list[Array], at: tuple, bars: tuple) -> tuple:
+        """Stage by stage through the states, then through the parameters, all stages at once.
+
+        A cotangent of a stage's slope is one of what is added to it. Small products, of which a step makes
+        dozens, take their time in being called: so the parameters see one batch of them.
+        """
+        t, h, y, slope = at
+        theta = rebuild(floats)
+
+        def of_state(y: Array, slope: Array, nudges: list[Array]) -> tuple:
+            y1, after, rows, _, points = self._stages(field, theta, t, h, y, slope, nudges)
+            return (y1, after, rows), points
+
+        count = len(self.solver.tableau.c) + (not _ends_with_the_solution(self.solver.tableau))
+        nudges = [jnp.zeros_like(y)] * count
+        _, transpose, (times, states) = jax.vjp(of_state, y, slope, nudges, has_aux=True)
+        y_bar, slope_bar, nudge_bars = transpose(bars)
+        return _of_parameters(field, rebuild, floats, times, states, jnp.stack(nudge_bars)), y_bar, slope_bar
+
+    def observe(self, t: Array, h: Array, dense: PyTree, ats: Array) -> Float[Array, "times n"]:
+        """The method's own continuous extension, as weights of the states and slopes of the step."""
+        stages = len(self.solver.tableau.c) + 1
+        basis = jnp.eye(stages + 2, dtype=h.dtype)
+        zero, one = jnp.zeros_like(h), jnp.ones_like(h)
+        local = self.solver.interpolation_cls(t0=zero, t1=one, y0=basis[0], y1=basis[1], k=basis[2:])
+        parts = (ats - t) / h
+        weights = jax.vmap(local.evaluate)(parts)
+        return jnp.where((parts >= 1)[:, None], basis[1], weights) @ dense
+
+    def _stages(
+        self,
+        field: VectorField,
+        theta: PyTree,
+        t: Array,
+        h: Array,
+        y: Array,
+        slope: Array,
+        nudges: list[Array] | None = None,
+    ) -> tuple:
+        """End, slope there, rows of `observe`, slopes, and the points at which the field was taken."""
         tableau = self.solver.tableau
-        slopes = [carry]
+        times, states, slopes = [], [], [slope]
+
+        def take(t: Array, y: Array) -> Array:
+            k = field(t, y, theta)
+            if nudges is not None:
+                k = k + nudges[len(times)]
+            times.append(t)
+            states.append(y)
+            return k
+
         y1 = y
         for row, c in zip(tableau.a_lower, tableau.c, strict=True):
-            y1 = _moved(y, h, row, slopes)
-            slopes.append(field(t + float(c) * h, y1, theta))
-        last_is_new = _ends_with_the_solution(tableau)
-        if not last_is_new:
-            y1 = _moved(y, h, tableau.b_sol, slopes)
-        error = h * _combined(tableau.b_error, slopes)
-        after = slopes[-1] if last_is_new else field(t + h, y1, theta)
-        return Stepped(y1, error, after, (y, y1, tuple(slopes)))
+            y1 = y + h * _combined(row, slopes)
+            slopes.append(take(t + float(c) * h, y1))
+        if _ends_with_the_solution(tableau):
+            after = slopes[-1]
+        else:
+            y1 = y + h * _combined(tableau.b_sol, slopes)
+            after = take(t + h, y1)
+        rows = jnp.stack([y, y1, *(h * k for k in slopes)])
+        return y1, after, rows, slopes, (jnp.stack(times), jnp.stack(states))
 
-    def interpolate(self, t: Array, h: Array, dense: PyTree, at: Array) -> Float[Array, " n"]:
-        """The method's own continuous extension."""
-        y0, y1, slopes = dense
-        local = self.solver.interpolation_cls(t0=t, t1=t + h, y0=y0, y1=y1, k=h * jnp.stack(slopes))
-        return jnp.where(at >= t + h, y1, local.evaluate(at))
+
+def _of_parameters(
+    field: VectorField, rebuild: Any, floats: list[Array], times: Array, states: Array, bars: Array
+) -> list[Array]:
+    if not floats:
+        return []
+
+    def slopes(floats: list[Array]) -> Array:
+        return jax.vmap(lambda t, y: field(t, y, rebuild(floats)))(times, states)
+
+    return jax.vjp(slopes, floats)[1](bars)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +198,25 @@ class ByDiffrax:
             error = jnp.where(diffrax.is_okay(outcome), error, jnp.inf)
         return Stepped(y1, error, after, dense)
 
-    def interpolate(self, t: Array, h: Array, dense: PyTree, at: Array) -> Float[Array, " n"]:
+    def advance(
+        self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, slope: Array
+    ) -> tuple[Array, Array, PyTree]:
+        """A step that begins afresh; it does not use the slope."""
+        stepped = self.step(field, theta, t, h, y, self.begin(field, theta, t, h, y, slope))
+        return stepped.y, jnp.zeros_like(slope), stepped.dense
+
+    def pull(self, field: VectorField, rebuild: Any, floats: list[Array], at: tuple, bars: tuple) -> tuple:
+        """By JAX: the equations of an implicit step have derivatives of their own."""
+        t, h, y, slope = at
+        _, transpose = jax.vjp(
+            lambda floats, y, slope: self.advance(field, rebuild(floats), t, h, y, slope), floats, y, slope
+        )
+        return transpose(bars)
+
+    def observe(self, t: Array, h: Array, dense: PyTree, ats: Array) -> Float[Array, "times n"]:
         """The method's own continuous extension."""
         local = self.solver.interpolation_cls(t0=t, t1=t + h, **dense)
-        return jnp.where(at >= t + h, dense["y1"], local.evaluate(at))
+        return jnp.where((ats >= t + h)[:, None], dense["y1"], jax.vmap(local.evaluate)(ats))
 
     @staticmethod
     def _terms(field: VectorField) -> Any:
@@ -191,10 +277,6 @@ def _rms(tree: PyTree) -> Array:
 
 def _ends_with_the_solution(tableau: Any) -> bool:
     return bool(tableau.c[-1] == 1.0 and np.array_equal(tableau.b_sol[:-1], tableau.a_lower[-1]) and tableau.b_sol[-1] == 0.0)
-
-
-def _moved(y: Array, h: Array, weights: Any, slopes: list[Array]) -> Array:
-    return y + h * _combined(weights, slopes)
 
 
 def _combined(weights: Any, slopes: list[Array]) -> Array:

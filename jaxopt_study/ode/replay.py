@@ -12,7 +12,7 @@ from jax import Array
 from jax.custom_batching import custom_vmap
 
 from jaxopt_study.ode.march import Kept, Plan
-from jaxopt_study.ode.sensitivity import Moves, Sources, one_step
+from jaxopt_study.ode.sensitivity import Moves, Sources
 
 BLOCK = 32
 
@@ -27,13 +27,18 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array) ->
     most = _largest(kept.num_steps)
     last_time = kept.t_end
 
+    def advance(t: Array, h: Array, y: Array) -> tuple[Array, Any]:
+        theta = rebuild(sources.floats)
+        y1, _, dense = plan.method.advance(plan.field, theta, t, h, y, plan.field(t, y, theta))
+        return y1, dense
+
     def step(y: Array, now: Any) -> tuple[Array, Array]:
         number, t, t_new = now
         taken = number < kept.num_steps
         # A step that was not taken is still computed, from a state and of a length that are harmless.
         t = jnp.where(taken, t, kept.times[0])
         h = jnp.where(taken, t_new - t, 0.0 * last_time)
-        y1, _ = one_step(plan, rebuild, sources.floats, t, h, y)
+        y1, _ = advance(t, h, y)
         return jnp.where(taken, y1, y), y
 
     def block(y: Array, now: Any) -> tuple[Array, Array]:
@@ -54,8 +59,8 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array) ->
     def observe(index: Array, at: Array) -> Array:
         t, t_new = kept.times[index], kept.times[index + 1]
         y = states[index]
-        _, dense = one_step(plan, rebuild, sources.floats, t, t_new - t, y)
-        inside = plan.method.interpolate(t, t_new - t, dense, at)
+        _, dense = advance(t, t_new - t, y)
+        inside = plan.method.observe(t, t_new - t, dense, at[None])[0]
         return jnp.where(at <= kept.times[0], y, inside)
 
     ys = jax.vmap(observe)(index, jnp.where(saved, ts, kept.times[0]))

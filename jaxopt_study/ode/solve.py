@@ -82,7 +82,7 @@ def _solve(
 
     method = method_of(options.solver, *numbers.tolerances)
     row = flat.size * flat.dtype.itemsize
-    plan = Plan(forwards, method, options.max_steps, slots_for(options.max_steps, row), options.dense)
+    plan = Plan(forwards, method, options.max_steps, slots_for(options.max_steps, 2 * row, options.adjoint == "checkpoint"), options.dense)
     theta = (closure, jax.lax.stop_gradient(direction), params)
     moves, done = flow(plan, theta, flat, direction * t0, direction * ts, numbers)
     kept = done.kept
