@@ -19,9 +19,13 @@ from jaxopt_study.losses import check_loss
 from jaxopt_study.ode.series import Series, gather, like_series
 from jaxopt_study.ode.shooting import shoot
 from jaxopt_study.ode.trajectory import Fitted, Trajectory
-from jaxopt_study.pytree import size, traceable
+from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
+from jaxopt_study.optimizers.step_info import StepInfo
+from jaxopt_study.pytree import params_dtype, size, traceable
 from jaxopt_study.types import PyTree
 
+NEAR = 1e-9  # damping of Levenberg-Marquardt where multiple shooting has been
+NOISE = 0.1  # how much of the error of a solve is not a smooth function of the parameters
 FEW = 32  # numbers that a solution depends on; up to so many, forward sensitivities serve every derivative
 
 Sensitivities = Literal["auto", "forward", "reverse"]
@@ -167,6 +171,8 @@ def fit_ode(
     steps: Any = 0
     if segments > 1:
         fitted, steps = shoot(curve, fitted, segments, states)
+        # This start is good, and along chaos the cost so flat beside so steep that a damping of 1e-3 would last.
+        optimizer = levenberg_marquardt(NEAR) if optimizer is None else optimizer
     fit = fit_curve(curve, fitted, optimizer=optimizer, max_steps=max_steps, ftol=ftol, xtol=xtol, gtol=gtol)
     return dataclasses.replace(fit, num_steps=fit.num_steps + steps)
 
@@ -214,6 +220,21 @@ def _begin(t0: Any, ts: Array) -> Array:
 def _few(params: PyTree, given: Series) -> bool:
     of_one = size(given.y0) // (1 if given.shared else given.count or 1)
     return size(params) + of_one <= FEW
+
+
+def _tolerances(ftol: Any, xtol: Any, rtol: Any, fitted: PyTree, optimizer: Any) -> tuple[Any, Any]:
+    """Tests of convergence that the errors of the solver let hold; none for first-order methods.
+
+    A solution is smooth down to its errors only: below them the value goes up and down with the number of steps, and
+    an iteration asked for more walks about in that for hundreds of steps.
+    """
+    if optimizer is not None:
+        state = jax.eval_shape(optimizer.init, fitted)
+        nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, StepInfo))
+        if not any(isinstance(node, StepInfo) for node in nodes):
+            return ftol, xtol
+    error = jnp.finfo(params_dtype(fitted)).eps ** 0.5 if rtol is None else rtol
+    return (NOISE * error if ftol is None else ftol), (NOISE * error if xtol is None else xtol)
 
 
 def _bounds(fitted: Any, bounds: Any, y0_bounds: Any, fit_y0: Any, initial: str) -> Any:
