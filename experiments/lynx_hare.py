@@ -22,6 +22,7 @@ from jaxopt_study.study.table_file import read_columns
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 RATES = ("growth", "predation", "death", "conversion")
+SPECIES = ("hare", "lynx")
 PUBLISHED = {
     "growth": (0.55, 0.06),
     "predation": (0.028, 0.004),
@@ -88,16 +89,19 @@ def run(config: Config, key: Any) -> study.Outcome:
     years, pelts = (jnp.asarray(column, config.dtype) for column in read_pelts(config))
     found = fit(config, years, jnp.log(pelts))
     lower, upper = found.confidence_interval(config.level)
-    fine = jnp.linspace(0.0, years[-1] - years[0] + config.ahead, 400)
-    curve, low, high = found.predict(fine, config.level)
-    _, low_of_pelts, high_of_pelts = found.predict(fine, config.level, kind="prediction")
     values = {name: jnp.exp(value) for name, value in found.params.items()}
     for word, ends in (("lower", lower), ("upper", upper)):
         values |= {f"{name}_{word}": jnp.exp(value) for name, value in ends.items()}
     values["sigma"] = jnp.sqrt(found.dispersion)
-    values |= {"year": years[0] + fine, "curve": jnp.exp(curve), "low": jnp.exp(low), "high": jnp.exp(high)}
-    values |= {"low_of_pelts": jnp.exp(low_of_pelts), "high_of_pelts": jnp.exp(high_of_pelts)}
-    return study.Outcome(found.status, found.num_steps, found.cost, values)
+    since = jnp.linspace(0.0, years[-1] - years[0] + config.ahead, 400)
+    traces = {"year": years[0] + since}
+    for words, kind in (("", "confidence"), ("_of_pelts", "prediction")):
+        curve, low, high = found.predict(since, config.level, kind=kind)
+        for place, name in enumerate(SPECIES):
+            traces[name] = jnp.exp(curve[:, place])
+            traces[f"{name}_low{words}"] = jnp.exp(low[:, place])
+            traces[f"{name}_high{words}"] = jnp.exp(high[:, place])
+    return study.Outcome(found.status, found.num_steps, found.cost, values, traces)
 
 
 def read_pelts(config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -123,31 +127,15 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
 def _populations(record: study.Recorded) -> Any:
     from matplotlib import pyplot as plt
 
-    values, config = record.outcome.values, record.config
+    traces, config = record.outcome.traces, record.config
     years, pelts = read_pelts(config)
     figure, axes = plt.subplots(2, 1, figsize=(9, 6.2), sharex=True, layout="constrained")
-    for place, (ax, name, color) in enumerate(zip(axes, ("hare", "lynx"), (HARE, LYNX), strict=True)):
-        x = values["year"]
-        band = f"{100 * config.level:g} % of pelts"
-        ax.fill_between(
-            x,
-            values["low_of_pelts"][:, place],
-            values["high_of_pelts"][:, place],
-            color=color,
-            alpha=0.13,
-            lw=0,
-            label=band,
-        )
-        ax.fill_between(
-            x,
-            values["low"][:, place],
-            values["high"][:, place],
-            color=color,
-            alpha=0.3,
-            lw=0,
-            label=f"{100 * config.level:g} % of the curve",
-        )
-        ax.plot(x, values["curve"][:, place], color=color, lw=2, label="Lotka–Volterra")
+    x, share = traces["year"], f"{100 * config.level:g} %"
+    for place, (ax, name, color) in enumerate(zip(axes, SPECIES, (HARE, LYNX), strict=True)):
+        for words, alpha, what in (("_of_pelts", 0.13, "pelts"), ("", 0.3, "the curve")):
+            low, high = traces[f"{name}_low{words}"], traces[f"{name}_high{words}"]
+            ax.fill_between(x, low, high, color=color, alpha=alpha, lw=0, label=f"{share} of {what}")
+        ax.plot(x, traces[name], color=color, lw=2, label="Lotka–Volterra")
         ax.plot(years, pelts[:, place], "o", color="0.2", ms=5, mec="white", mew=0.7, label="pelts", zorder=3)
         ax.axvline(years[-1], color="0.5", lw=0.8, ls=":")
         ax.set(
