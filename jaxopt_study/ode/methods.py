@@ -125,7 +125,8 @@ class Explicit:
         local = self.solver.interpolation_cls(t0=zero, t1=one, y0=basis[0], y1=basis[1], k=basis[2:])
         parts = (ats - t) / h
         weights = jax.vmap(local.evaluate)(parts)
-        return jnp.where((parts >= 1)[:, None], basis[1], weights) @ dense
+        weights = jnp.where((parts >= 1)[:, None], basis[1], weights)
+        return jnp.matmul(weights, dense, precision=jax.lax.Precision.HIGHEST)
 
     def _stages(
         self,

@@ -122,6 +122,7 @@ def pulled(
             index, dense_bar = state
             ats = jax.lax.dynamic_slice_in_dim(ts, index, width)
             inside = ats > t
+            ats = jnp.where(inside, ats, t)  # weights elsewhere may be infinite
             bar = jnp.where(inside[:, None], jax.lax.dynamic_slice_in_dim(ys_bar, index, width), 0.0)
             observe = jax.linear_transpose(lambda dense: plan.method.observe(t, h, dense, ats), nothing)
             return index - jnp.sum(inside, dtype=index.dtype), jax.tree.map(jnp.add, dense_bar, observe(bar)[0])
