@@ -114,13 +114,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     span = end - t0
     dtype = y0.dtype
     k0 = field(t0, y0, theta)
-    if numbers.step is not None:
-        h = numbers.step
-    elif numbers.first_step is not None:
-        h = numbers.first_step
-    else:
-        h = first_step(lambda t, y: field(t, y, theta), t0, y0, k0, numbers.tolerances, method.order)
-    h = jnp.asarray(h, dtype)
+    h = first_length(plan, theta, y0, t0, k0, numbers)
     finite = jnp.all(jnp.isfinite(y0)) & jnp.all(jnp.isfinite(k0))
     status = jnp.where(finite, jnp.where(span > 0, Status.RUNNING, Status.END_REACHED), Status.NON_FINITE_START)
     count = ts.size
@@ -181,6 +175,15 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
 
     ended = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, begun)
     return ended._replace(ys=ended.ys[:count])
+
+
+def first_length(plan: Plan, theta: PyTree, y0: Array, t0: Array, slope: Array, numbers: Numbers) -> Array:
+    """The length of the first step: as given, or chosen."""
+    given = numbers.first_step if numbers.step is None else numbers.step
+    if given is not None:
+        return jnp.asarray(given, y0.dtype)
+    tolerances, order = numbers.tolerances, plan.method.order
+    return first_step(lambda t, y: plan.field(t, y, theta), t0, y0, slope, tolerances, order)
 
 
 def adapts(method: Method, numbers: Numbers) -> bool:
