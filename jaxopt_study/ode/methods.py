@@ -7,7 +7,7 @@ compiles and runs several times faster than a loop that handles every kind of me
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,7 @@ class Stepped(NamedTuple):
     dense: PyTree
 
 
+@runtime_checkable
 class Method(Protocol):
     """A one-step method. `order`: of the solution; `estimates`: it has an estimate of its error."""
 
