@@ -165,7 +165,12 @@ def prepare(
 
 
 def fit_curve(curve: Curve, params: PyTree, **options: Any) -> Fit:
-    """The second half of `curve_fit`: the solution, and what is known there. `options` are `least_squares`'."""
+    """The second half of `curve_fit`: the solution, and what is known there.
+
+    Args:
+      curve, params: from `prepare`.
+      options: those of `least_squares`.
+    """
     result = least_squares(curve.objective, params, curve.args, bounds=curve.bounds, **options)
     return measure(curve, result.params, result.value, result.status, result.num_steps, result.num_evals)
 

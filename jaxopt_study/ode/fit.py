@@ -18,6 +18,7 @@ from jaxopt_study.fit.fit import Fit
 from jaxopt_study.losses import check_loss
 from jaxopt_study.ode.series import Series, gather, like_series
 from jaxopt_study.ode.shooting import shoot
+from jaxopt_study.ode.solve import Adjoint
 from jaxopt_study.ode.trajectory import Fitted, Trajectory
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.step_info import StepInfo
@@ -53,6 +54,7 @@ def fit_ode(
     solver: Any = None,
     rtol: ArrayLike | None = None,
     atol: Any = None,
+    adjoint: Adjoint = "auto",
     max_solver_steps: int = 4096,
     sensitivities: Sensitivities = "auto",
     optimizer: optax.GradientTransformation | None = None,
@@ -63,8 +65,8 @@ def fit_ode(
 ) -> Fit:
     """Fit the parameters of `dy/dt = field(t, y, params)` to observations of its solutions.
 
-    Minimizes `½ Σ C² ρ(rᵢ²/C²)`, `rᵢ = (observe(y(tᵢ), params) - ysᵢ) / sigmaᵢ`, as `curve_fit` does; the same
-    uncertainties come with it. Works under `jit`, and under `vmap` over ys, ts, sigma and starts.
+    Minimizes `½ Σ C² ρ(rᵢ²/C²)`, `rᵢ = (observe(y(tᵢ), params) - ysᵢ) / sigmaᵢ`, as `curve_fit` does, and
+    has the same uncertainties. Works under `jit`, and under `vmap` over ys, ts, sigma and starts.
 
     A trial at which the solver fails or the solution leaves the numbers is refused, and the step shortened.
 
@@ -72,37 +74,38 @@ def fit_ode(
       field: `field(t, y, params)` returns dy/dt, a pytree like y.
       ts: times, shape `(times,)`, in any order, more than once if need be. For several series
         `(series, times)`, or a list of arrays of any lengths; or `(times,)` that all have in common.
-      ys: what was observed, shape `(times, ...)`, for several series `(series, times, ...)` or a list of them. NaN
-        is missing. Where a pytree is observed, a pytree like it; None in it is not observed at all.
+      ys: what was observed, shape `(times, ...)`, for several series `(series, times, ...)` or a list of
+        them. NaN is missing. Where a pytree is observed, a pytree like it; None in it was not seen.
       params: where to start, a pytree of real float arrays or numbers.
-      y0: the state at `t0`, a pytree of real floats; for several series one for all, or with a leading axis or a list
-        of one each. Or a function of params that returns it, for initial states that are tied to each other, partly
-        known or in logarithms.
+      y0: the state at `t0`, a pytree of real floats; for several series one for all, or one each with a
+        leading axis or in a list. Or a function of params that returns it: for initial states that are
+        tied to each other, known in part, or in logarithms.
       observe: `observe(y, params)` is what is seen of a state: an array, a number or a pytree of them; the
         state itself if not given. For log-normal noise return the logarithm, and give that of the data.
-      fit_y0: whether y0 is fitted too, or which of it: bools, one or a pytree of them like y0 or a prefix of it.
-      t0: when the state is y0; a number, one for each series, or the first of ts. Not after that.
-      sigma, absolute_sigma, weights: see `curve_fit`; for series in a list they may be lists as well. A covariance is
-        that of ys raveled.
+      fit_y0: whether y0 is fitted too, or which of it: a bool, or a pytree of them like y0 or a prefix of it.
+      t0: when the state is y0; a number, or one for each series; the first of ts if not given.
+      sigma, absolute_sigma, weights: see `curve_fit`; lists for series in a list. A covariance is that
+        of ys raveled.
       bounds: `(lower, upper)` of params, see `curve_fit`.
-      y0_bounds: `(lower, upper)` of y0 where it is fitted.
+      y0_bounds: `(lower, upper)` of y0, where it is fitted.
       loss, loss_scale: see `curve_fit`.
-      segments: into how many each series is cut to find a start by multiple shooting; 1 starts from `params` as they
-        are. For long or chaotic series: some turns of the solution a segment.
-      states: for multiple shooting, a guess of the state at every time, like ys; if not given, the data where the
-        state itself is observed, and else the solution from the start.
-      solver, rtol, atol: see `solve_ode`.
+      segments: into how many each series is cut to find a start by multiple shooting, for long or
+        chaotic series: a few times each, less than it takes the solution to turn; 1 for none.
+      states: for multiple shooting, a guess of the state at every time, with the axes of ts in front; the
+        data if not given where the state itself is observed, and else the solution from the start.
+      solver, rtol, atol, adjoint: see `solve_ode`.
       max_solver_steps: steps of a solve after which it has failed.
-      sensitivities: `"forward"` computes the Jacobian of every solution once, with respect to the parameters and its
-        own start; `"reverse"` leaves derivatives to JAX and `solve_ode`'s adjoint, for networks and other fields with
-        many parameters; `"auto"` is forward up to 32 of them, start included.
+      sensitivities: `"forward"` computes the Jacobian of every solution once, with respect to the
+        parameters and its own start; `"reverse"` leaves derivatives to JAX and the adjoint, for networks
+        and others with many parameters; `"auto"` is forward up to 32, start included.
       optimizer: see `least_squares`.
-      max_steps, ftol, xtol, gtol: see `minimize`.
+      max_steps, ftol, xtol, gtol: see `minimize`; ftol and xtol are a tenth of rtol if not given, because a
+        solution is smooth down to its errors only.
 
     Returns:
-      A `Fit`. Where y0 is fitted its `params`, `stderr` and so on are each a `Fitted(params, y0)`. Its x are the times:
-      `fit.predict(ts, 0.95)` has a band of what is observed at any other times. Series of a list are padded to the
-      longest. `num_steps` includes those of multiple shooting.
+      A `Fit`. Where y0 is fitted, `params`, `stderr` and so on are each a `Fitted(params, y0)`. Its x are
+      the times: `fit.predict(ts, 0.95)` has a band of what is observed at any others after `t0`. Series of
+      a list are padded to the longest, NaN. `num_steps` includes those of multiple shooting.
 
     Raises:
       TypeError: if an argument is of the wrong kind.
@@ -147,11 +150,11 @@ def fit_ode(
         t0=_begin(t0, given.ts),
         options={"rtol": rtol, "atol": atol},
         initial=initial,
-        series=given.count,
+        series=given.number,
         shared=given.shared,
         sees_all=observe is None,
         forward=sensitivities == "forward" or (sensitivities == "auto" and _few(params, given)),
-        method=(("solver", solver), ("max_steps", max_solver_steps)),
+        method=(("solver", solver), ("adjoint", adjoint), ("max_steps", max_solver_steps)),
     )
     fitted = Fitted(params, given.y0) if initial == "fitted" else params
     curve, fitted = prepare(
@@ -171,7 +174,7 @@ def fit_ode(
     steps: Any = 0
     if segments > 1:
         fitted, steps = shoot(curve, fitted, segments, states)
-        # This start is good, and along chaos the cost so flat beside so steep that a damping of 1e-3 would last.
+        # This start is good; and along chaos, where the cost is both flat and steep, large damping would last.
         optimizer = levenberg_marquardt(NEAR) if optimizer is None else optimizer
     fit = fit_curve(curve, fitted, optimizer=optimizer, max_steps=max_steps, ftol=ftol, xtol=xtol, gtol=gtol)
     return dataclasses.replace(fit, num_steps=fit.num_steps + steps)
@@ -218,15 +221,15 @@ def _begin(t0: Any, ts: Array) -> Array:
 
 
 def _few(params: PyTree, given: Series) -> bool:
-    of_one = size(given.y0) // (1 if given.shared else given.count or 1)
+    of_one = size(given.y0) // (1 if given.shared else given.number or 1)
     return size(params) + of_one <= FEW
 
 
 def _tolerances(ftol: Any, xtol: Any, rtol: Any, fitted: PyTree, optimizer: Any) -> tuple[Any, Any]:
     """Tests of convergence that the errors of the solver let hold; none for first-order methods.
 
-    A solution is smooth down to its errors only: below them the value goes up and down with the number of steps, and
-    an iteration asked for more walks about in that for hundreds of steps.
+    A solution is smooth down to its errors only: below them the value goes up and down with the number of
+    steps, and an iteration that is asked for more walks about in that for hundreds of steps.
     """
     if optimizer is not None:
         state = jax.eval_shape(optimizer.init, fitted)

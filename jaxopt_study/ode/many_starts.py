@@ -1,8 +1,8 @@
 """Derivatives of many solutions by forward sensitivities, each with respect to its own few numbers.
 
-A solution depends on the parameters, which all have in common, and on its own initial state alone. JAX's forward
-mode does not know that: with fifty segments of three states it would push 150 directions through every
-solution, all but three of them zero. Here the Jacobian of every solution with respect to
+A solution depends on the parameters, which all have in common, and on its own initial state alone. JAX's
+forward mode does not know that: with fifty segments of three states it would push 150 directions through
+every solution, all but three of them zero. Here the Jacobian of every solution with respect to
 `(params, start)` is computed once, and directions are multiplied with it.
 """
 
@@ -29,8 +29,8 @@ def with_sensitivities(
 ) -> Any:
     """`along_all`, with another derivative.
 
-    The Jacobian in its derivative does not depend on directions: under `vmap` over these, as in `jax.jacfwd`, it
-    is computed once.
+    The Jacobian in it does not depend on directions: under `vmap` over these, as in `jax.jacfwd`, it is
+    computed once.
     """
     return along_all(function, trajectory, params, starts, t0, ts)
 

@@ -3,6 +3,7 @@
 Shapes alone decide what a leading axis is; every check is made here, before anything is traced.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,14 +24,14 @@ class Series(NamedTuple):
       ts: shape `(times,)`, or `(series, times)`.
       ys: shape `(times, ...)`, or `(series, times, ...)`.
       y0: initial states, as given; those of a list stacked.
-      count: the number of series, None for one without an axis of its own.
+      number: of series, None for one without an axis of its own.
       shared: whether several series have one initial state in common.
     """
 
     ts: Array
     ys: Array
     y0: PyTree
-    count: int | None
+    number: int | None
     shared: bool
 
 
@@ -136,26 +137,25 @@ def _first(y0: PyTree) -> PyTree:
 
 def _match(
     ts: Array, ys: Any, y0: PyTree, look: Callable[[PyTree], PyTree]
-) -> tuple[list[Array], int | None, bool]:
+) -> tuple[list[Any], int | None, bool]:
     """The leaves of ys in the order of what is seen, how many series there are, and whether y0 is common."""
     n = ts.shape[-1]
-    counts = [None] if ts.ndim == 1 else []
     leading = {np.shape(leaf)[0] for leaf in jax.tree.leaves(ys) if np.ndim(leaf) >= 2}
-    counts += sorted(leading) if ts.ndim == 1 else [ts.shape[0]]
+    counts: list[int | None] = [None, *sorted(leading)] if ts.ndim == 1 else [ts.shape[0]]
     wanted = []
-    for count in counts:
+    for count, shared in itertools.product(counts, (False, True)):
+        seen = None
+        if count is None or shared:
+            seen = look(y0)
+        elif all(np.shape(leaf)[:1] == (count,) for leaf in jax.tree.leaves(y0)):
+            seen = look(_first(y0))
+        if seen is None or (count is None and shared):
+            continue
         rows = (n,) if count is None else (count, n)
-        for shared in (False,) if count is None else (False, True):
-            if count is not None and not shared:
-                if any(np.shape(leaf)[:1] != (count,) for leaf in jax.tree.leaves(y0)):
-                    continue
-                seen = look(_first(y0))
-            else:
-                seen = look(y0)
-            leaves = _leaves(ys, seen, rows)
-            if leaves is not None:
-                return leaves, count, shared
-            wanted.append(jax.tree.map(lambda leaf, rows=rows: (*rows, *leaf.shape), seen))
+        leaves = _leaves(ys, seen, rows)
+        if leaves is not None:
+            return leaves, count, shared
+        wanted.append(jax.tree.map(lambda leaf, rows=rows: (*rows, *leaf.shape), seen))
     got = jax.tree.map(np.shape, ys)
     if not wanted:
         raise ValueError(
@@ -169,7 +169,7 @@ def _shapes(tree: PyTree) -> Any:
     return jax.tree.map(np.shape, tree)
 
 
-def _leaves(ys: Any, seen: PyTree, rows: tuple[int, ...]) -> list[Array] | None:
+def _leaves(ys: Any, seen: PyTree, rows: tuple[int, ...]) -> list[Any] | None:
     """The leaves of ys, in the shapes `(*rows, *seen)`, NaN for None; None if they do not fit."""
     found = []
 

@@ -1,11 +1,12 @@
 """Multiple shooting: a start from which single shooting converges.
 
-Over a long time, or through chaos, a solution depends so strongly on its parameters that its distance from the data
-has thousands of minima. Cut into segments, each with an initial state of its own, it follows the data from
-the first step on; the gaps between segments are closed by a weight that grows from stage to stage.
+Over a long time, or through chaos, a solution depends so strongly on its parameters that its distance from
+the data has thousands of minima. Cut into segments, each with an initial state of its own, it follows the
+data from the first step on; the gaps between segments are closed by a weight that grows from stage to stage.
 
-What comes out is a start, no fit: the states in between are dropped, and `curve_fit` ends on the ODE itself,
-with errors that know of no segments.
+What comes out is a start, no fit: the states in between are dropped, and the fit ends on the ODE itself, with
+errors that know of no segments. There is none where neighbors grow apart by more than the inverse of the
+solver's errors over the whole time.
 """
 
 import dataclasses
@@ -124,7 +125,7 @@ def _shoot(segments: int, curve: Curve, fitted: PyTree, states: PyTree) -> tuple
     if curve.bounds is not None:
         free = check_bounds((None, None), nodes)
         assert free is not None
-        bounds = tuple(Unknowns(side, none) for side, none in zip(curve.bounds, free, strict=True))
+        bounds = (Unknowns(curve.bounds[0], free[0]), Unknowns(curve.bounds[1], free[1]))
     unit = _unit(data)
 
     def stage(state: tuple[Unknowns, Any], weight: Array) -> tuple[tuple[Unknowns, Any], None]:
