@@ -143,6 +143,7 @@ def fit_ode(
 
     given = gather(ts, ys, state, params, look)
     segments = _check_segments(segments, given)
+    states = _check_states(states, given)
     trajectory = Trajectory(
         field=traceable(field),
         observe=observe_fn,
@@ -174,7 +175,7 @@ def fit_ode(
     steps: Any = 0
     if segments > 1:
         fitted, steps = shoot(curve, fitted, segments, states)
-        # This start is good; and along chaos, where the cost is both flat and steep, large damping would last.
+        # This start is good; and along chaos, where the cost is flat and steep at once, more would last.
         optimizer = levenberg_marquardt(NEAR) if optimizer is None else optimizer
     fit = fit_curve(curve, fitted, optimizer=optimizer, max_steps=max_steps, ftol=ftol, xtol=xtol, gtol=gtol)
     return dataclasses.replace(fit, num_steps=fit.num_steps + steps)
@@ -205,6 +206,18 @@ def _check_segments(segments: Any, given: Series) -> int:
     if segments > max(points - 1, 1):
         raise ValueError(f"segments: {segments} of {points} times; a segment has two or more")
     return int(segments)
+
+
+def _check_states(states: PyTree, given: Series) -> PyTree:
+    """A guess of all states; each leaf with the axes of ts in front of those of y0."""
+    if states is None:
+        return None
+    several = given.number is not None and not given.shared
+    wanted = jax.tree.map(lambda leaf: (*given.ts.shape, *leaf.shape[several:]), given.y0)
+    got = jax.tree.map(np.shape, states)
+    if got != wanted:
+        raise ValueError(f"states: expected the shape {wanted}, got {got}")
+    return states
 
 
 def _begin(t0: Any, ts: Array) -> Array:
@@ -254,7 +267,7 @@ def _bounds(fitted: Any, bounds: Any, y0_bounds: Any, fit_y0: Any, initial: str)
     try:
         of_y0: Any = check_bounds(none if y0_bounds is None else y0_bounds, fitted.y0)
     except (TypeError, ValueError) as error:
-        words = str(error).replace("params", "y0", 1).replace("bounds", "y0_bounds", 1)
+        words = str(error).replace("params", "y0").replace("bounds", "y0_bounds")
         raise type(error)(words) from error
     if held is not None:
         of_y0 = tuple(jax.tree.map(jnp.where, held, fitted.y0, side) for side in of_y0)
