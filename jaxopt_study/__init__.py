@@ -9,6 +9,7 @@
 | fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
 | solve an ODE, with derivatives       | `solve_ode`, which returns a `Solution`                  |
 | fit an ODE to time series            | `fit_ode`, which returns a `Fit`                         |
+| know which of its gradients to trust | `audit_adjoint`, which returns an `AdjointAudit`         |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `lbfgs`, `gauss_newton`, `levenberg_marquardt`, `dogleg` |
 | f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
@@ -40,6 +41,7 @@ from jaxopt_study.hessians import (
 )
 from jaxopt_study.jacobians import jacobian, jacobian_coloring
 from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.ode.audit import AdjointAudit, audit_adjoint
 from jaxopt_study.ode.fit import fit_ode
 from jaxopt_study.ode.solution import Solution
 from jaxopt_study.ode.solve import solve_ode
@@ -63,6 +65,7 @@ from jaxopt_study.towers import derivatives, taylor
 from jaxopt_study.version import __version__
 
 __all__ = [
+    "AdjointAudit",
     "Carry",
     "Fit",
     "LeastSquares",
@@ -75,6 +78,7 @@ __all__ = [
     "adagrad",
     "adam",
     "advance",
+    "audit_adjoint",
     "chain",
     "check_derivatives",
     "curve_fit",

@@ -41,6 +41,7 @@ def first_crossing(
     interpolant is bisected to rounding. Where the event is zero at the start, the first sign after it counts
     as the start's. Carries no derivatives.
     """
+    plan = plan.bound(numbers.tolerances)
     slope = plan.field(t0, y0, theta)
     h = first_length(plan, theta, y0, t0, slope, numbers)
     carry = plan.method.begin(plan.field, theta, t0, h, y0, slope)

@@ -34,7 +34,8 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
 
     @jax.custom_jvp
     def run(floats: list[Array], y0: Array, t0: Array, ts: Array, others: list[Any], numbers: Numbers) -> Outcome:
-        done = march(plan, rebuild_from(floats, others), y0, t0, ts, numbers)
+        bound = plan.bound(numbers.tolerances)
+        done = march(bound, rebuild_from(floats, others), y0, t0, ts, numbers)
         return Outcome(Moves(done.ys, done.kept.all_states), done)
 
     def rule(primals: tuple, tangents: tuple) -> tuple[Outcome, Outcome]:
@@ -51,10 +52,9 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
         if not _is_zero(t0_move):
             y0_move = y0_move - plan.field(t0, y0, theta) * t0_move
         sources = Sources(y0, floats)
-        still = jax.lax.stop_gradient((ts, numbers))
-        moves = _linear(
-            plan, rebuild, sources, kept, still[0], still[1], Sources(y0_move, [_instantiate(x) for x in floats_move])
-        )
+        moved = Sources(y0_move, [_instantiate(x) for x in floats_move])
+        numbers = jax.lax.stop_gradient(numbers)
+        moves = _linear(plan.bound(numbers.tolerances), rebuild, sources, kept, t0, ts, numbers, moved)
         if not _is_zero(ts_move):
             slopes = jax.vmap(lambda t, y: plan.field(t, y, theta))(ts, out.moves.ys)
             moves = moves._replace(ys=moves.ys + slopes * ts_move[:, None])
@@ -65,7 +65,7 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
 
 
 def _linear(
-    plan: Plan, rebuild: Any, sources: Sources, kept: Any, ts: Array, numbers: Numbers, moves: Sources
+    plan: Plan, rebuild: Any, sources: Sources, kept: Any, t0: Array, ts: Array, numbers: Numbers, moves: Sources
 ) -> Moves:
     """The tangents of the observed states, linear in those of the sources in the eyes of JAX."""
 
@@ -75,7 +75,7 @@ def _linear(
 
     def matrix(unknown: Array) -> Array:
         z, v = apart(unknown)
-        _, mapped = jax.jvp(lambda sources: replay(plan, rebuild, sources, kept, ts), (sources,), (v,))
+        _, mapped = jax.jvp(lambda sources: replay(plan, rebuild, sources, kept, t0, ts), (sources,), (v,))
         return ravel_leaves((jax.tree.map(jnp.subtract, z, mapped), v)).astype(right.dtype)
 
     def solve(_: Any, right: Array) -> Array:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.methods import Explicit, Method, VectorField
+from jaxopt_study.ode.methods import Explicit, Method, VectorField, method_of
 from jaxopt_study.ode.step_control import Next, Tolerances, decide, error_ratio, first_step
 from jaxopt_study.result import Status
 from jaxopt_study.types import Float, Int, PyTree
@@ -36,17 +36,23 @@ class Plan:
 
     Attributes:
       field: of vectors.
-      method: one step.
+      solver: of diffrax.
+      method: one step of it, from `bound`, because an implicit one needs the tolerances.
       max_steps: tries at most.
       slots: states kept for the way back, a power of two.
       dense: whether every state is kept.
     """
 
     field: VectorField
-    method: Method
+    solver: Any
     max_steps: int
     slots: int
     dense: bool
+    method: Any = None
+
+    def bound(self, tolerances: Tolerances) -> "Plan":
+        """With the method for these tolerances, which may be traced: not to be kept."""
+        return dataclasses.replace(self, method=method_of(self.solver, *tolerances))
 
     @property
     def segment(self) -> int:
@@ -200,7 +206,7 @@ def attempt(plan: Plan, theta: PyTree, now: Any, end: Array, numbers: Numbers) -
     stepped = method.step(plan.field, theta, now.t, h, now.y, now.carry)
     if adapts(method, numbers):
         ratio = error_ratio(stepped.error, now.y, stepped.y, numbers.tolerances)
-        return t_new, h, stepped, decide(ratio, h, now.memory, method.order)
+        return t_new, h, stepped, decide(ratio, h, now.memory, method.order, 0.2 if isinstance(method, Explicit) else 0.0)
     return t_new, h, stepped, Next(jnp.all(jnp.isfinite(stepped.y)), now.h, now.memory)
 
 

@@ -126,7 +126,9 @@ class Explicit:
         local = self.solver.interpolation_cls(t0=zero, t1=one, y0=basis[0], y1=basis[1], k=basis[2:])
         parts = (ats - t) / h
         weights = jax.vmap(local.evaluate)(parts)
-        weights = jnp.where((parts >= 1)[:, None], basis[1], weights)
+        # At the ends exactly the states there; the derivative by time is still that of the interpolant.
+        exact = jnp.where((parts >= 1)[:, None], basis[1], jnp.where((parts <= 0)[:, None], basis[0], weights))
+        weights = weights + jax.lax.stop_gradient(exact - weights)
         return jnp.matmul(weights, dense, precision=jax.lax.Precision.HIGHEST)
 
     def _stages(
@@ -204,7 +206,8 @@ class ByDiffrax:
         self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, slope: Array
     ) -> tuple[Array, Array, PyTree]:
         """A step that begins afresh; it does not use the slope."""
-        stepped = self.step(field, theta, t, h, y, self.begin(field, theta, t, h, y, slope))
+        apart = dataclasses.replace(self, solver=_with_loop(self.solver, "bounded"))
+        stepped = apart.step(field, theta, t, h, y, apart.begin(field, theta, t, h, y, slope))
         return stepped.y, jnp.zeros_like(slope), stepped.dense
 
     def pull(self, field: VectorField, rebuild: Any, floats: list[Array], at: tuple, bars: tuple) -> tuple:
@@ -218,7 +221,8 @@ class ByDiffrax:
     def observe(self, t: Array, h: Array, dense: PyTree, ats: Array) -> Float[Array, "times n"]:
         """The method's own continuous extension."""
         local = self.solver.interpolation_cls(t0=t, t1=t + h, **dense)
-        return jnp.where((ats >= t + h)[:, None], dense["y1"], jax.vmap(local.evaluate)(ats))
+        inside = jax.vmap(local.evaluate)(ats)
+        return jnp.where((ats >= t + h)[:, None], inside + (dense["y1"] - local.evaluate(t + h)), inside)
 
     @staticmethod
     def _terms(field: VectorField) -> Any:
@@ -264,7 +268,16 @@ def method_of(solver: Any, rtol: Any, atol: Any) -> Method:
                 solver,
                 [found[name] for name in missing],
             )
-    return ByDiffrax(solver, order, isinstance(solver, diffrax.AbstractAdaptiveSolver))
+    return ByDiffrax(_with_loop(solver, "lax"), order, isinstance(solver, diffrax.AbstractAdaptiveSolver))
+
+
+def _with_loop(solver: Any, kind: str) -> Any:
+    """The solver with its loop over stages of one kind: "lax" is fast, "bounded" is differentiable both ways."""
+    import equinox
+
+    if not hasattr(solver, "scan_kind"):
+        return solver
+    return equinox.tree_at(lambda s: s.scan_kind, solver, kind, is_leaf=lambda leaf: leaf is None)
 
 
 def _is_set(value: Any) -> bool:

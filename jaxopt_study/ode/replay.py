@@ -17,8 +17,10 @@ from jaxopt_study.ode.sensitivity import Moves, Sources
 BLOCK = 32
 
 
-def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array) -> Moves:
-    """The observed states as a function of the sources."""
+def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts: Array) -> Moves:
+    """The observed states as a function of the sources, t0 and ts."""
+    begin = kept.times[0]
+    start = sources.y0 - (t0 - begin) * plan.field(begin, sources.y0, rebuild(sources.floats))
     blocks = -(-plan.max_steps // BLOCK)
     times = jnp.pad(kept.times, (0, blocks * BLOCK + 1 - kept.times.size), mode="edge")
     begins = times[:-1].reshape(blocks, BLOCK)
@@ -50,7 +52,7 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array) ->
             y,
         )
 
-    y_end, states = jax.lax.scan(block, sources.y0, (steps, begins, ends))
+    y_end, states = jax.lax.scan(block, start, (steps, begins, ends))
     states = states.reshape(-1, y_end.size)
     saved = jnp.arange(ts.size) < kept.num_saved
     index = jnp.sum(kept.times[None, 1:] < ts[:, None], axis=1)
@@ -61,7 +63,7 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array) ->
         y = states[index]
         _, dense = advance(t, t_new - t, y)
         inside = plan.method.observe(t, t_new - t, dense, at[None])[0]
-        return jnp.where(at <= kept.times[0], y, inside)
+        return inside
 
     ys = jax.vmap(observe)(index, jnp.where(saved, ts, kept.times[0]))
     ys = jnp.where(saved[:, None], ys, jnp.nan)

@@ -17,7 +17,7 @@ from jaxopt_study.ode.by_diffrax import solve_by_diffrax
 from jaxopt_study.ode.event import first_crossing
 from jaxopt_study.ode.flow import flow
 from jaxopt_study.ode.march import Kept, Numbers, Plan, slots_for
-from jaxopt_study.ode.methods import check_solver, method_of
+from jaxopt_study.ode.methods import check_solver
 from jaxopt_study.ode.solution import Solution, Stats
 from jaxopt_study.ode.step_control import Tolerances
 from jaxopt_study.pytree import check_real, params_dtype, ravel, ravel_leaves, traceable
@@ -283,8 +283,7 @@ def _march(options: _Options, has_event: bool, problem: _Problem, ts: Array, num
     field, event, theta, y0, t0, times, unravel, direction = problem
     # A state and its slope are kept.
     slots = slots_for(options.max_steps, 2 * y0.size * y0.dtype.itemsize, options.adjoint == "checkpoint")
-    method = method_of(options.solver, *numbers.tolerances)
-    plan = Plan(field, method, options.max_steps, slots, options.dense)
+    plan = Plan(field, options.solver, options.max_steps, slots, options.dense)
     if has_event:
         end, found = _event_time(dataclasses.replace(plan, dense=False), problem, numbers)
         asked = jnp.concatenate([jnp.where(times <= end, times, end), end[None]])
@@ -305,7 +304,7 @@ def _march(options: _Options, has_event: bool, problem: _Problem, ts: Array, num
     dense = None
     if options.dense:
         dense = Partial(
-            functools.partial(_evaluate, plan, unravel), theta, jax.lax.stop_gradient(kept), moves.all_states, direction
+            functools.partial(_evaluate, plan, unravel), numbers.tolerances, theta, jax.lax.stop_gradient(kept), moves.all_states, direction
         )
     return Solution(ts, jax.vmap(unravel)(ys), status, stats, direction * t_end, unravel(y_end), dense)
 
@@ -334,10 +333,11 @@ def _event_time(plan: Plan, problem: _Problem, numbers: Numbers) -> tuple[Array,
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(
-    plan: Plan, unravel: Any, theta: PyTree, kept: Kept, states: Array, direction: Array, t: ArrayLike
+    plan: Plan, unravel: Any, tolerances: Tolerances, theta: PyTree, kept: Kept, states: Array, direction: Array, t: ArrayLike
 ) -> PyTree:
     """The state at any time, from the step in which it lies, taken once more."""
     at = direction * jnp.asarray(t, states.dtype)
+    plan = plan.bound(tolerances)
 
     def one(at: Array) -> PyTree:
         number = jnp.arange(kept.times.size)

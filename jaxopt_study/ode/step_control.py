@@ -35,14 +35,16 @@ def error_ratio(
     return jnp.where(jnp.isfinite(ratio) & jnp.all(jnp.isfinite(y1)), ratio, jnp.inf)
 
 
-def decide(ratio: Float[Array, ""], h: Float[Array, ""], memory: Float[Array, ""], order: int) -> Next:
+def decide(
+    ratio: Float[Array, ""], h: Float[Array, ""], memory: Float[Array, ""], order: int, proportional: float = 0.2
+) -> Next:
     """`h ← 0.9 h r^-α r_before^β` with β = 0.2 / order and α = 1 / order - 0.75 β.
 
     Source: E. Hairer and G. Wanner, Solving Ordinary Differential Equations II, 1996, section IV.2,
     as in their DOPRI5. After a refused step nothing is remembered and the step does not grow.
     """
     accept = ratio <= 1.0
-    beta = 0.2 / order
+    beta = proportional / order
     small = jnp.maximum(ratio, 1e-10)
     factor = SAFETY * small ** -(1.0 / order - 0.75 * beta) * memory**beta
     retry = SAFETY * small ** (-1.0 / order)
