@@ -29,6 +29,8 @@ SUITES: dict[str, tuple[str, ...]] = {
     "first_order": ("first_order",),
     "least_squares": ("least_squares", "small_problems", "large_problems"),
     "batch": ("batch",),
+    "newton": ("newton_step", "newton_cg"),
+    "root": ("roots",),
     "derivatives": ("derivatives",),
     "sweep": ("sweep",),
     "import": ("startup",),

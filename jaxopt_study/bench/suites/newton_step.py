@@ -5,7 +5,6 @@
 Hessians and eigendecompositions, and of the subproblem alone, in its eigenvectors. In turns, float64.
 """
 
-import argparse
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import jaxopt_study as jos
-from jaxopt_study.bench.timer import machine, ratio, take_turns
+from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
 from jaxopt_study.optimizers.newton_exact import value_gradient_hessian
 from jaxopt_study.trust_region import spectral_step
 
@@ -49,7 +48,7 @@ def parts(fn: Callable[[Array], Array]) -> dict[str, Callable[[Array], Any]]:
         value, gradient, hessian = value_gradient_hessian(fn, x)
         return value, gradient, jnp.linalg.eigh(hessian, symmetrize_input=False)
 
-    return {"update": update, "Hessian and eigh": needed}
+    return {OURS: update, "Hessian and eigh": needed}
 
 
 def subproblem(curvature: Array, slope: Array) -> Array:
@@ -57,49 +56,43 @@ def subproblem(curvature: Array, slope: Array) -> Array:
     return spectral_step(curvature, slope, jnp.ones((), slope.dtype)).along
 
 
-def run(rounds: int) -> None:
-    """Measure and print."""
-    print(machine())
-    print(f"float64, {rounds} rounds in turns")
-    for name, fn in OBJECTIVES.items():
-        x = 0.1 * jax.random.normal(jax.random.key(0), (100,))
-        timed = take_turns(_compiled(parts(fn), x), rounds)
-        update, needed = timed["update"], timed["Hessian and eigh"]
-        print(
-            f"step, {name}, n = 100: update {1e3 * update.median:.2f} ms, Hessian and eigh "
-            f"{1e3 * needed.median:.2f} ms: {ratio(update, needed):.2f} times as long"
-        )
-    for size in (2, 10, 30):
-        xs = 0.5 * jax.random.normal(jax.random.key(1), (STARTS, size))
-        batched = {key: jax.vmap(part) for key, part in parts(rosenbrock).items()}
-        contestants = _compiled(batched, xs)
-        _, slopes, (curvatures, bases) = contestants["Hessian and eigh"]()
-        along = jnp.einsum("bij,bi->bj", bases, slopes)
-        alone = jax.jit(jax.vmap(subproblem))
-        contestants["subproblem"] = functools.partial(alone, curvatures, along)
-        timed = take_turns(contestants, rounds)
-        update, needed, sub = timed["update"], timed["Hessian and eigh"], timed["subproblem"]
-        print(
-            f"batch of {STARTS}, n = {size}: update {1e3 * update.median:.2f} ms, Hessians and eigh "
-            f"{1e3 * needed.median:.2f} ms, subproblem {1e3 * sub.median:.2f} ms: "
-            f"{100 / ratio(update, sub):.0f} % of the update"
-        )
+def _step_case(name: str, wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    x = 0.1 * jax.random.normal(jax.random.key(0), (100,))
+    made = {key: jax.jit(part) for key, part in parts(OBJECTIVES[name]).items()}
+    return _case({key: functools.partial(part, x) for key, part in made.items()})
 
 
-def _compiled(made: dict[str, Callable[[Array], Any]], x: Array) -> dict[str, Callable[[], Any]]:
-    return {name: functools.partial(jax.jit(part), x) for name, part in made.items()}
+def _batch_case(size: int, wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    xs = 0.5 * jax.random.normal(jax.random.key(1), (STARTS, size))
+    made = {key: jax.jit(jax.vmap(part)) for key, part in parts(rosenbrock).items()}
+    work: dict[str, Callable[[], Any]] = {key: functools.partial(part, xs) for key, part in made.items()}
+    _, slopes, (curvatures, bases) = work["Hessian and eigh"]()
+    along = jnp.einsum("bij,bi->bj", bases, slopes)
+    work["subproblem alone"] = functools.partial(jax.jit(jax.vmap(subproblem)), curvatures, along)
+    return _case(work)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _case(work: dict[str, Callable[[], Any]]) -> Case:
+    words = "parts of the same step; no error, for they are no alternatives"
+    contestants = {name: Contestant(one, lambda _: 0.0, words) for name, one in work.items()}
+    return Case("step", contestants, rounds=21)
+
+
+def cases() -> tuple[Planned, ...]:
+    """The comparisons of this module."""
+    return (
+        *(
+            Planned(
+                f"a step, n = 100, {name}",
+                functools.partial(_step_case, name),
+                claim={"Hessian and eigh": round(1 / 1.5, 2)},
+            )
+            for name in OBJECTIVES
+        ),
+        *(
+            Planned(f"a step at {STARTS} starts, n = {size}", functools.partial(_batch_case, size))
+            for size in (2, 10, 30)
+        ),
     )
-    parser.add_argument("--rounds", type=int, default=21)
-    options = parser.parse_args()
-    with jax.enable_x64(True):
-        run(options.rounds)
-
-
-if __name__ == "__main__":
-    main()
