@@ -97,10 +97,14 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for label, record in records.items():
         losses = record.outcome.traces["loss"]
-        ax.plot(np.arange(losses.size), losses, marker="." if record.outcome.num_steps < 20 else None, label=label)
+        ax.plot(
+            np.arange(losses.size), losses, marker="." if record.outcome.num_steps < 20 else None, label=label
+        )
     noise = next(iter(records.values())).config.noise
     ax.axhline(0.5 * noise**2, color="black", lw=0.8, ls=":", label="noise")
-    ax.set(xlabel="step", ylabel="mean of half the squared error", yscale="log", title="A linear flow, learned")
+    ax.set(
+        xlabel="step", ylabel="mean of half the squared error", yscale="log", title="A linear flow, learned"
+    )
     ax.grid(alpha=0.3)
     ax.legend()
     return {"loss": figure}

@@ -78,7 +78,9 @@ class AdjointAudit:
                 f"{row.adjoint:<12}{error:>10}{row.seconds * 1e3:>9.3f} ms{row.first_seconds:>10.2f} s"
                 f"{row.bytes / 1024:>8.0f} KiB"
             )
-        lines.append(f"reference: differences along {self.directions} directions, good to {self.reference_error:.0e}")
+        lines.append(
+            f"reference: differences along {self.directions} directions, good to {self.reference_error:.0e}"
+        )
         lines.append(self.recommendation)
         return "\n".join(lines)
 
@@ -182,7 +184,9 @@ def _in_float64(unravel: Any, flat: Array, dtype: Any) -> Any:
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     parts = jnp.split(flat, ends) if leaves else []
-    return jax.tree.unflatten(structure, [p.reshape(leaf.shape) for p, leaf in zip(parts, leaves, strict=True)])
+    return jax.tree.unflatten(
+        structure, [p.reshape(leaf.shape) for p, leaf in zip(parts, leaves, strict=True)]
+    )
 
 
 def _row(
@@ -216,9 +220,13 @@ def _row(
     at = np.asarray(inputs, np.float64)
     sizes = np.array([max(float(np.abs(d) @ np.abs(at)) / float(np.abs(d).sum()), 1e-3) for d in directions])
     slopes = directions @ gradient * sizes
-    error = float(np.max(np.abs(slopes - reference))) / max(float(np.max(np.abs(reference))), np.finfo(float).tiny)
+    error = float(np.max(np.abs(slopes - reference))) / max(
+        float(np.max(np.abs(reference))), np.finfo(float).tiny
+    )
     analysis = compiled.memory_analysis()
-    return AdjointRow(name, error, first, float(np.median(seconds)), int(getattr(analysis, "temp_size_in_bytes", 0)))
+    return AdjointRow(
+        name, error, first, float(np.median(seconds)), int(getattr(analysis, "temp_size_in_bytes", 0))
+    )
 
 
 def _recommend(rows: Sequence[AdjointRow], doubt: float, enough: float) -> str:

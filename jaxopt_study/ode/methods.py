@@ -7,7 +7,7 @@ compiles and runs several times faster than a loop that handles every kind of me
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,7 @@ class Stepped(NamedTuple):
     dense: PyTree
 
 
+@runtime_checkable
 class Method(Protocol):
     """A one-step method. `order`: of the solution; `estimates`: it has an estimate of its error."""
 
@@ -126,7 +127,9 @@ class Explicit:
         parts = (ats - t) / h
         weights = jax.vmap(local.evaluate)(parts)
         # At the ends exactly the states there; the derivative by time is still that of the interpolant.
-        exact = jnp.where((parts >= 1)[:, None], basis[1], jnp.where((parts <= 0)[:, None], basis[0], weights))
+        exact = jnp.where(
+            (parts >= 1)[:, None], basis[1], jnp.where((parts <= 0)[:, None], basis[0], weights)
+        )
         weights = weights + jax.lax.stop_gradient(exact - weights)
         return jnp.matmul(weights, dense, precision=jax.lax.Precision.HIGHEST)
 
@@ -241,7 +244,9 @@ def check_solver(solver: Any) -> Any:
 
     if isinstance(solver, str):
         if solver not in SOLVERS:
-            raise ValueError(f"solver: expected one of {', '.join(SOLVERS)}, or a solver of diffrax, got {solver!r}")
+            raise ValueError(
+                f"solver: expected one of {', '.join(SOLVERS)}, or a solver of diffrax, got {solver!r}"
+            )
         return getattr(diffrax, SOLVERS[solver])()
     if isinstance(solver, type) or not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver: expected a name or a solver of diffrax such as Tsit5(), got {solver!r}")
@@ -290,7 +295,11 @@ def _rms(tree: PyTree) -> Array:
 
 
 def _ends_with_the_solution(tableau: Any) -> bool:
-    return bool(tableau.c[-1] == 1.0 and np.array_equal(tableau.b_sol[:-1], tableau.a_lower[-1]) and tableau.b_sol[-1] == 0.0)
+    return bool(
+        tableau.c[-1] == 1.0
+        and np.array_equal(tableau.b_sol[:-1], tableau.a_lower[-1])
+        and tableau.b_sol[-1] == 0.0
+    )
 
 
 def _combined(weights: Any, slopes: list[Array]) -> Array:

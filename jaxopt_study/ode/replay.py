@@ -72,7 +72,9 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts
     count = plan.max_steps + 1
     every = jnp.concatenate([states, y_end[None, :]])[:count]
     number = jnp.arange(count)[:, None]
-    every = jnp.where(number < kept.num_steps, every, jnp.where(number == kept.num_steps, y_end[None, :], 0.0))
+    every = jnp.where(
+        number < kept.num_steps, every, jnp.where(number == kept.num_steps, y_end[None, :], 0.0)
+    )
     return Moves(ys, every)
 
 

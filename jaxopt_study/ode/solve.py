@@ -129,7 +129,9 @@ def solve_ode(
     if step is not None and adjoint not in ("auto", "checkpoint"):
         raise ValueError(f"step: adjoint {adjoint!r} takes none; 'auto' and 'checkpoint' do")
     if step is None and not _estimates(chosen):
-        raise ValueError(f"step: {type(chosen).__name__} has no estimate of its error: give it a constant step")
+        raise ValueError(
+            f"step: {type(chosen).__name__} has no estimate of its error: give it a constant step"
+        )
     eps = float(jnp.finfo(dtype).eps)
     numbers = Numbers(
         Tolerances(jnp.asarray(eps**0.5 if rtol is None else rtol, dtype), _spread(atol, y0, eps**0.5 / 100)),
@@ -223,7 +225,9 @@ def _as_vectors(functions: tuple, y0: PyTree, ts: Array, params: PyTree, t0: Arr
 
     theta = (slope_closure, height_closure, direction, params)
     # Traced once for all the places where a step needs it.
-    return _Problem(jax.jit(forwards), crossing, theta, flat, direction * t0, direction * ts, unravel, direction)
+    return _Problem(
+        jax.jit(forwards), crossing, theta, flat, direction * t0, direction * ts, unravel, direction
+    )
 
 
 def _check_slope(slope: Any, y0: PyTree) -> None:
@@ -304,7 +308,12 @@ def _march(options: _Options, has_event: bool, problem: _Problem, ts: Array, num
     dense = None
     if options.dense:
         dense = Partial(
-            functools.partial(_evaluate, plan, unravel), numbers.tolerances, theta, jax.lax.stop_gradient(kept), moves.all_states, direction
+            functools.partial(_evaluate, plan, unravel),
+            numbers.tolerances,
+            theta,
+            jax.lax.stop_gradient(kept),
+            moves.all_states,
+            direction,
         )
     return Solution(ts, jax.vmap(unravel)(ys), status, stats, direction * t_end, unravel(y_end), dense)
 
@@ -333,7 +342,14 @@ def _event_time(plan: Plan, problem: _Problem, numbers: Numbers) -> tuple[Array,
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(
-    plan: Plan, unravel: Any, tolerances: Tolerances, theta: PyTree, kept: Kept, states: Array, direction: Array, t: ArrayLike
+    plan: Plan,
+    unravel: Any,
+    tolerances: Tolerances,
+    theta: PyTree,
+    kept: Kept,
+    states: Array,
+    direction: Array,
+    t: ArrayLike,
 ) -> PyTree:
     """The state at any time, from the step in which it lies, taken once more."""
     at = direction * jnp.asarray(t, states.dtype)

@@ -24,6 +24,7 @@ from jaxopt_study.bench.peers.minimizers import (
     optimistix_bfgs,
     scipy_minimize,
 )
+from jaxopt_study.bench.peers.odes import diffrax_step, torchdiffeq_step
 from jaxopt_study.bench.peers.roots import optimistix_bisection, optimistix_root, scipy_brentq, scipy_root
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Minimize",
     "Minimized",
     "Peer",
+    "diffrax_step",
     "installed",
     "optax_lbfgs",
     "optax_lbfgs_to",
@@ -51,4 +53,5 @@ __all__ = [
     "scipy_minimize",
     "scipy_root",
     "scipy_to_the_end",
+    "torchdiffeq_step",
 ]
