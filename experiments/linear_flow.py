@@ -2,8 +2,8 @@
 
 100 points are drawn from a normal distribution in the plane, and their targets are disturbed by noise of 0.1.
 From W = 0 and b = 0 the value, the mean over elements of half the squared error, is about 1 and falls to
-that of the noise, 0.005: by gradient descent through the continuous adjoint or through the solver's own steps,
-or by Gauss-Newton on the residuals. The exact answer is W = ln 2 · 1 and b = (ln 2, ln 2).
+that of the noise, 0.005: by gradient descent through the continuous adjoint or through the solver's own
+steps, or by Gauss-Newton on the residuals. The exact answer is W = ln 2 · 1 and b = (ln 2, ln 2).
 """
 
 from collections.abc import Mapping

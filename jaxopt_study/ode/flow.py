@@ -1,9 +1,9 @@
 """The solve as a function that JAX can differentiate, in forward and reverse mode, and again.
 
 The tangent of the observed states is a linear map of the tangents of what they depend on. It is given to
-JAX as the solution of a linear system, `(1 -L; 0 1)(z, v) = (0, v)`, because `custom_linear_solve` lets one say
-how a system is solved forwards and transposed (`sensitivity`), and takes derivatives of that from the matrix
-(`replay`). Nothing of the kind exists for a plain linear map.
+JAX as the solution of a linear system, `(1 -L; 0 1)(z, v) = (0, v)`, because `custom_linear_solve` lets one
+say how a system is solved forwards and transposed (`sensitivity`), and takes derivatives of that from the
+matrix (`replay`). Nothing of the kind exists for a plain linear map.
 """
 
 from typing import Any, NamedTuple

@@ -23,7 +23,7 @@ MOST_BYTES = 2**28  # of the states that are kept, unless fewer than √max_step
 
 
 class Numbers(NamedTuple):
-    """Numbers of a solve, traced: the tolerances, the first step (None: chosen), a constant step (None: not)."""
+    """Numbers of a solve, traced: tolerances, first step (None: chosen), constant step (None: not)."""
 
     tolerances: Tolerances
     first_step: Any
@@ -227,7 +227,7 @@ def window(times: int, size: int) -> int:
 def _observe(
     plan: Plan, now: March, t_new: Array, h: Array, dense: PyTree, ts: Array, accept: Array, width: int
 ) -> tuple[Array, Array]:
-    """Write down the states at the times that lie in the step; `ts` and `ys` have a window's rows to spare."""
+    """Write down the states at the times in the step; `ts` and `ys` have a window's rows to spare."""
 
     def more(state: tuple[Array, Array]) -> Array:
         return accept & (ts[state[0]] <= t_new)

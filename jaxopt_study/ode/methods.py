@@ -276,7 +276,7 @@ def method_of(solver: Any, rtol: Any, atol: Any) -> Method:
 
 
 def _with_loop(solver: Any, kind: str) -> Any:
-    """The solver with its loop over stages of one kind: "lax" is fast, "bounded" is differentiable both ways."""
+    """The solver with a loop over stages that is fast, "lax", or differentiable both ways, "bounded"."""
     import equinox
 
     if not hasattr(solver, "scan_kind"):

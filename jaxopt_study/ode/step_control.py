@@ -67,7 +67,7 @@ def first_step(
 ) -> Float[Array, ""]:
     """A first step such that an explicit Euler step of it would be accurate; the controller does the rest.
 
-    Source: E. Hairer, S. Nørsett and G. Wanner, Solving Ordinary Differential Equations I, 1993, section II.4.
+    Source: E. Hairer, S. Nørsett and G. Wanner, Solving ODEs I, 1993, section II.4.
     """
     scale = tolerances.atol + jnp.abs(y0) * tolerances.rtol
     d0 = jnp.sqrt(jnp.mean((y0 / scale) ** 2))

@@ -31,10 +31,10 @@ def stiff(t, y, p):
     return -p[0] * (y - jnp.cos(p[1] * t))
 
 
-KEY = jax.random.key(0)
+RATES = np.array([0.55, 0.28, 0.8, 0.24])
 CASES = {
     "linear": (linear, jnp.array([1.0, -2.0, 0.5]), LINEAR_TS, MATRIX, "tsit5"),
-    "predators": (predators, jnp.array([3.0, 1.0]), np.linspace(0, 5, 6), np.array([0.55, 0.28, 0.8, 0.24]), "dopri8"),
+    "predators": (predators, jnp.array([3.0, 1.0]), np.linspace(0, 5, 6), RATES, "dopri8"),
     "network": (
         network,
         jnp.array([0.3, -0.2]),
@@ -186,10 +186,11 @@ def test_what_the_field_closes_over_is_differentiated():
 
 
 def test_integers_and_keys_among_the_parameters_are_let_through():
-    field = lambda t, y, p: -p["rate"] * y * p["count"]  # noqa: E731
-    solve = lambda rate: jos.solve_ode(
-        field, jnp.ones(1), LINEAR_TS, {"rate": rate, "count": 2}, max_steps=64
-    ).ys[-1, 0]  # noqa: E731
+    def solve(rate):
+        field = lambda t, y, p: -p["rate"] * y * p["count"]  # noqa: E731
+        params = {"rate": rate, "count": 2}
+        return jos.solve_ode(field, jnp.ones(1), LINEAR_TS, params, max_steps=64).ys[-1, 0]
+
     np.testing.assert_allclose(jax.grad(solve)(0.3), -2 * np.exp(-0.6), rtol=1e-6)
 
 
@@ -235,8 +236,13 @@ def test_slots_hold_one_state_each():
 def test_memory_of_checkpoint_does_not_grow_with_max_steps():
     def bytes_of(max_steps):
         y0 = jnp.ones((20, 2))
-        loss = lambda p: jnp.sum(jos.solve_ode(  # noqa: E731
-            lambda t, y, p: jnp.tanh(y @ p) @ p.T, y0, LINEAR_TS, p, adjoint="checkpoint", max_steps=max_steps).ys)  # fmt: skip
+        options = {"adjoint": "checkpoint", "max_steps": max_steps}
+
+        def loss(p):
+            return jnp.sum(
+                jos.solve_ode(lambda t, y, p: jnp.tanh(y @ p) @ p.T, y0, LINEAR_TS, p, **options).ys
+            )
+
         return jax.jit(jax.grad(loss)).lower(jnp.ones((2, 5))).compile().memory_analysis().temp_size_in_bytes
 
     assert bytes_of(10_000) < 1.5 * bytes_of(1_000)
@@ -245,7 +251,8 @@ def test_memory_of_checkpoint_does_not_grow_with_max_steps():
 def test_the_event_time_has_the_derivative_of_the_implicit_function_theorem():
     def time(p):
         field = lambda t, y, p: jnp.stack([y[1], -p * y[0]])  # noqa: E731
-        return jos.solve_ode(field, jnp.array([0.0, 1.0]), jnp.array([0.0, 4.0]), p, event=lambda t, y, p: y[1], max_steps=128, **TIGHT).t_end  # fmt: skip
+        options = {"event": lambda t, y, p: y[1], "max_steps": 128}
+        return jos.solve_ode(field, jnp.array([0.0, 1.0]), jnp.array([0.0, 4.0]), p, **options, **TIGHT).t_end
 
     np.testing.assert_allclose(jax.jit(jax.grad(time))(1.3), -np.pi / 4 * 1.3**-1.5, rtol=1e-8)
 

@@ -2,9 +2,9 @@
 
     python -m jaxopt_study.bench.suites.ode
 
-The spiral: 20 pieces of 10 times, a 2-50-2 tanh network on y³, float32, rtol 1e-7, atol 1e-9, as in the example
-of torchdiffeq: below float32's epsilon, and so each contestant's gradient is compared with one in float64 at
-1e-12. At the start of the training a solve takes 4 steps, later about ten; both are measured.
+The spiral: 20 pieces of 10 times, a 2-50-2 tanh network on y³, float32, rtol 1e-7, atol 1e-9, as in the
+example of torchdiffeq: below float32's epsilon, and so each contestant's gradient is compared with one in
+float64 at 1e-12. At the start of the training a solve takes 4 steps, later about ten; both are measured.
 """
 
 import argparse
@@ -102,7 +102,8 @@ def training_step(trained: bool, rounds: int) -> None:
         gradient = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one.result[1])])
         error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
         print(
-            f"{name:<28}{one.median * 1e3:9.3f}{ratio(one, timed[OURS]):9.1f}{one.first_seconds:15.2f}{error:19.1e}"
+            f"{name:<28}{one.median * 1e3:9.3f}{ratio(one, timed[OURS]):9.1f}"
+            f"{one.first_seconds:15.2f}{error:19.1e}"
         )
 
 
@@ -126,7 +127,8 @@ def memory() -> None:
     for steps, one in made.items():
         microseconds = timed[str(steps)].median / steps * 1e6
         print(
-            f"  {steps:>6} steps: {one.memory_analysis().temp_size_in_bytes:>8} bytes, {microseconds:.2f} µs a step"
+            f"  {steps:>6} steps: {one.memory_analysis().temp_size_in_bytes:>8} bytes, "
+            f"{microseconds:.2f} µs a step"
         )
 
 
