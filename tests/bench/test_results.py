@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -107,3 +108,28 @@ def test_own_variants_are_no_losses(make_row):
     rows = [make_row(contestant="jaxopt_study, delayed", ratio=0.5), make_row(contestant="x", ratio=0.97)]
     assert words.losses(rows) == []
     assert np.isfinite(rows[0].seconds)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_benchmarks_md_is_what_the_committed_results_say():
+    path = Path("benchmarks/cpu-2-cores.parquet")
+    results = read_results(ROOT / path)
+    reasons = words.read_reasons(ROOT / "benchmarks" / "reasons.toml")
+    command = f"jaxopt-study bench --results {path.as_posix()} --write BENCHMARKS.md"
+    text = words.write_markdown(results, reasons, path.as_posix(), command)
+    assert (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8") == text
+
+
+def test_every_loss_that_is_committed_has_a_reason():
+    results = read_results(ROOT / "benchmarks" / "cpu-2-cores.parquet")
+    reasons = words.read_reasons(ROOT / "benchmarks" / "reasons.toml")
+    assert [words.key(row) for row in words.losses(results.rows) if not words.reason(row, reasons)] == []
+
+
+def test_committed_baseline_is_of_the_committed_results():
+    results = read_results(ROOT / "benchmarks" / "cpu-2-cores.parquet")
+    worse, compared = baseline.regressions(baseline.load(ROOT / "benchmarks" / "baseline.json"), results.rows)
+    assert worse == []
+    assert compared == len(baseline.metrics(results.rows))

@@ -26,6 +26,7 @@ from jaxopt_study.bench.peers.minimizers import (
     optimistix_bfgs,
     scipy_minimize,
 )
+from jaxopt_study.bench.peers.odes import diffrax_step, torchdiffeq_step
 from jaxopt_study.bench.peers.roots import optimistix_bisection, optimistix_root, scipy_brentq, scipy_root
 from jaxopt_study.bench.peers.torch_steps import TorchStep, torch_step
 
@@ -36,6 +37,7 @@ __all__ = [
     "Minimized",
     "Peer",
     "TorchStep",
+    "diffrax_step",
     "installed",
     "jaxopt_jitted",
     "jaxopt_levenberg_marquardt",
@@ -58,4 +60,5 @@ __all__ = [
     "scipy_root",
     "scipy_to_the_end",
     "torch_step",
+    "torchdiffeq_step",
 ]
