@@ -41,6 +41,8 @@ class Config:
     """Relative tolerance of the solver; the absolute one is a ten thousandth of it."""
     seed: int = 0
     """Of the noise."""
+    adjoint: Literal["auto", "direct", "forward"] = study.static("direct")
+    """How solutions are differentiated; diffrax's way compiles fastest for its implicit methods."""
     points: Annotated[int, msgspec.Meta(ge=4)] = study.static(29)
     """Number of times, evenly spaced in logarithm."""
     solver: Literal["kvaerno3", "kvaerno5"] = study.static("kvaerno5")
@@ -116,6 +118,7 @@ def run(config: Config, key: Any) -> study.Outcome:
         solver=config.solver,
         rtol=config.rtol,
         atol=1e-4 * config.rtol,
+        adjoint=config.adjoint,
         max_steps=config.max_steps,
     )
     lower, upper = fit.confidence_interval(0.95)

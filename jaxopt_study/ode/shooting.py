@@ -154,7 +154,7 @@ def _residual(unknowns: Unknowns, data: _Data, weight: Array) -> tuple[Array, Ar
     seen, ends = _segments(unknowns, data)
     value = seen if data.trajectory.series is not None else seen[0]
     misfit = residual(lambda *_: value, None, None, data.y, data.whitening)
-    return _robust(misfit, data), weight * (ends[:, :-1] - unknowns.nodes)
+    return _robust(misfit, data), weight[None, None, :] * (ends[:, :-1] - unknowns.nodes)
 
 
 def _segments(unknowns: Unknowns, data: _Data) -> tuple[Array, Array]:

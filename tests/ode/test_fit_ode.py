@@ -131,6 +131,7 @@ def test_an_initial_state_may_be_fixed_bounded_a_function_or_before_the_data():
     np.testing.assert_allclose(held.params.y0, 3.5)
 
 
+@pytest.mark.slow
 def test_series_of_different_lengths_share_the_parameters():
     short = 7
     ys = [YS, 1.0 + 2.0 * np.exp(-0.7 * TS[:short]) + NOISE[1, :short]]
@@ -235,7 +236,6 @@ def explosion(t, y, params):
 def test_a_trial_that_blows_up_is_refused_and_a_start_that_does_is_named():
     ts = np.linspace(0.0, 2.0, 9)
     ys = 1.0 / (1.0 - 0.45 * ts)  # infinite at t = 2.2; from k = 0.5 on before the last time
-    # From here the first step of Gauss and Newton leads to k = 1.9.
     fit = jos.fit_ode(explosion, ts, ys, 0.1, 1.0)
     assert fit.converged
     np.testing.assert_allclose(fit.params, 0.45, rtol=1e-6)
@@ -244,6 +244,7 @@ def test_a_trial_that_blows_up_is_refused_and_a_start_that_does_is_named():
     assert fit.status == jos.Status.NON_FINITE_START
 
 
+@pytest.mark.slow
 def test_parts_of_y0_that_are_not_asked_for_stay():
     def field(t, y, params):
         return jnp.stack([y[1], -params * y[0]])

@@ -22,6 +22,7 @@ def pendulum(t, y, params):
     return jnp.stack([y[1], -(params["w"] ** 2) * jnp.sin(y[0])])
 
 
+@pytest.mark.slow
 def test_a_pendulum_that_swings_often_is_found_from_far_off():
     ts = jnp.linspace(0.0, 20.0, 81)
     clean = jos.solve_ode(pendulum, jnp.array([1.0, 0.0]), ts, {"w": 2.0}).ys
