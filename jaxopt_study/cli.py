@@ -25,7 +25,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)  # a f
 EXIT_CODES = """\
 exit codes:
   0    the run ended and was recorded, whatever its status
-  1    a fault in the study or in jaxopt_study itself, with a traceback
+  1    a fault in the study or in jaxopt_study itself, with a traceback; jobs that failed on a cluster
   2    bad input: one line says what and where, nothing was written
   3    check: a derivative is wrong; repeat: the results differ; bench: worse than the baseline
   4    a record could not be written: the disk is full, or the folder is gone

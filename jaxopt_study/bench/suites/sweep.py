@@ -23,8 +23,8 @@ from jaxopt_study.bench.case import OURS, Case, Contestant
 from jaxopt_study.bench.case import Planned as PlannedCase
 from jaxopt_study.study.lanes import trace_lanes
 from jaxopt_study.study.plan import Point
-from jaxopt_study.study.sweep import Planned, run_sweep
-from jaxopt_study.study.sweep_command import read_planned
+from jaxopt_study.study.planned import Planned, read_planned
+from jaxopt_study.study.sweep import run_sweep
 
 CONFIG = Path(__file__).parents[3] / "configs" / "rosenbrock_network_sweep.toml"
 PROCESSES = 20
