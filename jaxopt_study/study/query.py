@@ -57,8 +57,8 @@ def answer(sql: str, root: Path | str = "runs") -> tuple[list[str], list[tuple]]
             database.execute("SET enable_external_access = false")
             database.execute("SET lock_configuration = true")
             found = database.execute(sql)
-            if found.description is None:
-                return [], []
+            if found is None or found.description is None:
+                raise StudyInputError("query: there is nothing to be done in it; write a SELECT")
             return [column[0] for column in found.description], found.fetchall()
     except duckdb.Error as error:
         raise StudyInputError(f"query: {_first_line(error)}") from None

@@ -269,7 +269,9 @@ PROBE = """<script>addEventListener("load", () => requestAnimationFrame(() => re
     asked: performance.getEntriesByType("resource").map((each) => each.name)});
   fetch("http://127.0.0.1:PORT/", {method: "POST", mode: "no-cors", body: says});
 })));</script>"""
-FRAME = '<!doctype html><body style="margin: 0"><iframe src="probe.html" width="{width}" height="800"></iframe>'
+FRAME = (
+    '<!doctype html><body style="margin: 0"><iframe src="probe.html" width="{width}" height="800"></iframe>'
+)
 
 
 @contextlib.contextmanager
@@ -297,7 +299,9 @@ def listening():
 def seen_by_a_browser(folder, text, width):
     """What `PROBE` says of a page in a window of so many pixels."""
     with listening() as (port, heard):
-        (folder / "probe.html").write_text(text.replace("</body>", f"{PROBE.replace('PORT', str(port))}</body>"))
+        (folder / "probe.html").write_text(
+            text.replace("</body>", f"{PROBE.replace('PORT', str(port))}</body>")
+        )
         (folder / "frame.html").write_text(FRAME.format(width=width))
         words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
         words += [f"--user-data-dir={folder}/profile-{width}", "--window-size=1400,900"]
