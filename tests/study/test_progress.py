@@ -17,15 +17,8 @@ from jaxopt_study.study.protocol import StudyInputError
 
 def seen(steps, value, seconds, ended=False):
     status = Status.OUT_OF_STEPS if ended else Status.RUNNING
-    return Seen(
-        "bowl",
-        100,
-        np.array([status, status]),
-        np.array([steps, 0]),
-        np.array([value, value]),
-        seconds,
-        ended,
-    )
+    lanes = (np.array([status] * 2), np.array([steps, 0]), np.array([value] * 2))
+    return Seen("bowl", 100, *lanes, seconds, ended)
 
 
 def shown(monkeypatch, events, encoding="utf-8"):
@@ -90,22 +83,15 @@ def test_tensorboard_reads_the_values_that_were_seen(tmp_path):
         length = int.from_bytes(content[:8], "little")
         events.append(Event.FromString(content[12 : 12 + length]))
         content = content[16 + length :]
-    scalars = [
-        (event.step, value.tag, value.simple_value) for event in events for value in event.summary.value
-    ]
-    assert [(step, value) for step, tag, value in scalars if tag == "value"] == [
-        (0, 8.0),
-        (25, 4.0),
-        (50, 2.0),
-        (100, 1.0),
-    ]
+    scalars = [(event.step, each.tag, each.simple_value) for event in events for each in event.summary.value]
+    values = {step: value for step, tag, value in scalars if tag == "value"}
+    assert values == {0: 8.0, 25: 4.0, 50: 2.0, 100: 1.0}
     assert {value for _, tag, value in scalars if tag != "value"} == {25.0}
 
 
 def test_without_tensorboardx_one_line_says_what_to_install(tmp_path, monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else found(name)
-    )
+    missing = lambda name: None if name == "tensorboardX" else found(name)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
     with pytest.raises(StudyInputError, match=r"tensorboardX is not installed: pip install"):
         check_tensorboard(tmp_path)
