@@ -14,7 +14,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def test_the_study_of_the_page_on_studies_runs_as_it_stands(tmp_path, capsys):
-    blocks = dict(re.findall(r"```(python|toml)\n(.*?)```", (DOCS / "studies.md").read_text(), re.DOTALL))
+    found = re.findall(r"```(python|toml)\n(.*?)```", (DOCS / "studies.md").read_text(), re.DOTALL)
+    blocks = dict(reversed(found))  # the first of each
     for folder, ending, text in (
         ("experiments", "py", blocks["python"]),
         ("configs", "toml", blocks["toml"]),

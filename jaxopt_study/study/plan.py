@@ -14,8 +14,8 @@ from jaxopt_study.study.axes import Sweep, points_of, with_values
 from jaxopt_study.study.config import is_static
 from jaxopt_study.study.config_file import check_range
 
-POINTS_PER_JOB = 32
-LEAST_JOBS = 8
+POINTS_PER_JOB = 128
+LEAST_JOBS = 16
 MOST_JOBS = 256
 
 

@@ -12,6 +12,7 @@ SMALL = {
     "rosenbrock_fit": (["--max-steps", "30"], {"paths.png", "loss.png"}),
     "rosenbrock_network": (["--max-steps", "8", "--starts", "2", "--points", "50"], {"loss.png"}),
     "rosenbrock_network_gauss_newton": (["--starts", "2", "--points", "50"], {"loss.png"}),
+    "rosenbrock_network_sweep": (["--max-steps", "8", "--points", "50"], {"loss.png"}),
     "enzyme_kinetics": ([], {"curves.png"}),
     "line_gradient": ([], {"line.png"}),
     "quadratic_roots": ([], {"paths.png"}),

@@ -14,15 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import tomli_w
 
+from jaxopt_study.study import sweep_record
 from jaxopt_study.study.lanes import trace_lanes
+from jaxopt_study.study.plan import Job
 from jaxopt_study.study.planned import Planned, read_planned
 from jaxopt_study.study.sweep import run_sweep
+from jaxopt_study.study.sweep_folder import join_record, start_record
+
+WAYS = ("sweep", "one_at_a_time", "all_at_once")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Measured:
     processes: float
 
 
-def measure(config: Path, repeats: int, processes: int) -> Measured:
+def measure(config: Path, repeats: int, processes: int, chosen: Sequence[str] = WAYS) -> Measured:
     """Measure all ways, interleaved.
 
     Args:
@@ -43,14 +49,23 @@ def measure(config: Path, repeats: int, processes: int) -> Measured:
       repeats: how often.
       processes: how many points to give a process of their own, as many at a time as there are
         cores; 0 to leave them out.
+      chosen: which of the other ways to measure.
     """
     planned = read_planned(config)
-    ways: dict[str, list[float]] = {"sweep": [], "one_at_a_time": [], "all_at_once": []}
+    ways: dict[str, list[float]] = {name: [] for name in WAYS}
+    works = {
+        "sweep": lambda folder: run_sweep(planned, folder, quiet=True),
+        "one_at_a_time": lambda folder: _plainly(planned, 1, folder),
+        "all_at_once": lambda folder: _plainly(planned, None, folder),
+    }
+    with tempfile.TemporaryDirectory() as folder:  # what is imported and asked for once
+        warm = dataclasses.replace(planned, groups=[group[:2] for group in planned.groups[:1]])
+        run_sweep(warm, folder, quiet=True)
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            ways["sweep"].append(_seconds(lambda folder=folder: run_sweep(planned, folder, quiet=True)))
-        ways["one_at_a_time"].append(_seconds(lambda: _plainly(planned, 1)))
-        ways["all_at_once"].append(_seconds(lambda: _plainly(planned, None)))
+        for name, work in works.items():
+            if name in chosen:
+                with tempfile.TemporaryDirectory() as folder:
+                    ways[name].append(_seconds(lambda work=work, folder=folder: work(folder)))
     return Measured(**ways, processes=_processes(planned, processes))
 
 
@@ -61,12 +76,23 @@ def _seconds(work: object) -> float:
     return time.perf_counter() - began
 
 
-def _plainly(planned: Planned, width: int | None) -> None:
-    """All points in one thread, `width` at a time; all of a group where that is None. Nothing is written."""
-    for group in planned.groups:
+def _plainly(planned: Planned, width: int | None, out_root: str) -> None:
+    """All points in one thread, `width` at a time, all of a group where that is None; with its record."""
+    began = time.perf_counter()
+    widths = [width or len(group) for group in planned.groups]
+    folder = start_record(planned, Path(out_root), widths)
+    jobs, groups = [], []
+    for number, group in enumerate(planned.groups):
         configs = [point.config for point in group]
-        lanes = trace_lanes(planned.study, configs, width or len(configs)).compile()
-        lanes.run(configs, lambda: False)
+        lanes = trace_lanes(planned.study, configs, widths[number]).compile()
+        jobs.append(Job(number, number, range(len(group))))
+        outcomes = lanes.run(configs, lambda: False)
+        types = sweep_record.axis_types(planned.sweep)
+        sweep_record.write_job(folder, jobs[-1], group, outcomes, types, planned.sweep.trace)
+        seconds = {"compile_seconds": lanes.compile_seconds, "run_seconds": 0.0}
+        groups.append({"width": widths[number], "timing": seconds})
+    timing = {"groups": groups, "wall_seconds": time.perf_counter() - began}
+    join_record(planned, folder, jobs, timing, False)
 
 
 def _processes(planned: Planned, count: int) -> float:
@@ -100,11 +126,12 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--processes", type=int, default=20)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     words = parser.parse_args()
-    measured = measure(words.config, words.repeats, words.processes)
-    ours = statistics.median(measured.sweep)
+    measured = measure(words.config, words.repeats, words.processes, words.ways)
+    ours = statistics.median(measured.sweep or [float("nan")])
     print(f"{'':24} seconds   against the sweep")
-    for name in ("sweep", "one_at_a_time", "all_at_once"):
+    for name in words.ways:
         times = getattr(measured, name)
         print(
             f"{name:24} {statistics.median(times):7.2f}   {statistics.median(times) / ours:7.2f}x   {times}"
