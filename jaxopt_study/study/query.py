@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.study.protocol import StudyInputError
-from jaxopt_study.study.read_record import Record, find_records, finite, read_record
+from jaxopt_study.study.read_record import Record, as_table, find_records, finite, read_record
 from jaxopt_study.study.report_data import as_text, counted, median_of
 
 
@@ -103,8 +103,8 @@ def _runs(record: Record) -> list[dict[str, Any]]:
     for label, variant in record.table("variants").items():
         if not isinstance(variant, Mapping):
             continue
-        timing = variant.get("timing") if isinstance(variant.get("timing"), Mapping) else {}
-        values = variant.get("values") if isinstance(variant.get("values"), Mapping) else {}
+        timing = as_table(variant.get("timing"))
+        values = as_table(variant.get("values"))
         rows.append(
             {
                 **common,
