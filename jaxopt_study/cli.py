@@ -125,9 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
     run.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     run.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
-    run.add_argument(
-        "--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's files there, while it runs"
-    )
+    run.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's files there")
     run.add_argument("--devices", type=int, metavar="N", help="divide lanes or data over N devices")
     run.add_argument(
         "--distributed", action="store_true", help="this process is one of several, see docs/devices.md"

@@ -205,7 +205,7 @@ def check_tensorboard(folder: Path | None) -> None:
 
 @contextlib.contextmanager
 def _tensorboard(folder: Path) -> Iterator[Callable[[Seen], None]]:
-    """What is seen, as TensorBoard's scalars: a run a variant, `value` (the median over lanes) and `steps/s`."""
+    """What is seen, as TensorBoard's scalars: a run a variant, its value (median over lanes) and speed."""
     import tensorboardX
 
     writers: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.study.protocol import StudyInputError
-from jaxopt_study.study.read_record import Record, find_records, finite, read_record
+from jaxopt_study.study.read_record import Record, as_table, find_records, finite, read_record
 from jaxopt_study.study.report_data import as_text, counted, median_of
 
 
@@ -57,8 +57,8 @@ def answer(sql: str, root: Path | str = "runs") -> tuple[list[str], list[tuple]]
             database.execute("SET enable_external_access = false")
             database.execute("SET lock_configuration = true")
             found = database.execute(sql)
-            if found.description is None:
-                return [], []
+            if found is None or found.description is None:
+                raise StudyInputError("query: there is nothing to be done in it; write a SELECT")
             return [column[0] for column in found.description], found.fetchall()
     except duckdb.Error as error:
         raise StudyInputError(f"query: {_first_line(error)}") from None
@@ -103,8 +103,8 @@ def _runs(record: Record) -> list[dict[str, Any]]:
     for label, variant in record.table("variants").items():
         if not isinstance(variant, Mapping):
             continue
-        timing = variant.get("timing") if isinstance(variant.get("timing"), Mapping) else {}
-        values = variant.get("values") if isinstance(variant.get("values"), Mapping) else {}
+        timing = as_table(variant.get("timing"))
+        values = as_table(variant.get("values"))
         rows.append(
             {
                 **common,

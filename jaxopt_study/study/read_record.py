@@ -52,8 +52,7 @@ class Record:
 
     def table(self, key: str) -> dict[str, Any]:
         """A table of `result.json`, empty where there is none."""
-        value = self.result.get(key)
-        return dict(value) if isinstance(value, Mapping) else {}
+        return as_table(self.result.get(key))
 
 
 def read_record(folder: Path | str) -> Record:
@@ -82,6 +81,15 @@ def read_record(folder: Path | str) -> Record:
         _read_table(folder / "trace.parquet"),
         tuple(sorted(folder.glob("*.png"))),
     )
+
+
+def as_table(value: Any) -> dict[str, Any]:
+    """A table of a record, empty for anything else.
+
+    >>> as_table({"a": 1}), as_table(3)
+    ({'a': 1}, {})
+    """
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def find_records(root: Path | str) -> list[Path]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxopt_study.study.protocol import StudyInputError
-from jaxopt_study.study.read_record import Record, finite, read_record
+from jaxopt_study.study.read_record import Record, as_table, finite, read_record
 from jaxopt_study.study.record import atomic_write
 from jaxopt_study.study.report_data import (
     LARGEST_TABLE,
@@ -127,7 +127,7 @@ def _saved(picture: Any, folder: Path) -> str:
     name = re.sub(r"[^\w.\-]+", "_", picture.name)
     for kind in ("png", "svg"):
         save = functools.partial(figure.savefig, format=kind, facecolor="white")
-        atomic_write(folder / f"{name}.{kind}", lambda file, save=save: save(file))
+        atomic_write(folder / f"{name}.{kind}", save)
     memory = io.StringIO()
     figure.savefig(memory, format="svg", transparent=True, dpi=110, metadata={"Date": None})
     return memory.getvalue()
@@ -259,7 +259,7 @@ def _summaries(records: Sequence[Record]) -> Iterator[Table]:
 
 
 def _variant_row(record: Record, label: str, variant: Mapping[str, Any], several: bool) -> list[Cell]:
-    timing = variant.get("timing") if isinstance(variant.get("timing"), Mapping) else {}
+    timing = as_table(variant.get("timing"))
     row = [
         Cell(str(label), None, "key"),
         _status(counted(variant.get("status"))),

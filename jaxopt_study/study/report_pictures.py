@@ -27,7 +27,7 @@ from jaxopt_study.study.report_data import (
 INK, FAINT, RULE = "#1b2329", "#5d6871", "#d5dadf"
 COLORS = ("#3d7fd6", "#dd7a36", "#2c9c74", "#c2548f", "#8a70cf", "#a98f14", "#3fa3b5", "#cf5850")
 SHADES = "viridis"
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "font.family": "sans-serif",
     "svg.fonttype": "none",
@@ -416,7 +416,9 @@ def _whole(ticks: Any, axis: Axis) -> None:
 
     if axis.is_log or not np.all(axis.levels == np.round(axis.levels)):
         return
-    ticks.set_major_locator(FixedLocator(axis.levels) if len(axis.levels) <= 8 else MaxNLocator(integer=True))
+    ticks.set_major_locator(
+        FixedLocator(axis.levels.tolist()) if len(axis.levels) <= 8 else MaxNLocator(integer=True)
+    )
 
 
 def _norm(values: np.ndarray) -> Any:

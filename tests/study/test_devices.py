@@ -1,4 +1,4 @@
-"""`--devices` and `--distributed`: a study divided over devices is the study; each in a process of its own."""
+"""`--devices` and `--distributed`: a study divided is the same study; each run in a process."""
 
 import contextlib
 import json

@@ -4,7 +4,6 @@ import contextlib
 import html.parser
 import http.server
 import json
-import math
 import queue
 import re
 import shutil
@@ -24,76 +23,6 @@ from jaxopt_study.study.report import report
 from jaxopt_study.study.report_data import axes_of, curves_of, grid, values_of
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def write_sweep(folder, widths=(5, 10, 20), rates=20, seeds=20, steps=5):
-    """A sweep's record; its value is a closed form, but NaN for one rate and width."""
-    folder.mkdir(parents=True)
-    rate, points, traces = np.geomspace(1e-4, 1e-1, rates), [], []
-    for width in widths:
-        for learning_rate in rate:
-            for seed in range(seeds):
-                value = 1e-3 + width * abs(math.log10(learning_rate) + 2) + 0.01 * seed
-                value = math.nan if (width, learning_rate) == (widths[0], rate[-1]) else value
-                point = len(points)
-                ended = "NON_FINITE" if math.isnan(value) else "OUT_OF_STEPS"
-                points.append(
-                    {"point": point, "variant": "adam", "lane": 0, "hidden": [width]}
-                    | {
-                        "learning_rate": learning_rate,
-                        "seed": seed,
-                        "status": ended,
-                        "num_steps": 1000,
-                        "value": value,
-                        "values.validation": 2 * value,
-                        "group": width,
-                        "job": point // 16,
-                    }
-                )
-                for step in range(steps):
-                    traces.append((point, "adam", 0, step, value * (1 + 1 / (1 + step))))
-    table = pa.Table.from_pylist(points)
-    pq.write_table(table, folder / "points.parquet")
-    names = ("point", "variant", "lane", "step", "loss")
-    pq.write_table(
-        pa.table(dict(zip(names, map(list, zip(*traces, strict=True)), strict=True))),
-        folder / "trace.parquet",
-    )
-    result = {
-        "study": "toy", "title": "A toy <b>& more", "kind": "sweep", "created": "2026-01-02T03:04:05+00:00",
-        "version": "0", "axes": {"hidden": [], "learning_rate": {}, "seed": {}},
-        "counts": {"points": len(points), "groups": len(widths), "status": {"OUT_OF_STEPS": len(points)}},
-        "timing": {"compile_seconds": 1.0, "wall_seconds": 61.0}, "environment": {"device_kind": "cpu"},
-    }  # fmt: skip
-    (folder / "result.json").write_text(json.dumps(result))
-    (folder / "config.toml").write_text('study = "x.py"\n[variants.adam]\nseed = 0\n')
-    return folder
-
-
-def write_run(folder, scale=1.0, seed=0):
-    """A run's record with two variants, lanes, and a path."""
-    folder.mkdir(parents=True)
-    rows = [
-        {"variant": variant, "lane": lane, "step": step}
-        | {"loss": scale * 0.5**step, "a": 1.0 * step, "b": lane - 0.5 * step}
-        for variant in ("adam", "newton") for lane in range(3) for step in range(8)
-    ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows), folder / "trace.parquet")
-    variant = {
-        "status": ["TARGET_REACHED"] * 2 + ["STALLED"],
-        "num_steps": [7, 7, 7],
-        "value": [scale, 2 * scale, "NaN"],
-        "values": {"a": [7.0] * 3, "b": [0.0] * 3},
-        "timing": {"compile_seconds": 1.5, "run_seconds": 0.25},
-        "dtype": "float64",
-    }
-    variants = {"adam": variant, "newton": variant}
-    result = {"study": "toy", "title": "A toy", "variants": variants, "environment": {"jax": "1"}}
-    (folder / "result.json").write_text(json.dumps(result))
-    config = f"seed = {seed}\nsurface = [1, 2]\n"
-    tables = [f'[variants.{name}]\nmethod = "{name}"\n{config}' for name in variants]
-    (folder / "config.toml").write_text('study = "x.py"\n' + "".join(tables))
-    return folder
 
 
 class Page(html.parser.HTMLParser):
@@ -123,7 +52,7 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+def sweep(tmp_path_factory, write_sweep):
     folder = write_sweep(tmp_path_factory.mktemp("sweep") / "toy-sweep", rates=6, seeds=4)
     return folder, report([folder])
 
@@ -173,7 +102,7 @@ def test_the_curves_of_a_sweep_are_told_apart_by_its_smallest_axis(sweep):
     assert [curve.lines.shape for curve in curves] == [(20, 5), (24, 5), (24, 5)], "five rates are finite"
 
 
-def test_runs_are_compared_and_what_differs_is_said(tmp_path, monkeypatch, capsys):
+def test_runs_are_compared_and_what_differs_is_said(tmp_path, monkeypatch, capsys, write_run):
     monkeypatch.chdir(tmp_path)
     first, second = write_run(tmp_path / "one"), write_run(tmp_path / "two", scale=2.0, seed=1)
     assert cli.main(["report", str(first), str(second)]) == 0
@@ -201,7 +130,7 @@ def test_runs_are_compared_and_what_differs_is_said(tmp_path, monkeypatch, capsy
         (["cut"], "cut/trace.parquet: "),
     ],
 )
-def test_what_cannot_be_reported_is_one_line(tmp_path, monkeypatch, capsys, words, message):
+def test_what_cannot_be_reported_is_one_line(tmp_path, monkeypatch, capsys, write_run, words, message):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "one")
     (write_run(tmp_path / "broken") / "result.json").write_text("{")
@@ -316,7 +245,7 @@ def seen_by_a_browser(folder, text, width):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
-def test_the_page_of_1200_points_opens_in_two_seconds_and_fits_a_phone(tmp_path):
+def test_the_page_of_1200_points_opens_in_two_seconds_and_fits_a_phone(tmp_path, write_sweep):
     page = report([write_sweep(tmp_path / "toy", steps=100)])
     text = page.read_text()
     assert len(text.encode()) < 5_000_000
