@@ -33,8 +33,8 @@ LEAST_FORCING, LEAST_FORCING_OF_LARGE = 1e-3, 0.1  # near the end
 PROBE_TOLERANCE = 1e-2
 PROBE_PRODUCTS = 10
 # Where the last step left less of the gradient than this, what is known of H⁻¹ will do for another, which
-# needs no products.
-FELL = 0.3
+# needs no products. One pair knows too little for that.
+FELL, FELL_OF_LARGE = 0.3, 0.0
 # In one step, and not more than twice the parameters: beyond, rounding errors are solved for.
 MAX_PRODUCTS = 200
 
@@ -128,7 +128,8 @@ def model(
     radius, reach = radii(free, push)
     most = min(MAX_PRODUCTS, 2 * theta.size)
     probing = (finished | invisible) & ~seen.probed
-    fell = grad_norm < FELL * norm(jnp.where(mask, 0.0, seen.gradient))
+    enough = FELL if theta.size < LARGE else FELL_OF_LARGE
+    fell = grad_norm < enough * norm(jnp.where(mask, 0.0, seen.gradient))
     task = _Task(
         push=push,
         matrix=matrix,
