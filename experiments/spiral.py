@@ -1,7 +1,7 @@
 """A neural ODE learns a spiral: y' = A y³ with A = [[-0.1, 2], [-2, -0.1]], from (2, 0) to t = 25.
 
 The field is a network of 2-50-2 units on y³, as in the example of torchdiffeq (R. T. Q. Chen et al. 2018).
-RMSprop sees minibatches of 20 pieces of 10 times each; Levenberg-Marquardt sees one set of pieces, every step.
+RMSprop sees minibatches of 20 pieces of 10 times each; Levenberg-Marquardt sees one set of pieces, always.
 Both are judged by the mean of half the squared error on the same pieces, which neither chose.
 """
 

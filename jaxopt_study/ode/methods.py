@@ -224,7 +224,9 @@ class ByDiffrax:
         """The method's own continuous extension."""
         local = self.solver.interpolation_cls(t0=t, t1=t + h, **dense)
         inside = jax.vmap(local.evaluate)(ats)
-        return jnp.where((ats >= t + h)[:, None], inside + (dense["y1"] - local.evaluate(t + h)), inside)
+        return jnp.where(
+            (ats >= t + h)[:, None], inside + (dense["y1"] - local.evaluate(t + h))[None, :], inside
+        )
 
     @staticmethod
     def _terms(field: VectorField) -> Any:

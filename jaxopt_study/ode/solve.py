@@ -44,7 +44,7 @@ class _Options:
 def solve_ode(
     field: Field,
     y0: PyTree,
-    ts: ArrayLike,
+    ts: Any,
     params: PyTree = None,
     *,
     solver: Any = None,
@@ -61,7 +61,7 @@ def solve_ode(
     """Solve `dy/dt = field(t, y, params)` from y0 at the first time to the last.
 
     Under `adjoint="auto"` everything may be differentiated with `jax.grad`, `jacfwd`, `jacrev`, `hessian`,
-    `jvp`, in any order and under `vmap`, with respect to y0, params, ts, t0 and whatever the field closes over.
+    `jvp`, in any order and under `vmap`, with respect to y0, params, ts, t0 and what the field closes over.
 
     | adjoint        | what it is, and when                                                              |
     |----------------|-----------------------------------------------------------------------------------|
