@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.linearize import scale_of
-from jaxopt_study.square_solve import solve_square
+from jaxopt_study.square_solve import solve_scaled, solve_square
 from jaxopt_study.types import Bool, Float
 
 RootSolver = Literal["auto", "lu", "gmres"]
@@ -88,8 +88,14 @@ def uses_matrix(options: ModelOptions, size: int) -> bool:
 
 
 def take_jacobian(fn: Function, x: Float[Array, " n"], options: ModelOptions) -> Float[Array, "n n"]:
-    """J at x, `J[i, j] = ∂fᵢ/∂xⱼ`."""
-    return jax.jacfwd(fn)(x) if options.jacobian == "forward" else jax.jacrev(fn)(x)
+    """Jᵀ at x, row j being `∂f/∂xⱼ`.
+
+    Transposed, because so it comes from forward mode and so LAPACK wants it: with J itself every
+    factorization began with passes that only moved it around, and took as long as all else.
+    """
+    if options.jacobian == "reverse":
+        return jax.jacrev(fn)(x).T
+    return jax.vmap(lambda v: jax.jvp(fn, (x,), (v,))[1])(jnp.eye(x.size, dtype=x.dtype))
 
 
 def lengths(*vectors: Float[Array, " n"]) -> list[Float[Array, ""]]:
@@ -103,15 +109,15 @@ def lengths(*vectors: Float[Array, " n"]) -> list[Float[Array, ""]]:
     return list(unit * jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1)))
 
 
-def column_norms(jacobian: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """Norms of the columns; no square overflows where an element does not."""
-    largest = jnp.max(jnp.abs(jacobian), axis=0)
+def column_norms(jacobian_t: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """Norms of the columns of J; no square overflows where an element does not."""
+    largest = jnp.max(jnp.abs(jacobian_t), axis=1)
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
-    return unit * jnp.sqrt(jnp.sum((jacobian / unit[None, :]) ** 2, axis=0))
+    return unit * jnp.sqrt(jnp.sum((jacobian_t / unit[:, None]) ** 2, axis=1))
 
 
 def dense_model(
-    jacobian: Float[Array, "n n"],
+    jacobian_t: Float[Array, "n n"],
     x: Float[Array, " n"],
     residual: Float[Array, " n"],
     size: Float[Array, ""],
@@ -121,7 +127,7 @@ def dense_model(
     """The model from its matrix.
 
     Args:
-      jacobian: J, or an approximation of it.
+      jacobian_t: Jᵀ, or an approximation of it.
       x: the point.
       residual: f there.
       size: ‖f‖.
@@ -129,46 +135,43 @@ def dense_model(
       largest: the largest seen, these included.
     """
     unit = residual / jnp.where(size > 0, size, 1.0)
-    scale = scale_of(largest)
-    scaled = jacobian / scale[None, :]
-    slopes = scaled.T @ unit
-    newton, singular = _newton_step(scaled, unit, slopes)
-    terms = jnp.abs(jacobian) @ jnp.abs(x)
+    # Two metrics: columns of norm 1 are what elimination wants, those of the trust region may be shorter.
+    scale, own = scale_of(largest), scale_of(columns)
+    normed_t, shrunk = jacobian_t / own[:, None], own / scale
+    slopes = shrunk * (normed_t @ unit)
+    bend = (shrunk * slopes) @ normed_t
+    newton, pushed, singular = _newton_step(normed_t, shrunk, unit, slopes)
+    terms = jnp.abs(x) @ jnp.abs(jacobian_t)
     at_rounding = jnp.all(jnp.abs(residual) <= jnp.finfo(x.dtype).eps * terms)
-    pushed, bend = (scaled @ jnp.stack([newton, slopes], axis=1)).T
     # Not weighted with the largest norms: one that was huge far away would make every step look short.
     return _model(newton, slopes, pushed, bend, x, size, columns, scale, singular, at_rounding)
 
 
 def _newton_step(
-    scaled: Float[Array, "n n"], unit: Float[Array, " n"], slopes: Float[Array, " n"]
-) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    """`-Ĵ⁻¹f̂`; where Ĵ is singular `-(ĴᵀĴ + √(nε) ‖ĴᵀĴ‖ I)⁻¹ Ĵᵀf̂`, and that it was.
+    normed_t: Float[Array, "n n"],
+    shrunk: Float[Array, " n"],
+    unit: Float[Array, " n"],
+    slopes: Float[Array, " n"],
+) -> tuple[Float[Array, " n"], Float[Array, " n"], Bool[Array, ""]]:
+    """`-Ĵ⁻¹f̂`, its image `-f̂`, and whether Ĵ is singular: then `-(ĴᵀĴ + √(nε) ‖ĴᵀĴ‖ I)⁻¹ Ĵᵀf̂`, and its image.
 
     Source: Dennis and Schnabel 1983, section 6.5.
     """
+    solution = solve_scaled(normed_t, -unit)
+    newton = solution.x / shrunk
+    singular = solution.singular | ~jnp.all(jnp.isfinite(newton))
 
-    def regular() -> tuple[Array, Array]:
-        gram = scaled.T @ scaled
+    def regularized(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        scaled_t = normed_t * shrunk[:, None]
+        gram = scaled_t @ scaled_t.T
         most = jnp.max(jnp.sum(jnp.abs(gram), axis=0))
-        shift = (slopes.size * jnp.finfo(scaled.dtype).eps) ** 0.5 * jnp.where(most > 0, most, 1.0)
-        return gram + shift * jnp.eye(slopes.size, dtype=scaled.dtype), slopes
+        shift = (slopes.size * jnp.finfo(gram.dtype).eps) ** 0.5 * jnp.where(most > 0, most, 1.0)
+        step = solve_square(gram + shift * jnp.eye(slopes.size, dtype=gram.dtype), -slopes).x
+        return step, step @ scaled_t, jnp.zeros((), bool)
 
-    # A loop of one or two turns, because elimination is most of what there is to compile here.
-    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        _, singular, turns = carry
-        matrix, right = jax.lax.cond(singular, regular, lambda: (scaled, unit))
-        solution = solve_square(matrix, -right)
-        failed = solution.singular | ~jnp.all(jnp.isfinite(solution.x))
-        return solution.x, singular | failed, turns + 1
-
-    zero, no = jnp.zeros_like(slopes), jnp.zeros((), bool)
-    newton, singular, _ = jax.lax.while_loop(
-        lambda carry: (carry[2] == 0) | ((carry[2] == 1) & carry[1]),
-        again,
-        (zero, no, jnp.zeros((), jnp.int32)),
-    )
-    return newton, singular
+    # A loop of no turn or one: a batch in which no lane is singular goes without.
+    newton, pushed, _ = jax.lax.while_loop(lambda carry: carry[2], regularized, (newton, -unit, singular))
+    return newton, pushed, singular
 
 
 def matrix_free_model(

@@ -76,7 +76,7 @@ class RootProgress(NamedTuple):
       residual: f there.
       size: ‖f‖.
       model: of f near x.
-      jacobian: of Broyden's method; None for others.
+      jacobian_t: of Broyden's method; None for others.
       largest: the largest column norms of J seen.
       radius: of the trust region, in `e = D d`.
       first: whether f has not been evaluated yet.
@@ -90,7 +90,7 @@ class RootProgress(NamedTuple):
     residual: Float[Array, " n"]
     size: Float[Array, ""]
     model: RootModel
-    jacobian: Any
+    jacobian_t: Any
     largest: Float[Array, " n"]
     radius: Float[Array, ""]
     first: Bool[Array, ""]
@@ -126,7 +126,7 @@ def begin(
         residual=nothing,
         size=zero + 1,
         model=RootModel(nothing, path, zero, zero, zero, zero, no, no),
-        jacobian=jnp.zeros((x.size, x.size), x.dtype) if options.broyden else None,
+        jacobian_t=jnp.zeros((x.size, x.size), x.dtype) if options.broyden else None,
         largest=nothing if seen is None else seen,
         radius=jnp.asarray(radius, x.dtype),
         first=~no,
@@ -193,7 +193,7 @@ def trial(
         lost &= ~refresh
         square = size * jnp.vdot(e, e)
         off = (residual - state.residual - size * pushed) / jnp.where(square > 0, square, 1.0)
-        followed = state.jacobian + jnp.where(accepted, jnp.outer(off, e * scale), 0.0)
+        followed = state.jacobian_t + jnp.where(accepted, jnp.outer(e * scale, off), 0.0)
         new = _relinearize(fn, new, moved, refresh | state.first, followed, options)
     else:
         new = _relinearize(fn, new, moved, moved, None, options)
@@ -210,7 +210,7 @@ def trial(
     # What a Jacobian that is not exact says of an end is not believed, but gone into.
     claims = judged.last | (judged.status == SUSPECT) | (judged.status == Status.VALUE_CONVERGED)
     doubtful = ~judged.fresh & claims & (ending == Status.RUNNING)
-    exact = _relinearize(fn, new, jnp.zeros((), bool), doubtful, new.jacobian, options)
+    exact = _relinearize(fn, new, jnp.zeros((), bool), doubtful, new.jacobian_t, options)
     return jax.tree.map(lambda a, b: jnp.where(doubtful, a, b), _judge(exact, tolerances, not_finite), judged)
 
 
@@ -220,11 +220,11 @@ def _linearize(
     """The model with an exact Jacobian; that, for Broyden's method; the largest column norms."""
     if not uses_matrix(options.model, x.size):
         return matrix_free_model(fn, x, residual, size), None, largest
-    jacobian = take_jacobian(fn, x, options.model)
-    columns = column_norms(jacobian)
+    jacobian_t = take_jacobian(fn, x, options.model)
+    columns = column_norms(jacobian_t)
     largest = jnp.maximum(largest, columns)
-    model = dense_model(jacobian, x, residual, size, columns, largest)
-    return model, jacobian if options.broyden else None, largest
+    model = dense_model(jacobian_t, x, residual, size, columns, largest)
+    return model, jacobian_t if options.broyden else None, largest
 
 
 def _relinearize(
@@ -233,11 +233,11 @@ def _relinearize(
     """The model at another point, with an exact Jacobian or with the one that followed."""
 
     def fresh() -> tuple:
-        model, jacobian, largest = _linearize(fn, state.x, state.residual, state.size, state.largest, options)
-        return model, jacobian, largest, jnp.ones((), bool)
+        linear = _linearize(fn, state.x, state.residual, state.size, state.largest, options)
+        return *linear, jnp.ones((), bool)
 
     def same() -> tuple:
-        return state.model, state.jacobian, state.largest, state.fresh
+        return state.model, state.jacobian_t, state.largest, state.fresh
 
     def follow() -> tuple:
         columns = column_norms(followed)
@@ -246,12 +246,12 @@ def _relinearize(
 
     if options.broyden:
         which = jnp.where(exact, 2, jnp.where(moved, 1, 0))
-        model, jacobian, largest, is_fresh = jax.lax.switch(which, [same, follow, fresh])
+        model, jacobian_t, largest, is_fresh = jax.lax.switch(which, [same, follow, fresh])
     else:
-        model, jacobian, largest, is_fresh = jax.lax.cond(exact, fresh, same)
+        model, jacobian_t, largest, is_fresh = jax.lax.cond(exact, fresh, same)
     return state._replace(
         model=model,
-        jacobian=jacobian,
+        jacobian_t=jacobian_t,
         largest=largest,
         fresh=is_fresh,
         num_jacobians=state.num_jacobians + exact,
