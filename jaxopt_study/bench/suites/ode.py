@@ -53,7 +53,7 @@ def problem(trained: bool) -> tuple[Any, Any, Any]:
     ts, states = spiral()
     begins = np.random.default_rng(0).choice(TIMES - LENGTH, PIECES, replace=False)
     seen = jnp.asarray(states[begins[None, :] + np.arange(LENGTH)[:, None]])
-    ts = jnp.asarray(ts[:LENGTH])
+    first: Any = jnp.asarray(ts[:LENGTH])
     params = mlp.init(jax.random.key(0), (2, 50, 2), 0.5)
     if trained:
         everything = jnp.asarray(states)
@@ -62,12 +62,12 @@ def problem(trained: bool) -> tuple[Any, Any, Any]:
             starts = jax.random.choice(
                 jax.random.fold_in(key, step), TIMES - LENGTH, (PIECES,), replace=False
             )
-            return ts, everything[starts[None, :] + jnp.arange(LENGTH)[:, None]]
+            return first, everything[starts[None, :] + jnp.arange(LENGTH)[:, None]]
 
         optimizer = jos.rmsprop(1e-3, decay=0.99)
         coarse = functools.partial(loss, rtol=1e-5, atol=1e-6)
         params = jos.minimize(coarse, params, optimizer, batch_fn=batch, max_steps=2000).params
-    return params, ts, seen
+    return params, first, seen
 
 
 def run(rounds: int) -> None:
@@ -94,7 +94,7 @@ def training_step(trained: bool, rounds: int) -> None:
     contestants: dict[str, Any] = {OURS: lambda: ours(*single), "diffrax, plain loop": lambda: plain(*single)}
     if peers.installed("torchdiffeq"):
         for name, adjoint in (("torchdiffeq odeint", False), ("torchdiffeq odeint_adjoint", True)):
-            contestants[name] = peers.torchdiffeq_step(adjoint, *single, RTOL, ATOL)
+            contestants[name] = peers.torchdiffeq_step(adjoint, single, RTOL, ATOL)
     timed = take_turns(contestants, rounds)
     print(f"\nTraining step of the spiral, {'trained' if trained else 'first'} parameters, float32")
     print(f"{'':<28}{'ms':>9}{'of ours':>9}{'first call, s':>15}{'error of gradient':>19}")
