@@ -34,6 +34,7 @@ def torchdiffeq_step(adjoint: bool, problem: Any, rtol: float, atol: float) -> C
     import torch
     import torchdiffeq
 
+    torch.set_num_threads(1)  # more are slower at this size, and spin while others have their turn
     params, ts, seen = problem
     dtype = {"float32": torch.float32, "float64": torch.float64}[str(np.asarray(ts).dtype)]
     first, second = params
