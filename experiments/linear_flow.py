@@ -2,8 +2,8 @@
 
 100 points are drawn from a normal distribution in the plane, and their targets are disturbed by noise of 0.1.
 From W = 0 and b = 0 the value, the mean over elements of half the squared error, is about 1 and falls to
-that of the noise, 0.005: by gradient descent through the continuous adjoint or through the solver's own steps,
-or by Gauss-Newton on the residuals. The exact answer is W = ln 2 · 1 and b = (ln 2, ln 2).
+that of the noise, 0.005: by gradient descent through the continuous adjoint or through the solver's own
+steps, or by Gauss-Newton on the residuals. The exact answer is W = ln 2 · 1 and b = (ln 2, ln 2).
 """
 
 from collections.abc import Mapping
@@ -97,10 +97,14 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for label, record in records.items():
         losses = record.outcome.traces["loss"]
-        ax.plot(np.arange(losses.size), losses, marker="." if record.outcome.num_steps < 20 else None, label=label)
+        ax.plot(
+            np.arange(losses.size), losses, marker="." if record.outcome.num_steps < 20 else None, label=label
+        )
     noise = next(iter(records.values())).config.noise
     ax.axhline(0.5 * noise**2, color="black", lw=0.8, ls=":", label="noise")
-    ax.set(xlabel="step", ylabel="mean of half the squared error", yscale="log", title="A linear flow, learned")
+    ax.set(
+        xlabel="step", ylabel="mean of half the squared error", yscale="log", title="A linear flow, learned"
+    )
     ax.grid(alpha=0.3)
     ax.legend()
     return {"loss": figure}

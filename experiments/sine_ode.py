@@ -48,7 +48,14 @@ def run(config: Config, key: Any) -> study.Outcome:
 
     def solve(frequency: Any) -> Any:
         return jos.solve_ode(
-            oscillator, begin, ts, frequency, solver=config.solver, rtol=config.rtol, atol=config.rtol, max_steps=16384
+            oscillator,
+            begin,
+            ts,
+            frequency,
+            solver=config.solver,
+            rtol=config.rtol,
+            atol=config.rtol,
+            max_steps=16384,
         )
 
     def last(frequency: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The command `jaxopt-study`: `run` a study from its TOML, `list` them, `fit` a CSV, `check` derivatives.
+"""The command `jaxopt-study`: `run` a study, `list` them, `fit` data, `check` derivatives, `bench`.
 
 Only words are parsed here; the work is in `jaxopt_study.study`, imported when it is needed, so
 that `--help` is quick and the mathematics needs none of the packages of a study.
@@ -6,23 +6,31 @@ that `--help` is quick and the mathematics needs none of the packages of a study
 
 import argparse
 import dataclasses
+import errno
 import importlib.util
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxopt_study.bench.command import add_bench, bench_command
+from jaxopt_study.study.read_words import add_reading
+from jaxopt_study.study.sweep_words import add_checkpoint_seconds, add_resume_and_repeat, add_sweep
 from jaxopt_study.types import LossName
 from jaxopt_study.version import __version__
 
-NEEDED = ("matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
+NEEDED = ("jinja2", "matplotlib", "msgspec", "pyarrow", "rich", "tomli_w", "tyro")
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)  # a folder that is gone
 EXIT_CODES = """\
 exit codes:
   0    the run ended and was recorded, whatever its status
-  1    a fault in the study or in jaxopt_study itself, with a traceback
+  1    a fault in the study or in jaxopt_study itself, with a traceback; jobs that failed on a cluster
   2    bad input: one line says what and where, nothing was written
-  3    check: a derivative is wrong
-  130  interrupted: what was computed is recorded, or nothing had been begun
+  3    check: a derivative is wrong; repeat: the results differ; bench: worse than the baseline
+  4    a record could not be written: the disk is full, or the folder is gone
+  130  interrupted by Ctrl-C, 143 by SIGTERM: what was computed is recorded (`resume` goes on), or
+       nothing had been begun
 """
 
 
@@ -37,21 +45,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     known, flags = parser.parse_known_args(argv)
-    if flags and known.command != "run":
+    if flags and known.command not in ("run", "sweep"):
         parser.error(f"{known.command}: unrecognized arguments: {' '.join(flags)}")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return _fail(f'{missing[0]} is not installed: pip install "jaxopt_study[study]"')
     from jaxopt_study.study.protocol import StudyInputError
 
+    if known.command in ("fit", "run", "sweep", "resume", "repeat"):
+        from jaxopt_study.study.compile_cache import keep_compiled_programs
+
+        keep_compiled_programs()
     try:
         if known.command == "fit":
             return _fit(known)
         if known.command == "check":
             return _check(known)
+        if known.command == "bench":
+            return bench_command(known)
+        if known.command == "report":
+            from jaxopt_study.study.report import report
+
+            print(report(known.runs, known.out))
+            return 0
+        if known.command == "query":
+            from jaxopt_study.study.query import query
+
+            query(known.sql, known.runs, known.format)
+            return 0
+        if known.command == "sweep":
+            from jaxopt_study.study.sweep_command import sweep_command
+
+            return sweep_command(known, flags)
+        if known.command in ("resume", "repeat"):
+            return _go_on(known)
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        _fail(f"{error.filename or 'the record'}: cannot be written: {error.strerror}")
+        return 4
     except KeyboardInterrupt:
         print("jaxopt-study: interrupted", file=sys.stderr)
         return 130
@@ -90,12 +125,22 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)")
     run.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     run.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
+    run.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's files there")
+    run.add_argument("--devices", type=int, metavar="N", help="divide lanes or data over N devices")
+    run.add_argument(
+        "--distributed", action="store_true", help="this process is one of several, see docs/devices.md"
+    )
+    add_checkpoint_seconds(run)
     run.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     run.set_defaults(parser=run)
     show = commands.add_parser("list", help="list studies: jaxopt-study list [DIR]", allow_abbrev=False)
     show.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("configs"))
+    add_sweep(commands, EXIT_CODES)
+    add_resume_and_repeat(commands, EXIT_CODES)
     _add_fit(commands)
     _add_check(commands)
+    add_bench(commands, EXIT_CODES)
+    add_reading(commands, EXIT_CODES)
     return parser
 
 
@@ -248,12 +293,41 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
         print(flags_help(config))
         return 0
     configs = apply_flags(configs, flags)
+    from jaxopt_study.study.devices import laid_out, one_writer, set_up
+    from jaxopt_study.study.progress import check_tensorboard
     from jaxopt_study.study.run import run_study
 
-    report = run_study(study, configs, known.out, quiet=known.quiet, plots=known.plots)
-    if known.quiet:
+    check_tensorboard(known.tensorboard)
+    rows = set_up(known.devices, known.distributed)
+    if rows is not None:
+        study = laid_out(study, configs, rows)
+    with one_writer(known.out) as (out, writes):
+        report = run_study(
+            study,
+            configs,
+            out,
+            # Over processes nobody holds the whole carry, and the clocks differ: no checkpoints.
+            checkpoint_seconds=math.inf if known.distributed else known.checkpoint_seconds,
+            quiet=known.quiet or not writes,
+            tensorboard=known.tensorboard if writes else None,
+            plots=known.plots and writes,
+        )
+    if known.quiet and writes:
         print(report.folder)
-    return 130 if report.interrupted else 0
+    return report.exit_code
+
+
+def _go_on(known: argparse.Namespace) -> int:
+    from jaxopt_study.study.resume import repeat, resume
+
+    if known.command == "resume":
+        return resume(
+            known.run, checkpoint_seconds=known.checkpoint_seconds, quiet=known.quiet, plots=known.plots
+        )
+    code, folder = repeat(known.run, known.out, quiet=known.quiet)
+    if known.quiet:
+        print(folder)
+    return code
 
 
 def _list(folder: Path) -> int:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_study.layout import joined
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, traceable
 from jaxopt_study.sparsity.coloring import color_jacobian
@@ -128,8 +129,8 @@ def _pointwise(objective: LeastSquares, params: PyTree, args: tuple) -> Residual
     per_leaf = [leaf.size // points for leaf in jax.tree.leaves(out)]
     blocks = jnp.split(rows, np.cumsum(per_leaf)[:-1], axis=0) if len(per_leaf) > 1 else [rows]
     jacobian_t = [jnp.transpose(block, (1, 2, 0)).reshape(rows.shape[1], -1) for block in blocks]
-    residual = ravel_leaves(out).astype(params_dtype(params))
-    return residual, jnp.concatenate(jacobian_t, axis=1).astype(residual.dtype)
+    residual = objective.in_one(out).astype(params_dtype(params))
+    return residual, joined(jacobian_t, objective.sharding).astype(residual.dtype)
 
 
 def gram_and_gradient(

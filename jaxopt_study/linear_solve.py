@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box
+from jaxopt_study.layout import gathered
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.types import Bool, Float, LinearSolver
 
@@ -290,11 +291,19 @@ def lost(matrix: Float[Array, "*rows columns"]) -> float:
 def _rest(
     here: Linearization, held: Held | None
 ) -> tuple[Float[Array, "params residuals"], Float[Array, " residuals"]]:
-    """Ĵᵀ without the rows of held parameters, and the residual after their steps."""
-    jacobian_t = here.scaled_jacobian_t
+    """Ĵᵀ without the rows of held parameters, and the residual after their steps.
+
+    Where residuals lie over several devices: of the triangle of [Ĵ r] on each of them, which has the same
+    products as its rows (a tall and skinny QR), so that a few numbers travel and no row does.
+    """
+    jacobian_t, residual = here.scaled_jacobian_t, here.residual
+    if here.sharding is not None:
+        both = jnp.concatenate([jacobian_t, residual[None, :]], axis=0)
+        triangles = gathered(lambda share: jnp.linalg.qr(share.T, mode="r"), here.sharding, both)
+        jacobian_t, residual = triangles[:, :-1].T, triangles[:, -1]
     if held is None:
-        return jacobian_t, here.residual
-    return jnp.where(held.mask[:, None], 0.0, jacobian_t), here.residual + held.step @ jacobian_t
+        return jacobian_t, residual
+    return jnp.where(held.mask[:, None], 0.0, jacobian_t), residual + held.step @ jacobian_t
 
 
 def _stacked_qr(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:

@@ -19,6 +19,8 @@ from jaxopt_study.derivatives import (
     residual_and_jacobian,
     thin_gram,
 )
+from jaxopt_study.layout import largest as largest_over
+from jaxopt_study.layout import summed
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves
 from jaxopt_study.types import Bool, Float, JacobianMode, PyTree
@@ -56,6 +58,7 @@ class Linearization(NamedTuple):
         relative errors than ε.
       vanished: whether a column that once counted is gone, as at a saturated unit: no change of that
         parameter by its own size would change the residual, and a gradient of zero says nothing of it.
+      sharding: how residuals lie over devices, None for one device.
     """
 
     value: Float[Array, ""]
@@ -75,6 +78,7 @@ class Linearization(NamedTuple):
     params_norm: Float[Array, ""]
     rounding: Float[Array, ""]
     vanished: Bool[Array, ""]
+    sharding: Any = None
 
     @property
     def scaled_jacobian_t(self) -> Float[Array, "params residuals"]:
@@ -133,12 +137,14 @@ def linearize(
     if factor is not None:
         # Not by multiplication alone: the derivative of what does not count may be infinite.
         jacobian_t = jnp.where(factor[None, :] == 0, 0.0, jacobian_t * factor[None, :])
-    unit = jnp.ones_like(largest_norms)
+    unit, length, value = jnp.ones_like(largest_norms), None, None
     if jnp.finfo(jacobian_t.dtype).maxexp < 1024:
         # Squares would overflow, see `pytree.norms`.
-        unit = scale_of(jnp.max(jnp.abs(jacobian_t), axis=1, initial=0.0))
+        unit = scale_of(largest_over(_largest_of_rows, objective.sharding, jacobian_t))
         jacobian_t = jacobian_t / unit[:, None]
-    if gram:
+    if objective.sharding is not None:
+        product, slope, squares, length, value = _sums(objective, jacobian_t, plain, residual, gram)
+    elif gram:
         product, slope = gram_and_gradient(jacobian_t, residual)
         squares = jnp.diagonal(product)
     else:
@@ -159,7 +165,46 @@ def linearize(
         jacobian_t=jacobian_t,
         to_scaled=to_scaled,
         gram=None if product is None else product * jnp.outer(to_scaled, to_scaled),
+        length=length,
+        value=value,
     )
+
+
+def _largest_of_rows(matrix: Float[Array, "rows columns"]) -> Float[Array, " rows"]:
+    return jnp.max(jnp.abs(matrix), axis=1, initial=0.0)
+
+
+def _sums(
+    objective: LeastSquares,
+    jacobian_t: Float[Array, "params residuals"],
+    plain: Float[Array, " residuals"],
+    residual: Float[Array, " residuals"],
+    gram: bool,
+) -> tuple[Any, Any, Any, Any, Any]:
+    """All that a linearization sums over residuals on several devices, in one message.
+
+    Returns:
+      JᵀJ (None if it is not wanted), Jᵀr, the diagonal of JᵀJ, ‖r‖ and the objective.
+    """
+    # As in `pytree.norms`: in units of the largest, or with a second sum that stands by.
+    unit: Any = 1.0
+    small = 2.0**-600
+    if jnp.finfo(residual.dtype).maxexp < 1024:
+        unit, small = scale_of(largest_over(_largest_of_rows, objective.sharding, residual[None, :])[0]), 1.0
+
+    def share(jacobian_t: Array, plain: Array, residual: Array) -> tuple[Any, ...]:
+        if gram:
+            product, slope = gram_and_gradient(jacobian_t, residual)
+        else:
+            product, slope = jnp.sum(jacobian_t**2, axis=1), jacobian_t @ residual
+        scaled = residual / unit
+        squares = jnp.stack([jnp.sum(scaled**2), jnp.sum((small * scaled) ** 2)])
+        return product, slope, squares, jnp.sum(objective.costs(plain))
+
+    product, slope, squares, costs = summed(share, objective.sharding, jacobian_t, plain, residual)
+    length = unit * jnp.where(jnp.isfinite(squares[0]), jnp.sqrt(squares[0]), jnp.sqrt(squares[1]) / small)
+    diagonal = jnp.diagonal(product) if gram else product
+    return product if gram else None, slope, diagonal, length, 0.5 * costs
 
 
 def linearize_thin(
@@ -285,6 +330,7 @@ def _measured(
     gram: Any = None,
     products: Any = None,
     length: Any = None,
+    value: Any = None,
 ) -> Linearization:
     eps = jnp.finfo(gradient.dtype).eps
     scale = scale_of(largest)
@@ -294,7 +340,10 @@ def _measured(
         at_bound = held(box, theta, gradient)
         gradient = jnp.where(at_bound, 0.0, gradient)
     length = norm(residual) if length is None else length
-    value = 0.5 * length**2 if objective.loss == "linear" else 0.5 * jnp.sum(objective.costs(plain))
+    if objective.loss == "linear":
+        value = 0.5 * length**2
+    elif value is None:
+        value = 0.5 * jnp.sum(objective.costs(plain))
     squares = (columns / scale) ** 2
     alone = jnp.where(squares > 0, gradient / jnp.where(squares > 0, squares, 1.0), 0.0)
     grad_norm, coordinate_norm, params_norm, terms = norms(
@@ -331,6 +380,7 @@ def _measured(
         params_norm=params_norm,
         rounding=error * (length + error) + 4 * eps * value,
         vanished=jnp.any(gone & (largest > 0)) | out_of_reach,
+        sharding=objective.sharding,
     )
 
 

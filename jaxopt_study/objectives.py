@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.layout import joined
 from jaxopt_study.losses import rho, rho_with_derivatives
-from jaxopt_study.pytree import params_dtype, ravel_leaves
+from jaxopt_study.pytree import params_dtype
 from jaxopt_study.types import Float, PyTree
 
 CURVATURE_FLOOR = 0.1  # of the curvature that a reweighted linear loss would have
@@ -40,6 +41,8 @@ class LeastSquares:
         that does not fall, with ρ(0) = 0 and ρ'(0) = 1, static.
       loss_scale: C > 0, the size from which on a residual is an outlier, in the unit of the
         residuals; SciPy's `f_scale`. Not used by the linear loss.
+      sharding: how residuals lie over devices, a `jax.sharding.NamedSharding` of their leading axis,
+        static. `minimize` takes it from the layout of `args`; give it where these are traced.
 
     Example:
       >>> line = LeastSquares(lambda p, x, y: p["a"] * x + p["b"] - y)
@@ -52,13 +55,19 @@ class LeastSquares:
     pointwise: bool = dataclasses.field(default=False, metadata={"static": True})
     loss: Any = dataclasses.field(default="linear", metadata={"static": True})
     loss_scale: Any = 1.0
+    sharding: Any = dataclasses.field(default=None, metadata={"static": True})
 
     def residual(self, params: PyTree, *args: Any) -> Float[Array, " residuals"]:
         """All residuals in one vector: the leaves of `residual_fn`'s value, raveled in order.
 
-        In the dtype of the parameters, whatever that of the data.
+        In the dtype of the parameters, whatever that of the data. Laid out over devices, in another
+        order, see `layout.joined`.
         """
-        return ravel_leaves(self.residual_fn(params, *args)).astype(params_dtype(params))
+        return self.in_one(self.residual_fn(params, *args)).astype(params_dtype(params))
+
+    def in_one(self, tree: PyTree) -> Float[Array, " residuals"]:
+        """A tree like the value of `residual_fn` in one vector."""
+        return joined([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)], self.sharding)
 
     def __call__(self, params: PyTree, *args: Any) -> Float[Array, ""]:
         """The value ½ Σ C² ρ(r² / C²)."""

@@ -1,6 +1,7 @@
 """The pages under docs/ are true: their example runs, their statuses exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -13,7 +14,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def test_the_study_of_the_page_on_studies_runs_as_it_stands(tmp_path, capsys):
-    blocks = dict(re.findall(r"```(python|toml)\n(.*?)```", (DOCS / "studies.md").read_text(), re.DOTALL))
+    found = re.findall(r"```(python|toml)\n(.*?)```", (DOCS / "studies.md").read_text(), re.DOTALL)
+    blocks = dict(reversed(found))  # the first of each
     for folder, ending, text in (
         ("experiments", "py", blocks["python"]),
         ("configs", "toml", blocks["toml"]),
@@ -26,6 +28,32 @@ def test_the_study_of_the_page_on_studies_runs_as_it_stands(tmp_path, capsys):
     result = (folder / "result.json").read_text()
     assert result.count('"TARGET_REACHED"') == 2
     assert (folder / "trace.parquet").is_file()
+
+
+def test_the_study_of_the_readme_runs_from_start_to_finish(tmp_path, monkeypatch, capsys):
+    text = (DOCS.parent / "README.md").read_text()
+    text = text[text.index("### A study of your own") :]
+    text = text[: text.index("\n## ")]
+    assert len(text.strip().splitlines()) <= 46, "40 lines, not counting the marks of blocks"
+    blocks = dict(re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    Path("experiments").mkdir()
+    Path("experiments/valley.py").write_text(blocks["python"])
+    Path("configs").mkdir()
+    Path("configs/valley.toml").write_text(re.search(r"names it: `(.*?)`", text)[1])
+    for line in blocks["sh"].splitlines():
+        program, *words = shlex.split(line)
+        assert program == "jaxopt-study"
+        words = [
+            found
+            for word in words
+            for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+        ]
+        assert cli.main(words) == 0, capsys.readouterr().err
+    page = Path("valley.html").read_text()
+    assert "Could not be drawn" not in page
+    assert {"Sweep", "Curves", "Paths"} <= set(re.findall(r"<h2>(\w+)</h2>", page))
+    assert "3 rows" in capsys.readouterr().out
 
 
 def test_every_status_that_does_not_converge_is_in_the_troubleshooting_page():

@@ -24,6 +24,7 @@ from jaxopt_study.fit.check_input import (
 )
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
+from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.pytree import ravel, traceable
 from jaxopt_study.solvers.least_squares import least_squares
@@ -141,6 +142,9 @@ def prepare(
 ) -> tuple[Curve, PyTree]:
     """The first half of `curve_fit`: everything is checked, nothing computed."""
     params = check_params(params)
+    rows = rows_of((x, y, sigma, weights))
+    if rows is not None:
+        x, y, sigma, weights = on_mesh((x, y, sigma, weights), rows)
     x = check_x(x)
     y = check_y(y, params)
     check_model(model_fn, params, x, y)

@@ -35,7 +35,7 @@ def first_crossing(
     event: Callable[[Array, Array, PyTree], Array],
     numbers: Numbers,
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """The first time in (t0, end] at which the event's sign is another than at the start, and whether there is one.
+    """The first time in (t0, end] at which the event's sign is not the start's, and whether there is one.
 
     Signs are compared at the ends of steps, so that two changes within a step go unseen; then the step's
     interpolant is bisected to rounding. Where the event is zero at the start, the first sign after it counts

@@ -1,9 +1,9 @@
 """The solve as a function that JAX can differentiate, in forward and reverse mode, and again.
 
 The tangent of the observed states is a linear map of the tangents of what they depend on. It is given to
-JAX as the solution of a linear system, `(1 -L; 0 1)(z, v) = (0, v)`, because `custom_linear_solve` lets one say
-how a system is solved forwards and transposed (`sensitivity`), and takes derivatives of that from the matrix
-(`replay`). Nothing of the kind exists for a plain linear map.
+JAX as the solution of a linear system, `(1 -L; 0 1)(z, v) = (0, v)`, because `custom_linear_solve` lets one
+say how a system is solved forwards and transposed (`sensitivity`), and takes derivatives of that from the
+matrix (`replay`). Nothing of the kind exists for a plain linear map.
 """
 
 from typing import Any, NamedTuple
@@ -33,7 +33,9 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
     floats, rebuild_from, others = _split(theta)
 
     @jax.custom_jvp
-    def run(floats: list[Array], y0: Array, t0: Array, ts: Array, others: list[Any], numbers: Numbers) -> Outcome:
+    def run(
+        floats: list[Array], y0: Array, t0: Array, ts: Array, others: list[Any], numbers: Numbers
+    ) -> Outcome:
         bound = plan.bound(numbers.tolerances)
         done = march(bound, rebuild_from(floats, others), y0, t0, ts, numbers)
         return Outcome(Moves(done.ys, done.kept.all_states), done)
@@ -65,7 +67,14 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
 
 
 def _linear(
-    plan: Plan, rebuild: Any, sources: Sources, kept: Any, t0: Array, ts: Array, numbers: Numbers, moves: Sources
+    plan: Plan,
+    rebuild: Any,
+    sources: Sources,
+    kept: Any,
+    t0: Array,
+    ts: Array,
+    numbers: Numbers,
+    moves: Sources,
 ) -> Moves:
     """The tangents of the observed states, linear in those of the sources in the eyes of JAX."""
 

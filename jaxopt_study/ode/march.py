@@ -23,7 +23,7 @@ MOST_BYTES = 2**28  # of the states that are kept, unless fewer than √max_step
 
 
 class Numbers(NamedTuple):
-    """Numbers of a solve, traced: the tolerances, the first step (None: chosen), a constant step (None: not)."""
+    """Numbers of a solve, traced: tolerances, first step (None: chosen), constant step (None: not)."""
 
     tolerances: Tolerances
     first_step: Any
@@ -122,7 +122,9 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     k0 = field(t0, y0, theta)
     h = first_length(plan, theta, y0, t0, k0, numbers)
     finite = jnp.all(jnp.isfinite(y0)) & jnp.all(jnp.isfinite(k0))
-    status = jnp.where(finite, jnp.where(span > 0, Status.RUNNING, Status.END_REACHED), Status.NON_FINITE_START)
+    status = jnp.where(
+        finite, jnp.where(span > 0, Status.RUNNING, Status.END_REACHED), Status.NON_FINITE_START
+    )
     count = ts.size
     width = window(count, y0.size)
     ts = jnp.pad(ts, (0, width), constant_values=jnp.inf)
@@ -197,7 +199,9 @@ def adapts(method: Method, numbers: Numbers) -> bool:
     return method.estimates and numbers.step is None
 
 
-def attempt(plan: Plan, theta: PyTree, now: Any, end: Array, numbers: Numbers) -> tuple[Array, Array, Any, Next]:
+def attempt(
+    plan: Plan, theta: PyTree, now: Any, end: Array, numbers: Numbers
+) -> tuple[Array, Array, Any, Next]:
     """One try from `now`, which has t, y, carry, h and memory: its end, length, step, and what follows."""
     method = plan.method
     reaches = now.t + now.h * (1 + 1e-3) >= end
@@ -206,7 +210,12 @@ def attempt(plan: Plan, theta: PyTree, now: Any, end: Array, numbers: Numbers) -
     stepped = method.step(plan.field, theta, now.t, h, now.y, now.carry)
     if adapts(method, numbers):
         ratio = error_ratio(stepped.error, now.y, stepped.y, numbers.tolerances)
-        return t_new, h, stepped, decide(ratio, h, now.memory, method.order, 0.2 if isinstance(method, Explicit) else 0.0)
+        return (
+            t_new,
+            h,
+            stepped,
+            decide(ratio, h, now.memory, method.order, 0.2 if isinstance(method, Explicit) else 0.0),
+        )
     return t_new, h, stepped, Next(jnp.all(jnp.isfinite(stepped.y)), now.h, now.memory)
 
 
@@ -218,7 +227,7 @@ def window(times: int, size: int) -> int:
 def _observe(
     plan: Plan, now: March, t_new: Array, h: Array, dense: PyTree, ts: Array, accept: Array, width: int
 ) -> tuple[Array, Array]:
-    """Write down the states at the times that lie in the step; `ts` and `ys` have a window's rows to spare."""
+    """Write down the states at the times in the step; `ts` and `ys` have a window's rows to spare."""
 
     def more(state: tuple[Array, Array]) -> Array:
         return accept & (ts[state[0]] <= t_new)
@@ -228,7 +237,9 @@ def _observe(
         ats = jax.lax.dynamic_slice_in_dim(ts, index, width)
         inside = ats <= t_new
         here = jnp.where(inside[:, None], plan.method.observe(now.t, h, dense, ats), jnp.nan)
-        return index + jnp.sum(inside, dtype=index.dtype), jax.lax.dynamic_update_slice_in_dim(ys, here, index, 0)
+        return index + jnp.sum(inside, dtype=index.dtype), jax.lax.dynamic_update_slice_in_dim(
+            ys, here, index, 0
+        )
 
     index, ys = jax.lax.while_loop(more, save, (now.kept.num_saved, now.ys))
     return ys, index
@@ -252,7 +263,9 @@ def _keep(plan: Plan, now: March, t_new: Array, h: Array, y_new: Array, followin
         times=put(kept.times, jnp.where(accept, t_new, now.t), count, 0),
         t_end=jnp.where(accept, t_new, now.t),
         num_steps=count,
-        all_states=put(kept.all_states, jnp.where(accept, y_new, now.y), count, 0) if plan.dense else kept.all_states,
+        all_states=put(kept.all_states, jnp.where(accept, y_new, now.y), count, 0)
+        if plan.dense
+        else kept.all_states,
     )
 
 

@@ -127,7 +127,9 @@ class Explicit:
         parts = (ats - t) / h
         weights = jax.vmap(local.evaluate)(parts)
         # At the ends exactly the states there; the derivative by time is still that of the interpolant.
-        exact = jnp.where((parts >= 1)[:, None], basis[1], jnp.where((parts <= 0)[:, None], basis[0], weights))
+        exact = jnp.where(
+            (parts >= 1)[:, None], basis[1], jnp.where((parts <= 0)[:, None], basis[0], weights)
+        )
         weights = weights + jax.lax.stop_gradient(exact - weights)
         return jnp.matmul(weights, dense, precision=jax.lax.Precision.HIGHEST)
 
@@ -222,7 +224,9 @@ class ByDiffrax:
         """The method's own continuous extension."""
         local = self.solver.interpolation_cls(t0=t, t1=t + h, **dense)
         inside = jax.vmap(local.evaluate)(ats)
-        return jnp.where((ats >= t + h)[:, None], inside + (dense["y1"] - local.evaluate(t + h)), inside)
+        return jnp.where(
+            (ats >= t + h)[:, None], inside + (dense["y1"] - local.evaluate(t + h))[None, :], inside
+        )
 
     @staticmethod
     def _terms(field: VectorField) -> Any:
@@ -242,7 +246,9 @@ def check_solver(solver: Any) -> Any:
 
     if isinstance(solver, str):
         if solver not in SOLVERS:
-            raise ValueError(f"solver: expected one of {', '.join(SOLVERS)}, or a solver of diffrax, got {solver!r}")
+            raise ValueError(
+                f"solver: expected one of {', '.join(SOLVERS)}, or a solver of diffrax, got {solver!r}"
+            )
         return getattr(diffrax, SOLVERS[solver])()
     if isinstance(solver, type) or not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver: expected a name or a solver of diffrax such as Tsit5(), got {solver!r}")
@@ -272,7 +278,7 @@ def method_of(solver: Any, rtol: Any, atol: Any) -> Method:
 
 
 def _with_loop(solver: Any, kind: str) -> Any:
-    """The solver with its loop over stages of one kind: "lax" is fast, "bounded" is differentiable both ways."""
+    """The solver with a loop over stages that is fast, "lax", or differentiable both ways, "bounded"."""
     import equinox
 
     if not hasattr(solver, "scan_kind"):
@@ -291,7 +297,11 @@ def _rms(tree: PyTree) -> Array:
 
 
 def _ends_with_the_solution(tableau: Any) -> bool:
-    return bool(tableau.c[-1] == 1.0 and np.array_equal(tableau.b_sol[:-1], tableau.a_lower[-1]) and tableau.b_sol[-1] == 0.0)
+    return bool(
+        tableau.c[-1] == 1.0
+        and np.array_equal(tableau.b_sol[:-1], tableau.a_lower[-1])
+        and tableau.b_sol[-1] == 0.0
+    )
 
 
 def _combined(weights: Any, slopes: list[Array]) -> Array:

@@ -62,8 +62,7 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts
         t, t_new = kept.times[index], kept.times[index + 1]
         y = states[index]
         _, dense = advance(t, t_new - t, y)
-        inside = plan.method.observe(t, t_new - t, dense, at[None])[0]
-        return inside
+        return plan.method.observe(t, t_new - t, dense, at[None])[0]
 
     ys = jax.vmap(observe)(index, jnp.where(saved, ts, kept.times[0]))
     ys = jnp.where(saved[:, None], ys, jnp.nan)
@@ -72,7 +71,9 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts
     count = plan.max_steps + 1
     every = jnp.concatenate([states, y_end[None, :]])[:count]
     number = jnp.arange(count)[:, None]
-    every = jnp.where(number < kept.num_steps, every, jnp.where(number == kept.num_steps, y_end[None, :], 0.0))
+    every = jnp.where(
+        number < kept.num_steps, every, jnp.where(number == kept.num_steps, y_end[None, :], 0.0)
+    )
     return Moves(ys, every)
 
 

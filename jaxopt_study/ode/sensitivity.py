@@ -39,11 +39,15 @@ def pushed(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, mo
     count = ts.size
     ts = jnp.pad(ts, (0, width), constant_values=jnp.inf)
     at_start = (jnp.arange(ts.size) < kept.num_saved) & (ts <= t0)
-    out = jnp.where(at_start[:, None], moves.y0[None, :], jnp.full((ts.size, size), jnp.nan, sources.y0.dtype))
+    out = jnp.where(
+        at_start[:, None], moves.y0[None, :], jnp.full((ts.size, size), jnp.nan, sources.y0.dtype)
+    )
     every = jnp.zeros_like(kept.all_states)
     every = every.at[0].set(moves.y0) if plan.dense else every
     state = jax.jvp(
-        lambda floats, y: (y, plan.field(t0, y, rebuild(floats))), (sources.floats, sources.y0), (moves.floats, moves.y0)
+        lambda floats, y: (y, plan.field(t0, y, rebuild(floats))),
+        (sources.floats, sources.y0),
+        (moves.floats, moves.y0),
     )
     start = (jnp.zeros((), jnp.int32), jnp.sum(at_start, dtype=jnp.int32), state, out, every)
 
@@ -64,7 +68,9 @@ def pushed(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, mo
             inside = ats <= t_new
             _, here = jax.jvp(lambda dense: plan.method.observe(t, h, dense, ats), (dense,), (dense_move,))
             here = jnp.where(inside[:, None], here, jnp.nan)
-            return index + jnp.sum(inside, dtype=index.dtype), jax.lax.dynamic_update_slice_in_dim(out, here, index, 0)
+            return index + jnp.sum(inside, dtype=index.dtype), jax.lax.dynamic_update_slice_in_dim(
+                out, here, index, 0
+            )
 
         index, out = jax.lax.while_loop(lambda state: ts[state[0]] <= t_new, save, (index, out))
         if plan.dense:
@@ -113,9 +119,7 @@ def pulled(
     def through_step(step: Array, at: tuple, index: Array, bars: tuple, floats_bar: list[Array]) -> tuple:
         """index: observations up to the end of the step; bars: of the state and the slope there."""
         t, h, y, slope = at
-        dense = jax.eval_shape(
-            lambda: plan.method.advance(plan.field, theta, t, h, y, slope)[2]
-        )
+        dense = jax.eval_shape(lambda: plan.method.advance(plan.field, theta, t, h, y, slope)[2])
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dense)
 
         def collect(state: Any) -> Any:
@@ -125,9 +129,13 @@ def pulled(
             ats = jnp.where(inside, ats, t)  # weights elsewhere may be infinite
             bar = jnp.where(inside[:, None], jax.lax.dynamic_slice_in_dim(ys_bar, index, width), 0.0)
             observe = jax.linear_transpose(lambda dense: plan.method.observe(t, h, dense, ats), nothing)
-            return index - jnp.sum(inside, dtype=index.dtype), jax.tree.map(jnp.add, dense_bar, observe(bar)[0])
+            return index - jnp.sum(inside, dtype=index.dtype), jax.tree.map(
+                jnp.add, dense_bar, observe(bar)[0]
+            )
 
-        index, dense_bar = jax.lax.while_loop(lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing))
+        index, dense_bar = jax.lax.while_loop(
+            lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing)
+        )
         more, *bars = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar))
         if plan.dense:
             bars[0] = bars[0] + jnp.where(step > 0, back.all_states[step], 0.0)
@@ -167,9 +175,7 @@ def pulled(
         *_, index, bars, floats_bar = jax.lax.while_loop(
             lambda now: now[0] >= 0, through_segment, (rows - 1, kept.t_end, *state)
         )
-    _, of_start = jax.vjp(
-        lambda floats, y: plan.field(kept.times[0], y, rebuild(floats)), floats, sources.y0
-    )
+    _, of_start = jax.vjp(lambda floats, y: plan.field(kept.times[0], y, rebuild(floats)), floats, sources.y0)
     more, y_bar = of_start(bars[1])
     pull = bars[0] + y_bar
     at_start = jnp.arange(ts.size) < index + width
@@ -179,7 +185,9 @@ def pulled(
     return Sources(pull, jax.tree.map(jnp.add, floats_bar, more))
 
 
-def _again(plan: Plan, theta: PyTree, scalars: Array, kept_state: Array, t_after: Array, numbers: Numbers) -> _Again:
+def _again(
+    plan: Plan, theta: PyTree, scalars: Array, kept_state: Array, t_after: Array, numbers: Numbers
+) -> _Again:
     """The steps from a kept state to the next, chosen as they were chosen the first time."""
     t, h, h_next, memory = scalars
     y, slope = kept_state

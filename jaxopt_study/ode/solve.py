@@ -44,7 +44,7 @@ class _Options:
 def solve_ode(
     field: Field,
     y0: PyTree,
-    ts: ArrayLike,
+    ts: Any,
     params: PyTree = None,
     *,
     solver: Any = None,
@@ -60,8 +60,8 @@ def solve_ode(
 ) -> Solution:
     """Solve `dy/dt = field(t, y, params)` from y0 at the first time to the last.
 
-    Under `adjoint="auto"` everything may be differentiated with `jax.grad`, `jacfwd`, `jacrev`, `hessian`, `jvp`,
-    in any order and under `vmap`, with respect to y0, params, ts, t0 and whatever the field closes over.
+    Under `adjoint="auto"` everything may be differentiated with `jax.grad`, `jacfwd`, `jacrev`, `hessian`,
+    `jvp`, in any order and under `vmap`, with respect to y0, params, ts, t0 and what the field closes over.
 
     | adjoint        | what it is, and when                                                              |
     |----------------|-----------------------------------------------------------------------------------|
@@ -101,10 +101,10 @@ def solve_ode(
 
     Raises:
       TypeError: if an argument is of the wrong kind, or y0 has a leaf that is not a real float array.
-      ValueError: if ts is not one row of monotone times, the field returns other shapes than y0's, or an option
-        is unknown or does not go with another.
+      ValueError: if ts is not one row of monotone times, the field returns other shapes than y0's, or an
+        option is unknown or does not go with another.
 
-    Source: methods: diffrax (P. Kidger, On Neural Differential Equations, 2021); see `step_control`, `adjoint`.
+    Source: methods: diffrax (P. Kidger, On Neural Differential Equations, 2021); see `step_control`.
 
     Example:
       >>> import jaxopt_study as jos
@@ -112,9 +112,10 @@ def solve_ode(
       ...     return {"x": y["v"], "v": -frequency**2 * y["x"]}
       >>> def at_the_end(frequency):
       ...     start = {"x": jnp.array(0.0), "v": jnp.array(1.0)}
-      ...     return jos.solve_ode(oscillator, start, jnp.array([0.0, 0.5]), frequency, rtol=1e-6, atol=1e-6).ys["x"][-1]
-      >>> print(f"{at_the_end(1.0):.4f} {jax.grad(at_the_end)(1.0):.4f} {jax.hessian(at_the_end)(1.0):.3f}")
-      0.4794 -0.0406 ...
+      ...     ts = jnp.array([0.0, 0.5])
+      ...     return jos.solve_ode(oscillator, start, ts, frequency, rtol=1e-6, atol=1e-6).ys["x"][-1]
+      >>> print(f"{at_the_end(1.0):.4f} {jax.grad(at_the_end)(1.0):.4f}")
+      0.4794 -0.0406
     """
     _check(field, ts, adjoint, event, max_steps, dense)
     y0 = check_real("y0", y0)
@@ -129,7 +130,9 @@ def solve_ode(
     if step is not None and adjoint not in ("auto", "checkpoint"):
         raise ValueError(f"step: adjoint {adjoint!r} takes none; 'auto' and 'checkpoint' do")
     if step is None and not _estimates(chosen):
-        raise ValueError(f"step: {type(chosen).__name__} has no estimate of its error: give it a constant step")
+        raise ValueError(
+            f"step: {type(chosen).__name__} has no estimate of its error: give it a constant step"
+        )
     eps = float(jnp.finfo(dtype).eps)
     numbers = Numbers(
         Tolerances(jnp.asarray(eps**0.5 if rtol is None else rtol, dtype), _spread(atol, y0, eps**0.5 / 100)),
@@ -223,13 +226,16 @@ def _as_vectors(functions: tuple, y0: PyTree, ts: Array, params: PyTree, t0: Arr
 
     theta = (slope_closure, height_closure, direction, params)
     # Traced once for all the places where a step needs it.
-    return _Problem(jax.jit(forwards), crossing, theta, flat, direction * t0, direction * ts, unravel, direction)
+    return _Problem(
+        jax.jit(forwards), crossing, theta, flat, direction * t0, direction * ts, unravel, direction
+    )
 
 
 def _check_slope(slope: Any, y0: PyTree) -> None:
     if jax.tree.structure(slope) != jax.tree.structure(y0):
         raise ValueError(
-            f"field: expected dy/dt as a pytree like y0, {jax.tree.structure(y0)}, got {jax.tree.structure(slope)}"
+            f"field: expected dy/dt as a pytree like y0, {jax.tree.structure(y0)}, "
+            f"got {jax.tree.structure(slope)}"
         )
     shapes = [leaf.shape for leaf in jax.tree.leaves(slope)]
     expected = [leaf.shape for leaf in jax.tree.leaves(y0)]
@@ -280,7 +286,7 @@ def _of_floats(field: Any, theta: PyTree) -> tuple[Any, list[Array]]:
 
 
 def _march(options: _Options, has_event: bool, problem: _Problem, ts: Array, numbers: Numbers) -> Solution:
-    field, event, theta, y0, t0, times, unravel, direction = problem
+    field, _, theta, y0, t0, times, unravel, direction = problem
     # A state and its slope are kept.
     slots = slots_for(options.max_steps, 2 * y0.size * y0.dtype.itemsize, options.adjoint == "checkpoint")
     plan = Plan(field, options.solver, options.max_steps, slots, options.dense)
@@ -304,7 +310,12 @@ def _march(options: _Options, has_event: bool, problem: _Problem, ts: Array, num
     dense = None
     if options.dense:
         dense = Partial(
-            functools.partial(_evaluate, plan, unravel), numbers.tolerances, theta, jax.lax.stop_gradient(kept), moves.all_states, direction
+            functools.partial(_evaluate, plan, unravel),
+            numbers.tolerances,
+            theta,
+            jax.lax.stop_gradient(kept),
+            moves.all_states,
+            direction,
         )
     return Solution(ts, jax.vmap(unravel)(ys), status, stats, direction * t_end, unravel(y_end), dense)
 
@@ -333,7 +344,14 @@ def _event_time(plan: Plan, problem: _Problem, numbers: Numbers) -> tuple[Array,
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(
-    plan: Plan, unravel: Any, tolerances: Tolerances, theta: PyTree, kept: Kept, states: Array, direction: Array, t: ArrayLike
+    plan: Plan,
+    unravel: Any,
+    tolerances: Tolerances,
+    theta: PyTree,
+    kept: Kept,
+    states: Array,
+    direction: Array,
+    t: ArrayLike,
 ) -> PyTree:
     """The state at any time, from the step in which it lies, taken once more."""
     at = direction * jnp.asarray(t, states.dtype)

@@ -36,7 +36,11 @@ def error_ratio(
 
 
 def decide(
-    ratio: Float[Array, ""], h: Float[Array, ""], memory: Float[Array, ""], order: int, proportional: float = 0.2
+    ratio: Float[Array, ""],
+    h: Float[Array, ""],
+    memory: Float[Array, ""],
+    order: int,
+    proportional: float = 0.2,
 ) -> Next:
     """`h ← 0.9 h r^-α r_before^β` with β = 0.2 / order and α = 1 / order - 0.75 β.
 
@@ -54,11 +58,16 @@ def decide(
 
 
 def first_step(
-    slope: Any, t0: Float[Array, ""], y0: Float[Array, " n"], k0: Float[Array, " n"], tolerances: Tolerances, order: int
+    slope: Any,
+    t0: Float[Array, ""],
+    y0: Float[Array, " n"],
+    k0: Float[Array, " n"],
+    tolerances: Tolerances,
+    order: int,
 ) -> Float[Array, ""]:
     """A first step such that an explicit Euler step of it would be accurate; the controller does the rest.
 
-    Source: E. Hairer, S. Nørsett and G. Wanner, Solving Ordinary Differential Equations I, 1993, section II.4.
+    Source: E. Hairer, S. Nørsett and G. Wanner, Solving ODEs I, 1993, section II.4.
     """
     scale = tolerances.atol + jnp.abs(y0) * tolerances.rtol
     d0 = jnp.sqrt(jnp.mean((y0 / scale) ** 2))

@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxopt_study import damping as rule
 from jaxopt_study.bounds import Box, project
+from jaxopt_study.layout import summed
 from jaxopt_study.linear_solve import Direction, Held, choose_solver
 from jaxopt_study.linearize import Linearization, linearize, linearize_without_matrix
 from jaxopt_study.objectives import LeastSquares
@@ -115,12 +116,16 @@ def try_direction(
     """Evaluate the residuals after a step in scaled variables."""
     step = direction.step / here.scale
     plain = objective.residual(unravel(move(theta, step, box)), *args)
-    value, actual = half_sums(objective.costs(plain), objective.falls(here.plain, plain))
+    value, actual = half_sums(
+        objective.costs(plain), objective.falls(here.plain, plain), rows=objective.sharding
+    )
     return Trial(step, value, actual, predicted, step_norm, direction.rank_deficient, direction.orthogonal)
 
 
-def half_sums(*terms: Float[Array, " n"]) -> tuple[Float[Array, ""], ...]:
+def half_sums(*terms: Float[Array, " n"], rows: Any = None) -> tuple[Float[Array, ""], ...]:
     """Half the sum of each vector; of short ones in one reduction, each of which costs as much as its sum."""
+    if rows is not None:
+        return summed(half_sums, rows, *terms)
     if terms[0].size > SHORT:
         return tuple(0.5 * jnp.sum(term) for term in terms)
     return tuple(0.5 * jnp.sum(jnp.stack(terms), axis=1))

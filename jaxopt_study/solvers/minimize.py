@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, check_bounds, project_tree, sides
 from jaxopt_study.derivatives import check_pointwise
+from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.losses import check_loss
 from jaxopt_study.objectives import LeastSquares, check_objective
 from jaxopt_study.optimizers.combine import trained_part
@@ -244,6 +245,11 @@ def _inputs(
     if batch_fn is not None and not callable(batch_fn):
         raise TypeError(f"batch_fn: expected a function of (step, key), got {type(batch_fn).__name__}")
     params = check_real("params", params)
+    rows = rows_of(args)
+    if rows is not None:
+        params, args, opt_state = on_mesh((params, args, opt_state), rows)
+        if isinstance(objective, LeastSquares) and objective.sharding is None:
+            objective = dataclasses.replace(objective, sharding=rows)
     bounds = check_bounds(bounds, params)
     tolerances = Tolerances(*map(_real, tolerances))
     length, observe = None, None

@@ -19,8 +19,12 @@ import jax
 
 T = TypeVar("T")
 
-# Flags of `jaxopt-study run` itself.
-RESERVED = frozenset({"help", "h", "out", "plots", "no_plots", "quiet", "version"})
+# Flags of `jaxopt-study run` and `sweep` themselves.
+RESERVED = frozenset(
+    {"help", "h", "out", "plots", "no_plots", "quiet", "version", "checkpoint_seconds"}
+    | {"devices", "distributed", "tensorboard"}
+    | {"axis", "zip_axes", "draw", "draw_by", "draw_seed", "keep_trace", "side_by_side", "executor"}
+)
 
 
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))

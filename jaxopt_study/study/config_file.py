@@ -19,7 +19,7 @@ import jax
 from jaxopt_study.study.config import is_static
 from jaxopt_study.study.protocol import Study, StudyInputError, load_study
 
-TOP_LEVEL = ("study", "config", "variants")
+TOP_LEVEL = ("study", "config", "variants", "sweep", "search", "executor")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +32,18 @@ class ConfigFile:
       base: the table [config].
       variants: the tables [variants.X] by label; one empty table labeled by the study's name
         where the file has none.
+      sweep: the table [sweep], which `run` does not look into; see `axes`.
+      search: the table [search]; see `search`.
+      executor: the table [executor]; see `executor`.
     """
 
     path: Path
     study_path: Path
     base: Mapping[str, Any]
     variants: Mapping[str, Mapping[str, Any]]
+    sweep: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    search: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    executor: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -79,7 +85,8 @@ def read_config_file(path: Path | str) -> ConfigFile:
     if not study_path.is_file():
         raise StudyInputError(f"{path}: study: no such file: {study}")
     base, variants = table.get("config", {}), table.get("variants", {study_path.stem: {}})
-    for key, value in {"config": base, "variants": variants}.items():
+    rest = {key: table.get(key, {}) for key in ("sweep", "search", "executor")}
+    for key, value in {"config": base, "variants": variants, **rest}.items():
         if not isinstance(value, dict):
             raise StudyInputError(f"{path}: {key}: expected a table [{key}]")
     if not variants:
@@ -87,7 +94,7 @@ def read_config_file(path: Path | str) -> ConfigFile:
     for label, value in variants.items():
         if not isinstance(value, dict):
             raise StudyInputError(f"{path}: variants.{label}: expected a table [variants.{label}]")
-    return ConfigFile(path, study_path, base, variants)
+    return ConfigFile(path, study_path, base, variants, **rest)
 
 
 def load_configs(file: ConfigFile) -> tuple[Study, dict[str, Any]]:

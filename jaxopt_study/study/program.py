@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_study.study.devices import agreed
 from jaxopt_study.study.protocol import Outcome, Study, check_outcome
 
 
@@ -50,8 +51,8 @@ def compile_study(study: Study, configs: Mapping[str, Any]) -> Iterator[tuple[st
             yield label, _compile_one_shot(study, config)
         return
     init, advance, outcome = study.steps
-    jitted_init = jax.jit(lambda config, key: _strongly_typed(init(config, key)))
-    jitted_advance = jax.jit(lambda config, carry, n: _strongly_typed(advance(config, carry, n)))
+    jitted_init = jax.jit(lambda config, key: strongly_typed(init(config, key)))
+    jitted_advance = jax.jit(lambda config, carry, n: strongly_typed(advance(config, carry, n)))
     jitted_outcome = jax.jit(outcome)
     for label, config in configs.items():
         began = time.perf_counter()
@@ -63,7 +64,7 @@ def compile_study(study: Study, configs: Mapping[str, Any]) -> Iterator[tuple[st
         program = Program(
             config,
             carry,
-            advance=functools.partial(jitted_advance, config),
+            advance=agreed(functools.partial(jitted_advance, config)),
             outcome=functools.partial(jitted_outcome, config),
             compile_seconds=time.perf_counter() - began,
         )
@@ -111,7 +112,7 @@ def dtype_of(config: Any) -> contextlib.AbstractContextManager[Any]:
     return jax.enable_x64(config.dtype == "float64")
 
 
-def _strongly_typed(carry: Any) -> Any:
+def strongly_typed(carry: Any) -> Any:
     """The carry without weak types.
 
     `init` often makes some (a Python number in the carry), `advance` seldom keeps them, and the

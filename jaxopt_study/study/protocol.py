@@ -169,6 +169,11 @@ def load_study(path: Path | str) -> Study:
     return Study(path.stem, path.resolve(), doc.splitlines()[0].strip(), module.Config, **parts)
 
 
+def digest_of(study: Study) -> str:
+    """A digest of the study's file, by which a change of it is noticed."""
+    return hashlib.sha256(study.path.read_bytes()).hexdigest()
+
+
 def _execute(path: Path) -> ModuleType:
     # String annotations are looked up in sys.modules, so the module must be there; the digest of
     # its path keeps it apart from installed modules and from studies of the same name elsewhere.

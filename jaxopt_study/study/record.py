@@ -10,6 +10,8 @@ import datetime
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,14 +62,55 @@ def _directory(path: Path) -> Iterator[int | None]:
 
 
 def check_writable(out_root: Path) -> None:
-    """Raise a `StudyInputError` if no folder could be made in `out_root`, there already or not."""
-    there = out_root
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    """Raise a `StudyInputError` if no folder could be made and written in `out_root`."""
+    there = _nearest(out_root)
     if not there.is_dir():
         raise StudyInputError(f"{out_root}: cannot hold a record: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise StudyInputError(f"{out_root}: cannot hold a record: {there} is not writable")
+    try:  # what may be written may yet have no room
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StudyInputError(f"{out_root}: cannot hold a record: {error.strerror}") from None
+
+
+def check_room(out_root: Path, needed: int) -> None:
+    """Raise a `StudyInputError` if the disk has no room for so many bytes."""
+    try:
+        free = shutil.disk_usage(_nearest(out_root)).free
+    except OSError:  # a file system that does not say
+        return
+    if needed > free:
+        room = f"checkpoints take {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
+        raise StudyInputError(f"{out_root}: cannot hold a record: {room}")
+
+
+def _nearest(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def begin(folder: Path, write: Callable[[], Any]) -> None:
+    """Write what a new folder begins with, or remove it.
+
+    Raises:
+      StudyInputError: it cannot be written.
+    """
+    try:
+        write()
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StudyInputError(f"{folder}: cannot hold a record: {error.strerror}") from None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a killed process left of files that it was writing."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def new_folder(out_root: Path, name: str) -> Path:
@@ -96,11 +139,24 @@ def new_folder(out_root: Path, name: str) -> Path:
     raise StudyInputError(f"{out_root}: cannot hold a record: ten thousand runs began in this second")
 
 
-def write_config(folder: Path, study: Study, configs: Mapping[str, Any]) -> None:
+def write_config(
+    folder: Path,
+    study: Study,
+    configs: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
+    command: str = "run",
+) -> None:
     """Write `config.toml`: every field of every variant, from which the run can be repeated.
 
     Paths that lie beside the folder of runs are written relative to the run's folder, so that the
     tree can be moved or cloned whole; others are absolute.
+
+    Args:
+      folder: where.
+      study: the study.
+      configs: its Configs by label.
+      more: further tables, such as `[sweep]`.
+      command: what repeats it.
     """
     import msgspec
     import tomli_w
@@ -118,11 +174,12 @@ def write_config(folder: Path, study: Study, configs: Mapping[str, Any]) -> None
         fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
         table = msgspec.to_builtins(fields, enc_hook=as_text)
         variants[label] = {name: value for name, value in table.items() if value is not None}
-    text = tomli_w.dumps({"study": as_text(study.path), "variants": variants})
+    tables = msgspec.to_builtins(dict(more or {}), enc_hook=as_text)
+    text = tomli_w.dumps({"study": as_text(study.path), "variants": variants, **tables})
     head = (
         f"# {study.title}\n"
         f"# Written by jaxopt_study {__version__}, every field as it was run.\n"
-        f"# To repeat the run: jaxopt-study run {folder.name}/config.toml\n\n"
+        f"# To repeat it: jaxopt-study {command} {folder.name}/config.toml\n\n"
     )
     atomic_write(folder / "config.toml", lambda file: file.write((head + text).encode()))
 

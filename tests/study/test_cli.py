@@ -150,7 +150,13 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
 def test_help_shows_the_command_the_exit_codes_and_the_study(write_toml, capsys):
     assert cli.main(["run", str(write_toml()), "--help"]) == 0
     out = capsys.readouterr().out
-    for words in ("--no-plots", "130  interrupted", "--learning-rate", "Step length [m]", "static options"):
+    for words in (
+        "--no-plots",
+        "130  interrupted by Ctrl-C",
+        "--learning-rate",
+        "Step length [m]",
+        "static options",
+    ):
         assert words in out
     with pytest.raises(SystemExit) as left:
         cli.main(["--help"])
@@ -194,7 +200,8 @@ def test_ctrl_c_records_what_there_is_and_exits_with_130(write_toml, only_record
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     folder, result = only_record()
-    assert sorted(file.name for file in folder.iterdir()) == ["config.toml", "result.json", "trace.parquet"]
+    names = ["checkpoints", "config.toml", "result.json", "trace.parquet"]
+    assert sorted(file.name for file in folder.iterdir()) == names
     assert result["interrupted"] is True
     assert list(result["variants"]) == ["first"]
     assert result["variants"]["first"]["status"] == ["RUNNING"] * 2

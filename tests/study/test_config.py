@@ -144,7 +144,7 @@ def test_a_path_is_relative_to_where_it_was_written(write_toml, tmp_path, monkey
         ("variants = 3", "variants: expected a table"),
         ("[variants]", "variants: has no table"),
         ("[variants]\na = 3", "variants.a: expected a table"),
-        ("[sweep]", "sweep: unknown key"),
+        ("[swep]", 'swep: unknown key (did you mean "sweep"?)'),
         ("[varaints.a]", 'varaints: unknown key (did you mean "variants"?)'),
         ("[config", "not valid TOML"),
     ],

@@ -1,0 +1,170 @@
+"""Checkpoints of a run: its carry between two chunks, whole on the disk or not there.
+
+A checkpoint is one NPZ: every leaf of the carry, and what it must fit to. The numbers do not depend
+on where chunks end, so a run that goes on from any of them ends at the same bits.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxopt_study.study import record
+from jaxopt_study.study.protocol import Study, StudyInputError, digest_of
+from jaxopt_study.version import __version__
+
+KEEP = 2  # the last, and one before it
+SECONDS = 60.0
+FOLDER = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A checkpoint, read back.
+
+    Attributes:
+      carry: numpy arrays, and random keys.
+      run_seconds: of running until then.
+    """
+
+    carry: Any
+    run_seconds: float
+
+
+class Checkpoints:
+    """The checkpoints of one variant, at most one every `seconds`.
+
+    Args:
+      folder: the run's.
+      number: the variant's place in the run.
+      identity: what a run that goes on must have in common: versions, device, the study's digest.
+      seconds: between two checkpoints.
+      keep: how many are kept.
+      tell: called with a line when a checkpoint cannot be written; the run goes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        number: int,
+        identity: dict[str, Any],
+        seconds: float,
+        keep: int = KEEP,
+        tell: Callable[[str], None] = lambda line: None,
+    ):
+        self.folder, self.number, self.identity = folder / FOLDER, number, identity
+        self.seconds, self.keep, self.tell = seconds, keep, tell
+        self.last = time.monotonic()
+
+    def paths(self) -> list[Path]:
+        """The checkpoints that are there, the oldest first."""
+        return sorted(self.folder.glob(f"{self.number:03d}-[0-9]*.npz"))
+
+    def save_if_due(self, carry: Any, run_seconds: float) -> None:
+        """Write a checkpoint, if the last is older than `seconds`."""
+        if time.monotonic() - self.last >= self.seconds:
+            self.save(carry, run_seconds)
+
+    def save(self, carry: Any, run_seconds: float) -> None:
+        """Write a checkpoint, and delete those before the last ones."""
+        there = self.paths()
+        following = 1 + (int(there[-1].stem.partition("-")[2]) if there else 0)
+        leaves, described = _leaves(carry)
+        head = {**self.identity, "carry": described, "run_seconds": run_seconds}
+        text = np.frombuffer(json.dumps(head).encode(), np.uint8)
+        path = self.folder / f"{self.number:03d}-{following:08d}.npz"
+        try:
+            self.folder.mkdir(exist_ok=True)
+            record.atomic_write(path, lambda file: np.savez(file, allow_pickle=False, head=text, **leaves))
+        except OSError as error:
+            self.tell(f"{path}: no checkpoint: {error.strerror}; the run goes on")
+        else:
+            for old in there[: max(len(there) + 1 - self.keep, 0)]:
+                old.unlink(missing_ok=True)
+        self.last = time.monotonic()
+
+    def load(self, like: Any) -> Saved | None:
+        """The last checkpoint, or None where there is none.
+
+        Args:
+          like: the carry at the start, whose structure the checkpoint must have.
+
+        Raises:
+          StudyInputError: it was written by something else: another version, device or study.
+        """
+        for path in reversed(self.paths()):
+            try:
+                with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+                    arrays = {name: file[name] for name in file.files}
+                head = json.loads(arrays.pop("head").tobytes())
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+                self.tell(f"{path}: cannot be read; the one before it is taken")
+                continue
+            _, described = _leaves(like)
+            for name, value in {**self.identity, "carry": described}.items():
+                if head.get(name) != value:
+                    was = "" if name == "carry" else f": {head.get(name)} then, {value} now"
+                    raise StudyInputError(f"{path}: {_NAMES.get(name, name)} differs from the run's{was}")
+            return Saved(_restore(like, arrays), float(head["run_seconds"]))
+        return None
+
+
+_NAMES = {"carry": "the structure of the study's carry", "study_sha256": "the study's file"}
+
+
+def identity_of(study: Study, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run and what goes on with it have in common, or the bits would not be the same."""
+    names = ("jax", "jaxlib", "platform", "device_kind")
+    same = {name: environment[name] for name in names}
+    return {"version": __version__, "study_sha256": digest_of(study), **same}
+
+
+def room_for(carry: Any) -> int:
+    """Bytes that the checkpoints of a carry take while one more is being written."""
+    arrays, _ = _leaves(carry)
+    return (KEEP + 1) * sum(array.nbytes for array in arrays.values())
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete a run's checkpoints, once its record is whole."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in (folder / FOLDER).iterdir():
+            path.unlink(missing_ok=True)
+        (folder / FOLDER).rmdir()
+
+
+def _leaves(carry: Any) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
+    """A carry's leaves by number, and what they are: path, dtype, shape."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(carry)
+    arrays, described = {}, []
+    for number, (path, leaf) in enumerate(paths):
+        kind = str(leaf.dtype)
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        if array.dtype.kind == "V":  # bfloat16 and its like have no name in an NPY
+            array = array.view(np.uint8)
+        arrays[f"leaf{number}"] = array
+        described.append([jax.tree_util.keystr(path), kind, list(np.shape(leaf))])
+    return arrays, described
+
+
+def _restore(like: Any, arrays: dict[str, np.ndarray]) -> Any:
+    leaves, structure = jax.tree.flatten(like)
+    restored = []
+    for number, leaf in enumerate(leaves):
+        array = arrays[f"leaf{number}"]
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+            restored.append(
+                jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(leaf))
+            )
+        else:
+            restored.append(jax.numpy.asarray(array.view(leaf.dtype).reshape(leaf.shape)))
+    return jax.tree.unflatten(structure, restored)

@@ -1,0 +1,274 @@
+"""A study's functions for many points side by side: one program for all points that differ in leaves.
+
+Here is all that a sweep asks of `jax.jit`. Which points run together is `plan`'s business, when
+they run `sweep`'s.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_study.result import Status
+from jaxopt_study.study.lane_cost import choose_width
+from jaxopt_study.study.program import dtype_of, strongly_typed
+from jaxopt_study.study.protocol import Outcome, Study, check_outcome, to_host
+
+SECONDS_PER_CALL = 0.25
+LARGEST_GROWTH = 16
+LARGEST_CALL = 2**30  # n is an int32
+
+
+class Stopped(Exception):
+    """Raised between two calls when a sweep is interrupted."""
+
+
+@dataclasses.dataclass
+class Lanes:
+    """The program of one group, traced; `compile` makes it ready, `run` runs points through it.
+
+    Attributes:
+      study: the study.
+      config: of one point of the group.
+      width: how many points one call holds; fewer are padded.
+      compile_seconds: tracing, and compiling when that is done.
+    """
+
+    study: Study
+    config: Any
+    width: int
+    compile_seconds: float
+    lowered: Any
+    blank: Any
+    varying: list[bool]
+    first_call: int = 1
+    program: Any = None
+
+    def compile(self) -> "Lanes":
+        """Compile the program, unless it is compiled."""
+        if self.program is None and self.lowered is not None:
+            began = time.perf_counter()
+            with dtype_of(self.config):
+                self.program = self.lowered.compile()
+            self.lowered = None
+            self.compile_seconds += time.perf_counter() - began
+        return self
+
+    def run(self, configs: Sequence[Any], stop: Callable[[], bool]) -> list[Outcome]:
+        """Run points of the group to their ends.
+
+        Args:
+          configs: theirs.
+          stop: asked between calls.
+
+        Returns:
+          Their outcomes, numpy arrays.
+
+        Raises:
+          Stopped: `stop` said so.
+        """
+        outcomes: list[Outcome] = []
+        for at in range(0, len(configs), self.width):
+            if stop():
+                raise Stopped
+            outcomes.extend(self._run_together(configs[at : at + self.width], stop))
+        return outcomes
+
+    def extra_columns(self) -> dict[str, list[Any]]:
+        """What a record has of the points of the last `run` besides their outcomes."""
+        return {}
+
+    def _run_together(self, configs: Sequence[Any], stop: Callable[[], bool]) -> list[Outcome]:
+        if getattr(self.study.run, "on_host", False):
+            return [self._run_on_host(configs[0])]
+        padded = [*configs, *[configs[-1]] * (self.width - len(configs))]
+        with dtype_of(self.config):
+            pairs = zip(stack_leaves(padded), self.varying, strict=True)
+            leaves = [leaf if varies and self.width > 1 else leaf[0] for leaf, varies in pairs]
+            outcome = to_host(self._advance(leaves, stop))
+        return [outcome] if self.width == 1 else split_outcome(outcome, len(configs))
+
+    def _advance(self, leaves: list[Any], stop: Callable[[], bool]) -> Outcome:
+        carry, fresh, n = self.blank, True, self.first_call
+        while True:
+            began = time.perf_counter()
+            carry, outcome = jax.block_until_ready(self.program(leaves, carry, np.bool_(fresh), np.int32(n)))
+            took = time.perf_counter() - began
+            if self.study.run is not None or not np.any(np.asarray(outcome.status) == Status.RUNNING):
+                return outcome
+            if stop():
+                raise Stopped
+            growth = min(SECONDS_PER_CALL / max(took, 1e-9), LARGEST_GROWTH)
+            fresh, n = False, min(max(int(n * growth), 1), LARGEST_CALL)
+            self.first_call = n  # of the next points, which are much the same
+
+    def _run_on_host(self, config: Any) -> Outcome:
+        assert self.study.run is not None
+        with dtype_of(config):
+            outcome = self.study.run(config, jax.random.key(config.seed))
+            check_outcome(self.study, outcome)
+            return to_host(outcome)
+
+
+def stack_leaves(configs: Sequence[Any]) -> list[np.ndarray]:
+    """Every leaf of Configs of the same structure, in their dtype, one entry a Config."""
+    floats = np.dtype(configs[0].dtype)
+    columns = zip(*map(jax.tree.leaves, configs), strict=True)
+    return [_as_array(column, floats) for column in columns]
+
+
+def split_outcome(outcome: Outcome, count: int) -> list[Outcome]:
+    """The first outcomes of a stack of them."""
+    return [jax.tree.map(lambda array, lane=lane: array[lane], outcome) for lane in range(count)]
+
+
+def trace_lanes(
+    study: Study, configs: Sequence[Any], width: int | None, at_once: int = 1, many: int | None = None
+) -> Lanes:
+    """Trace a study's functions for a group of Configs that differ in leaves alone.
+
+    A leaf that is the same in all Configs is the same in all that the program is run with.
+
+    Args:
+      study: the study.
+      configs: of every point of the group.
+      width: how many side by side; None to choose, see `lane_cost`.
+      at_once: how many calls will be made at the same time, each of which needs its share.
+      many: how many Configs will come at a time, that are not known yet and may differ in all leaves.
+
+    Returns:
+      The `Lanes`, traced and not compiled.
+
+    Raises:
+      StudyInputError: from the study itself, about its input.
+      TypeError: the study's outcome is not an `Outcome` of the right shapes.
+    """
+    began = time.perf_counter()
+    if getattr(study.run, "on_host", False):
+        return Lanes(study, configs[0], 1, 0.0, None, None, [])
+    with dtype_of(configs[0]):
+        one = OneLane(study, configs[0])
+        leaves = stack_leaves(configs)
+        # By their bits: NaN is equal to itself, and -0.0 is not 0.0.
+        varying = [leaf.tobytes() != leaf[:1].tobytes() * len(leaf) for leaf in leaves]
+        if many is not None:
+            varying = [True] * len(leaves)
+        blank, points = one.carry, many or len(configs)
+        if width is None:
+            width = even_width(one.width() if points > 1 else 1, points, at_once)
+        width = min(width, points)
+        if width > 1:
+            blank = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype), blank)
+        shapes = [
+            jax.ShapeDtypeStruct((width,) if varies and width > 1 else (), leaf.dtype)
+            for leaf, varies in zip(leaves, varying, strict=True)
+        ]
+        program = _program(one, width, varying)
+        flag, count = jax.ShapeDtypeStruct((), np.bool_), jax.ShapeDtypeStruct((), np.int32)
+        lowered = jax.jit(program).lower(shapes, blank, flag, count)
+        carry = jax.tree.map(_blank, blank)
+    return Lanes(study, configs[0], width, time.perf_counter() - began, lowered, carry, varying)
+
+
+def even_width(width: int, points: int, at_once: int) -> int:
+    """The width that fills every call as evenly as can be, and gives every worker something.
+
+    >>> even_width(128, 400, 2), even_width(1024, 30, 2), even_width(16, 3, 1)
+    (100, 15, 3)
+    """
+    calls = -(-points // min(width, points))
+    if width > 1 and points > 1:
+        calls = -(-calls // at_once) * at_once
+    return -(-points // min(calls, points))
+
+
+class OneLane:
+    """The study's functions on the leaves of one point; jitted, so that each is traced once.
+
+    Attributes:
+      leaves: their shapes.
+      carry: its shapes.
+    """
+
+    def __init__(self, study: Study, config: Any):
+        self.study, self.structure = study, jax.tree.structure(config)
+        self.begin = jax.jit(self._begin)
+        self.go = jax.jit(self._go)
+        self.see = jax.jit(self._see)
+        self.leaves = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in stack_leaves([config])]
+        self.carry = jax.eval_shape(self.begin, self.leaves)
+        check_outcome(study, jax.eval_shape(self.see, self.leaves, self.carry))
+
+    def width(self) -> int:
+        """How many to run side by side, see `lane_cost`."""
+        if self.study.run is not None:
+            return 1
+        traced = jax.make_jaxpr(self.go)(self.leaves, self.carry, jax.ShapeDtypeStruct((), np.int32))
+        held = sum(_nbytes(leaf) for leaf in jax.tree.leaves(self.carry))
+        return choose_width(traced, held, accelerator=jax.default_backend() != "cpu")
+
+    def _config(self, leaves: list[Any]) -> Any:
+        return jax.tree.unflatten(self.structure, leaves)
+
+    def _begin(self, leaves: list[Any]) -> Any:
+        config = self._config(leaves)
+        key = jax.random.key(config.seed)
+        if self.study.run is not None:
+            return self.study.run(config, key)
+        return strongly_typed(self.study.steps[0](config, key))
+
+    def _go(self, leaves: list[Any], carry: Any, n: Any) -> Any:
+        if self.study.run is not None:
+            return carry
+        return strongly_typed(self.study.steps[1](self._config(leaves), carry, n))
+
+    def _see(self, leaves: list[Any], carry: Any) -> Any:
+        if self.study.run is not None:
+            return carry
+        return self.study.steps[2](self._config(leaves), carry)
+
+
+def _program(one: OneLane, width: int, varying: Sequence[bool]) -> Callable[..., Any]:
+    """One call: begin where the carry is blank, take at most `n` steps, see where all stand."""
+    axes = [0 if varies else None for varies in varying]
+    begin, go, see = one.begin, one.go, one.see
+    if width > 1:
+        begin = jax.vmap(begin, in_axes=(axes,), axis_size=width)
+        go = jax.vmap(go, in_axes=(axes, 0, None), axis_size=width)
+        see = jax.vmap(see, in_axes=(axes, 0), axis_size=width)
+
+    def advance_points(leaves: list[Any], carry: Any, fresh: Any, n: Any) -> tuple[Any, Any]:
+        carry = jax.lax.cond(fresh, lambda: begin(leaves), lambda: carry)
+        carry = go(leaves, carry, n)
+        return carry, see(leaves, carry)
+
+    return advance_points
+
+
+def _as_array(column: Sequence[Any], floats: Any) -> np.ndarray:
+    if all(type(value) is int for value in column):
+        return np.array(column, np.int64 if floats == np.float64 else np.int32)
+    return np.array(column, floats)
+
+
+def _nbytes(leaf: Any) -> int:
+    keys = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return int(np.prod(leaf.shape, dtype=int)) * (8 if keys else leaf.dtype.itemsize)
+
+
+def _blank(leaf: Any) -> Any:
+    """Zeros of a shape and dtype, random keys too."""
+    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return np.zeros(leaf.shape, leaf.dtype)
+    kinds = []
+
+    def look(keys: Any) -> Any:
+        kinds.append(jax.random.key_impl(keys))
+        return jax.random.key_data(keys)
+
+    data = jax.eval_shape(look, leaf)
+    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=kinds[0])

@@ -1,0 +1,99 @@
+"""One problem over eight devices, and over two processes; see `over_devices.py`, which each test runs."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from jaxopt_study.layout import rows_of
+
+SCRIPT = Path(__file__).with_name("over_devices.py")
+ROOT = SCRIPT.parents[2]
+
+
+@contextlib.contextmanager
+def running(*words):
+    devices = 4 if words[0] == "processes" else 8
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answer(process, seconds=300):
+    out, errors = process.communicate(timeout=seconds)
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def found_by(*words):
+    with running(*words) as process:
+        return answer(process)
+
+
+@pytest.mark.parametrize("mode", ["answers", pytest.param("more_answers", marks=pytest.mark.slow)])
+def test_an_answer_over_eight_devices_is_that_of_one(mode):
+    found = found_by(mode)
+    assert len(found) == {"answers": 5, "more_answers": 10}[mode]
+    for name, fit in found.items():
+        # A flat direction of the minimum magnifies rounding errors; float32 has seven digits.
+        assert fit["worst"] < {"float32": 1e-5, "cauchy": 1e-9}.get(name, 1e-11), name
+        assert fit["steps"][0] == fit["steps"][1], name
+
+
+def test_a_step_is_one_all_reduce_and_a_trial_another():
+    found = found_by("program")
+    reduces = [each for each in found if each["kind"] == "all-reduce"]
+    # The value at the start; JᵀJ (9), Jᵀr (3), two sums of squares and the value of a step; the value
+    # of a trial and its fall.
+    assert sorted(each["elements"] for each in reduces) == [1, 2, 9 + 3 + 3]
+    assert len({each["inside"] for each in reduces}) == 3, "each in a loop of its own"
+    # Where Cholesky fails the triangles of a QR on each device go round, and no row of the Jacobian does.
+    others = [each for each in found if each["kind"] != "all-reduce"]
+    assert [(each["kind"], each["elements"]) for each in others] == [("all-gather", 8 * 4 * 4)]
+
+
+@pytest.mark.slow
+def test_ten_million_residuals_over_eight_devices():
+    found = found_by("large")
+    assert found["devices"] == 8
+    assert found["held"] == [1 / 8, 1 / 8]
+    assert found["worst"] < 1e-11
+    assert found["steps"][0] == found["steps"][1]
+
+
+@pytest.mark.slow
+def test_two_processes_fit_their_halves_together():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with running("processes", port, 0) as first, running("processes", port, 1) as second:
+        found = [answer(first), answer(second)]
+    assert found[0] == found[1]
+    assert found[0]["devices"] == 8
+    x = np.linspace(0.0, 4.0, 4000)
+    noise = 0.05 * np.sin(1e4 * x) + 0.05 * np.random.default_rng(0).standard_normal(4000)
+    y = 3.0 * np.exp(-0.5 * x) + 0.2 + noise
+    expected = least_squares(
+        lambda p: p[0] * np.exp(-p[2] * x) + p[1] - y, [1.0, 0.0, 1.0], xtol=1e-12, ftol=1e-12, gtol=1e-12
+    )
+    np.testing.assert_allclose([found[0]["params"][name] for name in "ack"], expected.x, rtol=1e-7)
+
+
+def test_data_on_one_device_is_laid_out_nowhere():
+    assert rows_of((np.zeros(8), jnp.zeros(8), None, "words")) is None

@@ -1,0 +1,134 @@
+"""`--devices` and `--distributed`: a study divided is the same study; each run in a process."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOY = Path(__file__).with_name("toys") / "decay.py"
+
+# Prints how the data of the compiled study lie, and how many collectives its `advance` has.
+LAYOUT = """
+import jax
+from jaxopt_study.study.config_file import load_configs, read_config_file
+from jaxopt_study.study.devices import laid_out, set_up
+from jaxopt_study.study.program import compile_study, dtype_of
+import numpy, sys
+rows = set_up(4, False)
+study, configs = load_configs(read_config_file(sys.argv[1]))
+for label, program in compile_study(laid_out(study, configs, rows), configs):
+    x = program.carry.setup.args[0]
+    with dtype_of(program.config):
+        after = program.advance(program.carry, numpy.int32(1)).setup.args[0]
+    print(x.addressable_shards[0].data.shape, len(x.sharding.device_set), after.sharding == x.sharding)
+"""
+
+
+@contextlib.contextmanager
+def process(*words, **environment):
+    whole = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment}
+    whole.pop("XLA_FLAGS", None)
+    begun = subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        env=whole,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield begun
+    finally:
+        begun.kill()
+        begun.communicate()
+
+
+def end_of(begun):
+    out, errors = begun.communicate(timeout=200)
+    return begun.returncode, out, errors
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "decay.toml"
+    path.write_text(f'study = "{TOY}"\n[variants.data]\n[variants.lanes]\nlanes = 8\npoints = 200\n')
+    return path
+
+
+def run(config, *flags):
+    words = ("-m", "jaxopt_study.cli", "run", config, "--out", config.parent / "runs", "--quiet", *flags)
+    with process(*words) as begun:
+        code, out, errors = end_of(begun)
+    assert code == 0, errors[-2000:]
+    return json.loads((Path(out.strip()) / "result.json").read_text())
+
+
+def test_lanes_and_data_over_four_devices_give_what_one_gives(config):
+    one, four = run(config), run(config, "--devices", "4")
+    assert four["environment"]["device_count"] == 4
+    for label in ("data", "lanes"):
+        a, b = (found["variants"][label] for found in (one, four))
+        assert a["num_steps"] == b["num_steps"]
+        assert a["status"] == b["status"]
+        for name in ("a", "k"):
+            np.testing.assert_allclose(b["values"][name], a["values"][name], rtol=1e-12)
+
+
+def test_each_of_four_devices_holds_a_quarter_of_the_data_or_of_the_lanes(config):
+    with process("-c", LAYOUT, config) as begun:
+        code, out, errors = end_of(begun)
+    assert code == 0, errors[-2000:]
+    assert out.splitlines() == ["(2000,) 4 True", "(2, 200) 4 True"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--devices", "3"], "3 devices cannot share data of decay evenly, which has data of 8000 rows"),
+        (["--devices", "0"], "--devices: expected a number > 0, got 0"),
+        (["--distributed"], "JAX_COORDINATOR_ADDRESS"),
+    ],
+)
+def test_what_cannot_be_divided_is_one_line(config, flags, message):
+    with process("-m", "jaxopt_study.cli", "run", config, *flags) as begun:
+        code, _, errors = end_of(begun)
+    assert code == 2
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_run_one_study_and_one_of_them_writes_it(config):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    runs = config.parent / "runs"
+    words = ("-m", "jaxopt_study.cli", "run", config, "--out", runs, "--distributed", "--devices", "2")
+
+    def begin(index):
+        return process(
+            *words,
+            JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(index),
+        )
+
+    with begin(0) as first, begin(1) as second:
+        ended = [end_of(first), end_of(second)]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert "record:" in ended[0][1]
+    assert "record:" not in ended[1][1]
+    (folder,) = runs.iterdir()
+    two = json.loads((folder / "result.json").read_text())
+    assert two["environment"]["device_count"] == 4
+    one = run(config)
+    for label in ("data", "lanes"):
+        for name in ("a", "k"):
+            found, expected = (each["variants"][label]["values"][name] for each in (two, one))
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
