@@ -1,9 +1,9 @@
 """A disc inside a ring, classified by a neural ODE: why it needs a dimension more.
 
 Points are carried by `dy/dt = network(t, y)` from t = 0 to 1, and a line, or a plane, is to separate what
-has come of the disc from what has come of the ring. Trajectories never cross: in the plane a circle around the
-disc stays a closed curve around it, whatever the network is, and part of it is always on the disc's side
-of any line. So the flow tears the ring open where no point happened to be seen, and a seam is left,
+has come of the disc from what has come of the ring. Trajectories never cross: in the plane a circle around
+the disc stays a closed curve around it, whatever the network is, and part of it is always on the disc's
+side of any line. So the flow tears the ring open where no point happened to be seen, and a seam is left,
 on which it is wrong. With zeros for a third coordinate it just lifts one out of the other.
 
 Source: E. Dupont, A. Doucet and Y. W. Teh, Augmented Neural ODEs, 2019.

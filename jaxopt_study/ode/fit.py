@@ -22,10 +22,11 @@ from jaxopt_study.ode.solve import Adjoint
 from jaxopt_study.ode.trajectory import Fitted, Trajectory
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.step_info import StepInfo
-from jaxopt_study.pytree import params_dtype, size, traceable
+from jaxopt_study.pytree import size, traceable
 from jaxopt_study.types import PyTree
 
 NEAR = 1e-9  # damping of Levenberg-Marquardt where multiple shooting has been
+LOOSEST = 1e-5  # a solver's tolerance: with √ε of float32 some fits stall in the errors of its solves
 NOISE = 0.1  # how much of the error of a solve is not a smooth function of the parameters
 FEW = 32  # numbers that a solution depends on; up to so many, forward sensitivities serve every derivative
 
@@ -93,7 +94,8 @@ def fit_ode(
         chaotic series: a few times each, less than it takes the solution to turn; 1 for none.
       states: for multiple shooting, a guess of the state at every time, with the axes of ts in front; the
         data if not given where the state itself is observed, and else the solution from the start.
-      solver, rtol, atol, adjoint: see `solve_ode`.
+      solver, adjoint: see `solve_ode`.
+      rtol, atol: tolerances of the solver; √ε, but no more than 1e-5, and a hundredth of it, if not given.
       max_solver_steps: steps of a solve after which it has failed.
       sensitivities: `"forward"` computes the Jacobian of every solution once, with respect to the
         parameters and its own start; `"reverse"` leaves derivatives to JAX and the adjoint, for networks
@@ -142,6 +144,8 @@ def fit_ode(
         return jax.eval_shape(observe_fn, state, params)
 
     given = gather(ts, ys, state, params, look)
+    rtol = min(float(jnp.finfo(given.ts.dtype).eps) ** 0.5, LOOSEST) if rtol is None else rtol
+    atol = 1e-2 * rtol if atol is None else atol
     segments = _check_segments(segments, given)
     states = _check_states(states, given)
     trajectory = Trajectory(
@@ -249,8 +253,7 @@ def _tolerances(ftol: Any, xtol: Any, rtol: Any, fitted: PyTree, optimizer: Any)
         nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, StepInfo))
         if not any(isinstance(node, StepInfo) for node in nodes):
             return ftol, xtol
-    error = jnp.finfo(params_dtype(fitted)).eps ** 0.5 if rtol is None else rtol
-    return (NOISE * error if ftol is None else ftol), (NOISE * error if xtol is None else xtol)
+    return (NOISE * rtol if ftol is None else ftol), (NOISE * rtol if xtol is None else xtol)
 
 
 def _bounds(fitted: Any, bounds: Any, y0_bounds: Any, fit_y0: Any, initial: str) -> Any:

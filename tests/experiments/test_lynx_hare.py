@@ -1,4 +1,4 @@
-"""The rates of lynx and hare: the published posterior's, and SciPy's estimates to the digits of the solvers."""
+"""The rates of lynx and hare: the published posterior's, and SciPy's to the digits of the solvers."""
 
 import csv
 from pathlib import Path
