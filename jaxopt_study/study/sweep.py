@@ -141,32 +141,33 @@ def _finish(
     def stop() -> bool:
         return interrupted() or bool(failed)
 
-    def work(job: Job, program: Program) -> list[Any]:
+    def work(job: Job, program: Program) -> tuple[int, list[Any], float]:
         workers.ready[id(program)].result()
         began = time.perf_counter()
         points = [planned.groups[job.group][member] for member in job.members]
         outcomes = program.run([point.config for point in points], stop)
-        busy[job.group] += time.perf_counter() - began
+        seconds = time.perf_counter() - began
         extra = program.extra_columns()
         sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, extra)
-        return outcomes
+        return job.group, outcomes, seconds
 
     seen = SweepSeen(len(planned.points), sum(len(job.members) for job in jobs if job.number in done))
     with sweep_progress(quiet) as show:
         show(seen)
-        futures = {
-            workers.pool.submit(work, job, program): job
+        waiting = {
+            workers.pool.submit(work, job, program)
             for job in jobs
             if job.number not in done and (program := lanes[job.group]) is not None
         }
-        waiting = set(futures)
         while waiting:
             # The main thread has to wake up to hear a signal.
             ended, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in ended:
                 error = future.exception()
                 if error is None:
-                    seen = seen.after(future.result())
+                    group, outcomes, seconds = future.result()
+                    busy[group] += seconds
+                    seen = seen.after(outcomes)
                 elif not isinstance(error, Stopped):
                     failed.append(error)
             show(seen)

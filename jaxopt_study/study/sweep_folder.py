@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxopt_study.study import record, sweep_record
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.plan import Job, static_fields
@@ -32,7 +34,7 @@ class SweepReport:
 def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Path:
     """Make the folder of a sweep, with all that is needed to run its jobs."""
     folder = record.new_folder(out_root, planned.study.name)
-    plan = {"widths": list(widths), "study_sha256": digest_of(planned.study), "version": __version__}
+    plan = {"widths": list(widths), **_identity(planned)}
     tables = {"sweep": planned.sweep.to_toml()}
     if planned.search is not None:
         tables["search"] = planned.search.to_toml()
@@ -51,14 +53,20 @@ def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Pat
 def check_plan(planned: Planned, folder: Path) -> list[int]:
     """The widths of a sweep's groups, if it still is the sweep that was begun."""
     plan = sweep_record.read_plan(folder)
-    if plan.get("study_sha256") != digest_of(planned.study):
-        raise StudyInputError(
-            f"{planned.study.path}: has changed since the sweep in {folder} began: sweep anew"
-        )
+    names = {"study_sha256": str(planned.study.path), "version": "jaxopt_study", "jax": "jax"}
+    for name, now in _identity(planned).items():
+        if plan.get(name) != now:
+            since = f"has changed since the sweep in {folder} began"
+            raise StudyInputError(f"{names[name]}: {since}: go on with what it was, or sweep anew")
     widths = plan["widths"]
     if len(widths) != max(len(planned.groups), 1):
         raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
     return widths
+
+
+def _identity(planned: Planned) -> dict[str, str]:
+    """What all jobs of a sweep have in common, wherever they run, or their bits might differ."""
+    return {"study_sha256": digest_of(planned.study), "version": __version__, "jax": jax.__version__}
 
 
 def join_record(
