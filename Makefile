@@ -44,8 +44,8 @@ format: $(VENV)/.installed-study,test,lint ## put the code into the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.installed-study,peers ## measure least squares against SciPy and Optimistix
-	$(BIN)/python -m jaxopt_study.bench.suites.least_squares $(ARGS)
+bench: $(VENV)/.installed-study,peers ## measure all suites against other packages
+	$(BIN)/jaxopt-study bench $(ARGS)
 
 docs: $(VENV)/.installed-study,docs ## write the reference pages into site/
 	@PYTHONWARNINGS='ignore:The module specification' \

@@ -7,6 +7,9 @@
 | solve equations, find all roots      | `find_root`, `find_roots`, which returns `Roots`         |
 | fit a model to data, with errors     | `curve_fit`, which returns a `Fit`                       |
 | fit many small data sets in one call | `least_squares_batch`, `curve_fit_batch`                 |
+| solve an ODE, with derivatives       | `solve_ode`, which returns a `Solution`                  |
+| fit an ODE to time series            | `fit_ode`, which returns a `Fit`                         |
+| know which of its gradients to trust | `audit_adjoint`, which returns an `AdjointAudit`         |
 | choose an optimizer                  | `sgd`, `adagrad`, `rmsprop`, `adam`, `newton`,           |
 |                                      | `lbfgs`, `gauss_newton`, `levenberg_marquardt`, `dogleg` |
 | f, f', f'', ... of a scalar function | `derivatives`; of any function along a line, `taylor`    |
@@ -38,6 +41,10 @@ from jaxopt_study.hessians import (
 )
 from jaxopt_study.jacobians import jacobian, jacobian_coloring
 from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.ode.audit import AdjointAudit, audit_adjoint
+from jaxopt_study.ode.fit import fit_ode
+from jaxopt_study.ode.solution import Solution
+from jaxopt_study.ode.solve import solve_ode
 from jaxopt_study.optimizers.adagrad import adagrad
 from jaxopt_study.optimizers.adam import adam
 from jaxopt_study.optimizers.combine import chain, masked
@@ -58,17 +65,20 @@ from jaxopt_study.towers import derivatives, taylor
 from jaxopt_study.version import __version__
 
 __all__ = [
+    "AdjointAudit",
     "Carry",
     "Fit",
     "LeastSquares",
     "Report",
     "Result",
     "Roots",
+    "Solution",
     "Status",
     "__version__",
     "adagrad",
     "adam",
     "advance",
+    "audit_adjoint",
     "chain",
     "check_derivatives",
     "curve_fit",
@@ -78,6 +88,7 @@ __all__ = [
     "find_root",
     "find_roots",
     "finish",
+    "fit_ode",
     "gauss_newton",
     "hessian",
     "hessian_coloring",
@@ -96,6 +107,7 @@ __all__ = [
     "per_example_grads",
     "rmsprop",
     "sgd",
+    "solve_ode",
     "start",
     "taylor",
 ]

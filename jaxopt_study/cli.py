@@ -1,4 +1,4 @@
-"""The command `jaxopt-study`: `run` a study from its TOML, `list` them, `fit` a CSV, `check` derivatives.
+"""The command `jaxopt-study`: `run` a study, `list` them, `fit` data, `check` derivatives, `bench`.
 
 Only words are parsed here; the work is in `jaxopt_study.study`, imported when it is needed, so
 that `--help` is quick and the mathematics needs none of the packages of a study.
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxopt_study.bench.command import add_bench, bench_command
 from jaxopt_study.study.read_words import add_reading
 from jaxopt_study.study.sweep_words import add_checkpoint_seconds, add_resume_and_repeat, add_sweep
 from jaxopt_study.types import LossName
@@ -24,9 +25,9 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)  # a f
 EXIT_CODES = """\
 exit codes:
   0    the run ended and was recorded, whatever its status
-  1    a fault in the study or in jaxopt_study itself, with a traceback
+  1    a fault in the study or in jaxopt_study itself, with a traceback; jobs that failed on a cluster
   2    bad input: one line says what and where, nothing was written
-  3    check: a derivative is wrong; repeat: the results differ
+  3    check: a derivative is wrong; repeat: the results differ; bench: worse than the baseline
   4    a record could not be written: the disk is full, or the folder is gone
   130  interrupted by Ctrl-C, 143 by SIGTERM: what was computed is recorded (`resume` goes on), or
        nothing had been begun
@@ -51,11 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f'{missing[0]} is not installed: pip install "jaxopt_study[study]"')
     from jaxopt_study.study.protocol import StudyInputError
 
+    if known.command in ("fit", "run", "sweep", "resume", "repeat"):
+        from jaxopt_study.study.compile_cache import keep_compiled_programs
+
+        keep_compiled_programs()
     try:
         if known.command == "fit":
             return _fit(known)
         if known.command == "check":
             return _check(known)
+        if known.command == "bench":
+            return bench_command(known)
         if known.command == "report":
             from jaxopt_study.study.report import report
 
@@ -132,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resume_and_repeat(commands, EXIT_CODES)
     _add_fit(commands)
     _add_check(commands)
+    add_bench(commands, EXIT_CODES)
     add_reading(commands, EXIT_CODES)
     return parser
 

@@ -36,6 +36,10 @@ class Status(enum.IntEnum):
     | `NO_ROOT`            | no        | of `find_root`: there is no root here. ‖f‖ is at a minimum that   |
     |                      |           | is not zero, or f changes its sign by a jump or at a pole         |
     | `NOT_BRACKETED`      | no        | of `find_root`: f has the same sign at both ends of the bracket   |
+    | `END_REACHED`        | yes       | of `solve_ode`: the last time was reached                         |
+    | `EVENT`              | yes       | of `solve_ode`: the event came before the last time               |
+    | `STEP_TOO_SMALL`     | no        | of `solve_ode`: the tolerance asks for steps that no longer move  |
+    |                      |           | the time: the solution blows up or jumps, or the problem is stiff |
     """
 
     RUNNING = 0
@@ -50,6 +54,9 @@ class Status(enum.IntEnum):
     NON_FINITE = 9
     NO_ROOT = 10
     NOT_BRACKETED = 11
+    END_REACHED = 12
+    EVENT = 13
+    STEP_TOO_SMALL = 14
 
 
 MESSAGES = {
@@ -65,6 +72,9 @@ MESSAGES = {
     Status.NON_FINITE: "failed: a step led to a value or a gradient that is not finite",
     Status.NO_ROOT: "no root: the residual has a minimum here that is not zero, or jumps across it",
     Status.NOT_BRACKETED: "failed: the function has the same sign at both ends of the bracket",
+    Status.END_REACHED: "solved: the last time was reached",
+    Status.EVENT: "solved: the event came before the last time",
+    Status.STEP_TOO_SMALL: "failed: the steps became too short to move the time",
 }
 
 
@@ -75,7 +85,8 @@ def is_converged(status: Any) -> Bool[Array, "..."]:
     (True, False)
     """
     status = jnp.asarray(status)
-    return (status >= Status.GRADIENT_CONVERGED) & (status <= Status.TARGET_REACHED)
+    of_iterations = (status >= Status.GRADIENT_CONVERGED) & (status <= Status.TARGET_REACHED)
+    return of_iterations | (status == Status.END_REACHED) | (status == Status.EVENT)
 
 
 class Trace(NamedTuple):

@@ -1,7 +1,8 @@
 """Time pieces of work against each other, in one process and in turns.
 
 Machines are shared and noisy, so a single time means little: contestants take turns, and what is
-reported is the median over rounds of the *ratio* within a round.
+reported is the median over rounds of the *ratio* within a round. A ratio that scatters too much
+from round to round is measured for longer, and then not reported at all.
 """
 
 import contextlib
@@ -18,6 +19,11 @@ import numpy as np
 Work = Callable[[], Any]
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
+SAMPLE_SECONDS = 1e-3  # a shorter call is repeated until a sample takes as long: the clock has its own cost
+STEADY = 0.1  # the most that a median ratio may be uncertain by, relatively
+LONG = 0.2  # seconds of a call
+LONGEST = 20.0  # seconds of samples, after which there are no more rounds than asked for
+PATIENCE = 4  # times as many rounds as asked for, before it is given up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,41 +50,72 @@ class Timed:
     @property
     def spread(self) -> float:
         """Half the interquartile range over the median."""
-        low, high = np.quantile(self.seconds, [0.25, 0.75])
-        return float((high - low) / 2 / self.median)
+        return half_range(self.seconds)
 
 
-def take_turns(contestants: Mapping[str, Work], rounds: int = 15) -> dict[str, Timed]:
+def half_range(samples: np.ndarray) -> float:
+    """Half the interquartile range over the median.
+
+    >>> half_range(np.array([1.0, 2.0, 3.0]))
+    0.25
+    """
+    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
+    return float((high - low) / 2 / middle)
+
+
+def take_turns(
+    contestants: Mapping[str, Work],
+    rounds: int = 15,
+    reference: str | None = None,
+    *,
+    cold: bool = False,
+    clock: Callable[[Any], float] | None = None,
+) -> dict[str, Timed]:
     """Time every contestant once a round.
 
     Each is called once to compile, then tried with one BLAS thread and with the process's own
     number of threads, and keeps the faster setting: the time of LAPACK's QR and SVD depends on it
-    by a factor of up to 5 on two cores. Every call is waited for (`jax.block_until_ready`).
+    by a factor of up to 5 on two cores. Every call is waited for (`jax.block_until_ready`), and one that is
+    over within a millisecond is repeated for as long.
 
     Args:
       contestants: functions without arguments that do the work and return what they computed.
       rounds: how often each is timed.
+      reference: one of them. If the ratio of any other to it is unsteady, there are more rounds, up to
+        four times as many.
+      clock: from what work returned to its seconds, where it has a clock of its own (a process).
+      cold: every call is a first one (work that compiles, or starts a process): no other call is made.
 
     Returns:
       A `Timed` for each.
     """
-    first, threads, result = {}, {}, {}
+    first: dict[str, float] = {}
+    threads: dict[str, int | None] = {}
+    calls: dict[str, int] = {}
+    result: dict[str, Any] = {}
     for name, work in contestants.items():
-        first[name], result[name] = _time(work)
-        settings: tuple[int | None, ...] = (None, 1)
-        best = {}
-        for setting in settings:
-            with blas_threads(setting):
-                best[setting] = min(_time(work)[0] for _ in range(3))
-        threads[name] = min(settings, key=lambda setting: best[setting])
+        if cold:
+            threads[name], calls[name] = None, 1
+            continue
+        first[name], result[name] = _time(work, 1)
+        threads[name], warm = _best_threads(work)
+        calls[name] = max(1, round(SAMPLE_SECONDS / max(warm, 1e-9)))
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, work in contestants.items():
+    names = list(contestants)
+    shuffle = np.random.default_rng(0).permutation
+    for done in range(1, PATIENCE * rounds + 1):
+        # In another order each round: what a contestant leaves behind (spinning threads, full caches) is
+        # then not always the same one's to bear.
+        for name in (names[k] for k in shuffle(len(names))):
             with blas_threads(threads[name]):
-                took, result[name] = _time(work)
-            seconds[name].append(took)
+                took, result[name] = _time(contestants[name], calls[name])
+            seconds[name].append(took if clock is None else clock(result[name]))
+        patient = sum(map(sum, seconds.values())) < LONGEST
+        if done >= rounds and (reference is None or not patient or _all_steady(seconds, reference)):
+            break
     return {
-        name: Timed(first[name], np.array(seconds[name]), threads[name], result[name]) for name in contestants
+        name: Timed(first.get(name, taken[0]), np.array(taken), threads[name], result[name])
+        for name, taken in seconds.items()
     }
 
 
@@ -92,10 +129,43 @@ def ratio(slow: Timed, fast: Timed, slow_units: float = 1, fast_units: float = 1
     return float(np.median((slow.seconds / slow_units) / (fast.seconds / fast_units)))
 
 
-def _time(work: Work) -> tuple[float, Any]:
+def uncertainty(slow: Timed, fast: Timed) -> float:
+    """How far the median ratio may be off, relatively: about one standard error of a median.
+
+    >>> steady = Timed(0.0, np.array([1.0, 1.0, 1.0, 1.0]), None, None)
+    >>> uncertainty(steady, steady)
+    0.0
+    """
+    return _uncertainty(slow.seconds / fast.seconds)
+
+
+def _uncertainty(ratios: np.ndarray) -> float:
+    # Of a normal distribution: σ = 1.35⁻¹ interquartile ranges, and 1.25 σ/√n of a median of n.
+    return float(2 * half_range(ratios) / 1.35 * 1.25 / np.sqrt(len(ratios)))
+
+
+def _best_threads(work: Work) -> tuple[int | None, float]:
+    """The faster setting, and the seconds of a call; of work that takes long a call of each will do."""
+    best: dict[int | None, float] = {}
+    for setting in (None, 1):
+        with blas_threads(setting):
+            best[setting] = _time(work, 1)[0]
+            if best[setting] < LONG:
+                best[setting] = min(_time(work, 1)[0] for _ in range(3))
+    threads = min(best, key=lambda setting: best[setting])
+    return threads, best[threads]
+
+
+def _all_steady(seconds: Mapping[str, list[float]], reference: str) -> bool:
+    base = np.array(seconds[reference])
+    return all(_uncertainty(np.array(one) / base) <= STEADY for one in seconds.values())
+
+
+def _time(work: Work, calls: int) -> tuple[float, Any]:
     began = time.perf_counter()
-    result = jax.block_until_ready(work())
-    return time.perf_counter() - began, result
+    for _ in range(calls):
+        result = jax.block_until_ready(work())
+    return (time.perf_counter() - began) / calls, result
 
 
 @contextlib.contextmanager

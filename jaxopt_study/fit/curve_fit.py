@@ -108,6 +108,39 @@ def curve_fit(
       >>> print(jnp.round(fit.params["a"], 1), f"{fit.params['k']:.3f}")
       [3. 6.] 0.502
     """
+    curve, params = prepare(
+        model_fn,
+        x,
+        y,
+        params,
+        sigma=sigma,
+        absolute_sigma=absolute_sigma,
+        weights=weights,
+        bounds=bounds,
+        loss=loss,
+        loss_scale=loss_scale,
+        pointwise=pointwise,
+        optimizer=optimizer,
+    )
+    return fit_curve(curve, params, optimizer=optimizer, max_steps=max_steps, ftol=ftol, xtol=xtol, gtol=gtol)
+
+
+def prepare(
+    model_fn: Callable[..., Any],
+    x: PyTree,
+    y: Any,
+    params: PyTree,
+    *,
+    sigma: Any,
+    absolute_sigma: bool,
+    weights: Any,
+    bounds: Any,
+    loss: Any,
+    loss_scale: ArrayLike,
+    pointwise: bool,
+    optimizer: optax.GradientTransformation | None,
+) -> tuple[Curve, PyTree]:
+    """The first half of `curve_fit`: everything is checked, nothing computed."""
     params = check_params(params)
     rows = rows_of((x, y, sigma, weights))
     if rows is not None:
@@ -132,17 +165,17 @@ def curve_fit(
         absolute_sigma=bool(absolute_sigma),
         pointwise=bool(pointwise),
     )
-    result = least_squares(
-        curve.objective,
-        params,
-        curve.args,
-        optimizer=optimizer,
-        bounds=curve.bounds,
-        max_steps=max_steps,
-        ftol=ftol,
-        xtol=xtol,
-        gtol=gtol,
-    )
+    return curve, params
+
+
+def fit_curve(curve: Curve, params: PyTree, **options: Any) -> Fit:
+    """The second half of `curve_fit`: the solution, and what is known there.
+
+    Args:
+      curve, params: from `prepare`.
+      options: those of `least_squares`.
+    """
+    result = least_squares(curve.objective, params, curve.args, bounds=curve.bounds, **options)
     return measure(curve, result.params, result.value, result.status, result.num_steps, result.num_evals)
 
 

@@ -219,7 +219,7 @@ class Fit:
           The figure.
 
         Raises:
-          ValueError: unless x and y are one-dimensional.
+          ValueError: unless x is one-dimensional, or has an axis of series in front, see there.
         """
         return plot(self, path, **options)
 

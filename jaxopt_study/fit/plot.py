@@ -1,12 +1,15 @@
 """A picture of a fit: data, curve and band, with the residuals below."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 BLUE, GREY, RED = "#2166ac", "#4d4d4d", "#b2182b"
+COLORS = (BLUE, RED, "#1b7837", "#b8860b", "#762a83", "#01665e")  # of several series, in turn
+PANELS = 6  # more are no picture
 
 
 def plot(
@@ -16,20 +19,23 @@ def plot(
     level: float | None = 0.95,
     kind: str = "confidence",
     xlabel: str = "x",
-    ylabel: str = "y",
+    ylabel: str | Sequence[str] = "y",
     title: str | None = None,
     xscale: str = "linear",
     yscale: str = "linear",
     points: int = 400,
 ) -> Any:
-    """Draw a fit of one-dimensional y against one-dimensional x.
+    """Draw a fit of y against one-dimensional x, with the residuals below.
+
+    A panel for each column where y has the shape `(points, columns)`; a color for each series where x has the
+    shape `(series, points)`, as fits of several time series have.
 
     Args:
       fit: a `Fit`.
       path: also write the picture there, in the format of its suffix.
       level: of the band; None for none.
       kind: of the band, see `Fit.predict`.
-      xlabel, ylabel, title: words; the title is empty if not given.
+      xlabel, ylabel, title: words; the title is empty if not given. `ylabel` may have one for each column.
       xscale, yscale: `"linear"` or `"log"`.
       points: at how many x the curve is drawn.
 
@@ -37,76 +43,129 @@ def plot(
       A `matplotlib.figure.Figure` that no window owns.
 
     Raises:
-      ValueError: for a batch, or unless x and y are one-dimensional.
+      ValueError: for a batch, or unless x and y have the shapes above, with six columns at most.
       ImportError: if matplotlib is not installed.
     """
-    x, y, sigma = _data(fit)
+    data = _data(fit)
+    count = data.y.shape[-1]
+    names = [ylabel] * count if isinstance(ylabel, str) else list(ylabel)
+    if len(names) != count:
+        raise ValueError(f"ylabel: {len(names)} words for {count} columns of y")
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7.0, 5.4), layout=ConstrainedLayoutEngine(h_pad=0.04, hspace=0.0))
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1.0])
-    fine = _fine(x, xscale, points)
-    if level is None:
-        curve = np.asarray(fit.predict(fine))
-    else:
-        curve, low, high = (np.asarray(line) for line in fit.predict(fine, level, kind=kind))
-        name = f"{100 * level:g} % {kind} band"
-        top.fill_between(fine, low, high, color=BLUE, alpha=0.18, linewidth=0, label=name)
-    top.plot(fine, curve, color=BLUE, linewidth=1.8, label="fit")
-    marks = {"fmt": "o", "color": GREY, "markersize": 5.0, "markeredgecolor": "white"}
-    marks |= {"markeredgewidth": 0.6, "elinewidth": 1.0, "capsize": 0.0, "zorder": 3}
-    top.errorbar(x, y, yerr=sigma, label="data", **marks)
-    residuals = -np.ravel(np.asarray(fit.residuals))
-    below.axhline(0.0, color=BLUE, linewidth=1.2)
-    below.vlines(x, 0.0, residuals, color=GREY, linewidth=0.8, alpha=0.6)
-    below.plot(x, residuals, "o", color=GREY, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6)
-    largest = np.nanmax(np.abs(residuals), initial=0.0)
-    if largest > 0:
-        below.set_ylim(-1.25 * largest, 1.25 * largest)
-    weighted = sigma is not None or fit.curve.sigma is not None or fit.curve.weights is not None
-    below.set_xlabel(xlabel)
-    below.set_ylabel("(data − fit) / σ" if weighted else "data − fit", fontsize=9)
-    below.yaxis.set_major_locator(MaxNLocator(4, symmetric=True))
-    top.set(ylabel=ylabel, xscale=xscale, yscale=yscale)
-    top.tick_params(bottom=False)
-    for axes in (top, below):
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+    size = (7.0 if count == 1 else min(4.8 * count, 16.0), 5.4)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.04, hspace=0.0))
+    panels = figure.subplots(2, count, sharex=True, height_ratios=[3.2, 1.0], squeeze=False)
+    fine, lines = _curves(fit, data, level, kind, xscale, points)
+    name = None if level is None else f"{100 * level:g} % {kind} band"
+    for column, (top, below) in enumerate(panels.T):
+        for series in range(len(data.x)):
+            color = COLORS[series % len(COLORS)]
+            said = (name, "fit", "data") if series == 0 else (None, None, None)
+            _draw(top, below, data, (series, column), fine, lines[:, series, :, column], color, said)
+        _finish(top, below, data, column)
+        top.set(ylabel=names[column], xscale=xscale, yscale=yscale)
+        below.set_xlabel(xlabel)
+    panels[1, 0].set_ylabel("(data − fit) / σ" if data.weighted else "data − fit", fontsize=9)
     figure.align_ylabels()
     if title:
-        top.set_title(title, loc="left", fontsize=12)
-    top.legend(frameon=False, fontsize=9)
+        panels[0, 0].set_title(title, loc="left", fontsize=12)
+    panels[0, 0].legend(frameon=False, fontsize=9)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
 
 
-def _data(fit: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """x, y and, where there are any, the standard deviations to draw."""
+class _Data(NamedTuple):
+    """What is drawn, with axes for one series and one column: `(series, points[, columns])`."""
+
+    x: np.ndarray
+    y: np.ndarray
+    sigma: np.ndarray | None  # standard deviations, where there are any
+    residuals: np.ndarray
+    weighted: bool
+    plain: bool  # whether x has no axis of series
+
+
+def _data(fit: Any) -> _Data:
     if np.ndim(fit.status):
         raise ValueError(f"plot: this is a batch of {np.size(fit.status)} fits; draw one of them, fit[i]")
     leaves = jax.tree.leaves(fit.curve.x)
     y = np.asarray(fit.curve.y)
-    if len(leaves) != 1 or np.ndim(leaves[0]) != 1 or y.ndim != 1 or np.shape(leaves[0]) != y.shape:
+    x = np.asarray(leaves[0]) if len(leaves) == 1 else np.empty(0)
+    if x.ndim not in (1, 2) or y.shape[: x.ndim] != x.shape or y.ndim > x.ndim + 1 or not x.size:
         shapes = ", ".join(str(np.shape(leaf)) for leaf in leaves)
         raise ValueError(
-            f"plot: draws y against one x, both one-dimensional; here x is {shapes} and y {y.shape}"
+            "plot: draws y, which may have columns, against one x, both with or without an axis of series in "
+            f"front, and else one-dimensional; here x is {shapes} and y {y.shape}"
         )
+    form = (*(x.shape if x.ndim == 2 else (1, *x.shape)), -1)
+    if y.reshape(form).shape[-1] > PANELS:
+        raise ValueError(f"plot: draws up to {PANELS} columns of y, got {y.shape[-1]}")
     sigma = fit.curve.sigma
     if sigma is not None:
         sigma = np.asarray(sigma)
-        sigma = np.sqrt(np.diagonal(sigma)) if sigma.ndim == 2 else sigma
+        sigma = sigma if sigma.shape == y.shape else np.sqrt(np.diagonal(sigma)).reshape(y.shape)
         if not fit.curve.absolute_sigma:
             sigma = sigma * np.sqrt(float(fit.dispersion))
-        sigma = np.where(np.isnan(y), np.nan, sigma)
-    return np.asarray(leaves[0]), y, sigma
+        sigma = np.where(np.isnan(y), np.nan, sigma).reshape(form)
+    residuals = -np.asarray(fit.residuals).reshape(form)
+    weighted = sigma is not None or fit.curve.weights is not None
+    return _Data(x.reshape(form[:2]), y.reshape(form), sigma, residuals, weighted, x.ndim == 1)
 
 
-def _fine(x: np.ndarray, xscale: str, points: int) -> np.ndarray:
-    low, high = float(np.nanmin(x)), float(np.nanmax(x))
-    if xscale == "log":
-        return np.geomspace(low, high, points).astype(x.dtype)
-    return np.linspace(low, high, points).astype(x.dtype)
+def _curves(
+    fit: Any, data: _Data, level: float | None, kind: str, xscale: str, points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where curves are drawn; the curve, its lower and its upper end, `(3, series, points, columns)`."""
+    low, high = float(np.nanmin(data.x)), float(np.nanmax(data.x))
+    space = np.geomspace if xscale == "log" else np.linspace
+    fine = space(low, high, points).astype(data.x.dtype)
+    x = fine if data.plain else np.broadcast_to(fine, (len(data.x), points))
+    found = (fit.predict(x),) * 3 if level is None else fit.predict(x, level, kind=kind)
+    lines = np.stack([np.asarray(line).reshape(len(data.x), points, -1) for line in found])
+    return fine, lines
+
+
+def _draw(
+    top: Any,
+    below: Any,
+    data: _Data,
+    place: tuple[int, int],
+    fine: np.ndarray,
+    lines: np.ndarray,
+    color: str,
+    said: tuple[str | None, str | None, str | None],
+) -> None:
+    """One series in one panel."""
+    series, column = place
+    alone = len(data.x) == 1
+    ink = GREY if alone else color
+    x, y = data.x[series], data.y[series, :, column]
+    sigma = None if data.sigma is None else data.sigma[series, :, column]
+    curve, low, high = lines
+    if said[0] or not np.array_equal(low, high, equal_nan=True):
+        top.fill_between(fine, low, high, color=color, alpha=0.18, linewidth=0, label=said[0])
+    top.plot(fine, curve, color=color, linewidth=1.8, label=said[1])
+    marks = {"fmt": "o", "color": ink, "markersize": 5.0, "markeredgecolor": "white"}
+    marks |= {"markeredgewidth": 0.6, "elinewidth": 1.0, "capsize": 0.0, "zorder": 3}
+    top.errorbar(x, y, yerr=sigma, label=said[2], **marks)
+    rest = data.residuals[series, :, column]
+    below.vlines(x, 0.0, rest, color=ink, linewidth=0.8, alpha=0.6)
+    below.plot(x, rest, "o", color=ink, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6)
+
+
+def _finish(top: Any, below: Any, data: _Data, column: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    below.axhline(0.0, color=BLUE if len(data.x) == 1 else GREY, linewidth=1.2)
+    largest = np.nanmax(np.abs(data.residuals[..., column]), initial=0.0)
+    if largest > 0:
+        below.set_ylim(-1.25 * largest, 1.25 * largest)
+    below.yaxis.set_major_locator(MaxNLocator(4, symmetric=True))
+    top.tick_params(bottom=False)
+    for axes in (top, below):
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)

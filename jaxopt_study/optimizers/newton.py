@@ -82,13 +82,13 @@ def newton(
     | `"exact"` | H as n products and one eigendecomposition; the step of | a few hundred parameters;        |
     |           | Moré and Sorensen, the hard case too                    | final answers to the last digit  |
     | `"cg"`    | Steihaug's conjugate gradients, preconditioned by what  | any number: H is never formed, a |
-    |           | those of the steps before have seen                     | step takes 2 to 4 products       |
+    |           | those of the steps before have seen                     | step takes 0 to 4 products       |
     | `"auto"`  | `"exact"` up to 3 parameters, else `"cg"`               | fewest evaluations               |
 
     Where H is positive definite and the model holds this is Newton's step `-H⁻¹g` (with `"cg"` to a tenth of
     the gradient, and better near the end). Where it is not, the step goes along negative curvature, to the
     border of the region; also at a strict saddle, where the gradient is zero, and `info.way_down` says so:
-    `minimize` does not end there. Conjugate gradients look for such a direction once, in at most 20
+    `minimize` does not end there. Conjugate gradients look for such a direction once, in at most 10
     products, before they let an iteration end; in up to 200 at a start without any slope.
 
     What `gtol` is compared with does not change with the units of f. Exact: `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`; cg:

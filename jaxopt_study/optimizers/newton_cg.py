@@ -1,8 +1,9 @@
 """Newton's update from Hessian-vector products alone: truncated conjugate gradients in a trust region.
 
 For `newton`, which says what is computed. The Hessian of `newton_exact` costs n products; here a step costs
-two to four at the median of the test problems, whatever n, because the products of the steps before make a
-preconditioner, and a trial that was refused is shortened along the path that is there.
+none to four at the median of the test problems, whatever n, because the products of the steps before make a
+preconditioner, and a trial that was refused is shortened along the path that is there. While the gradient
+falls fast that preconditioner alone makes the step, as in L-BFGS, and there are no products at all.
 """
 
 from collections.abc import Callable
@@ -24,13 +25,16 @@ Vector = Float[Array, " params"]
 Scalar = Float[Array, ""]
 
 LARGE = 10_000  # parameters from which on a pass over a vector is not for nothing
-MEMORY, MEMORY_OF_LARGE = 10, 1  # pairs
+MEMORY, MEMORY_OF_LARGE = 20, 1  # pairs
 # The residual at which conjugate gradients end, relative to the gradient: in small problems a better step
 # saves gradients and values, in large ones with slow products a worse one saves those.
 FORCING, FORCING_OF_LARGE = 0.1, 0.5
 LEAST_FORCING, LEAST_FORCING_OF_LARGE = 1e-3, 0.1  # near the end
 PROBE_TOLERANCE = 1e-2
-PROBE_PRODUCTS = 20
+PROBE_PRODUCTS = 10
+# Where the last step left less of the gradient than this, what is known of H⁻¹ will do for another, which
+# needs no products. One pair knows too little for that.
+FELL, FELL_OF_LARGE = 0.3, 0.0
 # In one step, and not more than twice the parameters: beyond, rounding errors are solved for.
 MAX_PRODUCTS = 200
 
@@ -123,6 +127,9 @@ def model(
     invisible = (seen.first == 0) & jnp.any((free == 0) & ~mask)
     radius, reach = radii(free, push)
     most = min(MAX_PRODUCTS, 2 * theta.size)
+    probing = (finished | invisible) & ~seen.probed
+    enough = FELL if theta.size < LARGE else FELL_OF_LARGE
+    fell = grad_norm < enough * norm(jnp.where(mask, 0.0, seen.gradient))
     task = _Task(
         push=push,
         matrix=matrix,
@@ -134,15 +141,16 @@ def model(
         # At a start without any slope there is nothing else to go by.
         probe_products=jnp.where((seen.first == 0) & (grad_norm == 0), most, PROBE_PRODUCTS),
         visible=MARGIN * rounding,
+        quick=fell & known & (seen.first > 0) & ~finished & ~probing,
     )
-    probing = (finished | invisible) & ~seen.probed
     path, way_down, products = _search(task, theta, mask, box, probing)
     stepping = (task.max_products > 0) & ~way_down
     slack = 1 + 4 * jnp.finfo(theta.dtype).eps
     full = jnp.clip(slack * norm(path.step), radius, reach)
     radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
-    ahead = jnp.maximum(-jnp.vdot(free, path.step), grad_norm**2 / _or_one(path.curvature))
+    least = jnp.where(path.products > 0, grad_norm**2 / _or_one(path.curvature), 0.0)
+    ahead = jnp.maximum(-jnp.vdot(free, path.step), least)
     test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(size, ahead)), test)
     curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
     rounding = rounding_errors(value, gradient, curvature, theta)
@@ -177,7 +185,7 @@ def direction(
     first = jnp.where(seen.first > 0, seen.first, size)
     forcing = _forcing(theta, size, first)
     limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
-    task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, limit, nothing)
+    task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, limit, nothing, no)
     path = task.solve(jnp.zeros_like(theta, bool), no)
     # What leads to the border is a direction of negative curvature; it would drown the rest.
     within = jnp.where(path.negative, path.inside, path.step)
@@ -244,6 +252,7 @@ class _Task(NamedTuple):
       max_products: of a step.
       probe_products: of a probe.
       visible: the least reduction that rounding errors do not hide.
+      quick: whether to take the quasi-Newton step `-Mg`, and no products.
     """
 
     push: Callable[[Array], Array]
@@ -255,22 +264,33 @@ class _Task(NamedTuple):
     max_products: Int[Array, ""]
     probe_products: Int[Array, ""]
     visible: Scalar
+    quick: Bool[Array, ""]
 
     def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
         """The path over what is not held; when probing, from a random slope and without a border."""
         keep = lambda v: jnp.where(mask, 0.0, v)  # noqa: E731
         draw = lambda: jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)  # noqa: E731
         target = keep(jax.lax.cond(probing, draw, lambda: self.gradient))
-        usable = jnp.vdot(target, keep(self.matrix(target))) > 0
-        return truncated_cg(
+        known = keep(self.matrix(target))
+        usable = jnp.vdot(target, known) > 0
+        quick = self.quick & ~probing & usable
+        most = jnp.where(quick, 0, self.max_products)
+        path = truncated_cg(
             lambda v: keep(self.push(v)),
             target,
             jnp.where(probing, far(target), self.reach),
             jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
             precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
             memory=self.matrix.pairs.steps.shape[0],
-            max_products=jnp.where(probing, self.probe_products, self.max_products),
+            max_products=jnp.where(probing, self.probe_products, most),
         )
+        # Of `-Mg` the model says `H d = -g`, as BFGS has it.
+        length = norm(known)
+        within = -jnp.where(length > self.reach, self.reach / _or_one(length), 1.0)
+        choose = lambda new, old: jnp.where(quick, within * new, old)  # noqa: E731
+        step, product = choose(known, path.step), choose(target, path.product)
+        first, first_product = choose(known, path.first), choose(target, path.first_product)
+        return path._replace(first=first, first_product=first_product, step=step, product=product)
 
     def is_way_down(self, path: Path) -> Bool[Array, ""]:
         """Whether a probe met negative curvature that the value will show."""

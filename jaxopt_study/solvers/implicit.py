@@ -89,8 +89,8 @@ def root_of(
       like: something in the form of x.
       solve_linear: `(product, target, x) -> z` with `product(z) = target`, linear in the target.
     """
-    conditions, of_conditions = _closed(conditions, like)
-    found, of_found = _closed(found)
+    conditions, of_conditions = closed(conditions, like)
+    found, of_found = closed(found)
 
     @jax.custom_jvp
     def root(of_conditions: list[Any], of_found: list[Any]) -> Any:
@@ -109,7 +109,7 @@ def root_of(
     return root(of_conditions, of_found)
 
 
-def _closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list[Any]]:
+def closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list[Any]]:
     """`fn` as a function of what it closes over, and that. (`jax.closure_convert` leaves integers inside.)"""
     jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*like)
     structure = jax.tree.structure(shapes)

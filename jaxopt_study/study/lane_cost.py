@@ -2,7 +2,7 @@
 
 Side by side (`vmap`), a kernel is launched once for all lanes; but both branches of a `cond` are
 computed, and what all lanes hold has to fit the cache. Both are seen in the jaxpr of one lane, so
-nothing has to be compiled to decide, and the choice is the same on every machine.
+nothing has to be compiled to decide, and the choice is the same on every machine of a kind.
 """
 
 import math
@@ -18,6 +18,11 @@ LAUNCH = 1e-7
 FLOP = 2.5e-10
 CACHE_BYTES = 4 * 2**20  # of all lanes of a chunk
 WIDEST = 1024  # beyond, a launch costs nothing against the work
+# An accelerator waits for launches (some microseconds each) and not for flops, and has memory for many.
+ACCELERATOR_LAUNCH = 5e-6
+ACCELERATOR_FLOP = 1e-12
+ACCELERATOR_BYTES = 2 * 2**30
+ACCELERATOR_WIDEST = 16_384
 
 
 class Cost(NamedTuple):
@@ -28,20 +33,23 @@ class Cost(NamedTuple):
     largest: float
 
 
-def choose_width(advance: Any, carry_bytes: float) -> int:
+def choose_width(advance: Any, carry_bytes: float, accelerator: bool = False) -> int:
     """How many lanes to run side by side; 1 where one at a time is quicker.
 
     Args:
       advance: the closed jaxpr of one lane.
       carry_bytes: what a lane holds between steps.
+      accelerator: whether they run on anything but a CPU.
     """
+    launch, flop = (ACCELERATOR_LAUNCH, ACCELERATOR_FLOP) if accelerator else (LAUNCH, FLOP)
+    room, widest = (ACCELERATOR_BYTES, ACCELERATOR_WIDEST) if accelerator else (CACHE_BYTES, WIDEST)
     alone = cost_of(advance.jaxpr, min)
     beside = cost_of(advance.jaxpr, sum)
     lane_bytes = carry_bytes + 4 * beside.largest
-    width = int(min(max(CACHE_BYTES / max(lane_bytes, 1.0), 1), WIDEST))
+    width = int(min(max(room / max(lane_bytes, 1.0), 1), widest))
     width = 2 ** int(math.log2(width))
-    time_alone = LAUNCH * alone.operations + FLOP * alone.flops
-    time_beside = LAUNCH * beside.operations / width + FLOP * beside.flops
+    time_alone = launch * alone.operations + flop * alone.flops
+    time_beside = launch * beside.operations / width + flop * beside.flops
     return width if time_beside < time_alone else 1
 
 

@@ -208,7 +208,8 @@ class OneLane:
         if self.study.run is not None:
             return 1
         traced = jax.make_jaxpr(self.go)(self.leaves, self.carry, jax.ShapeDtypeStruct((), np.int32))
-        return choose_width(traced, sum(_nbytes(leaf) for leaf in jax.tree.leaves(self.carry)))
+        held = sum(_nbytes(leaf) for leaf in jax.tree.leaves(self.carry))
+        return choose_width(traced, held, accelerator=jax.default_backend() != "cpu")
 
     def _config(self, leaves: list[Any]) -> Any:
         return jax.tree.unflatten(self.structure, leaves)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxopt_study.result import Status
-from jaxopt_study.study import checkpoint, record
+from jaxopt_study.study import checkpoint, compile_cache, record
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.lock import locked
 from jaxopt_study.study.program import Program, compile_study, dtype_of
@@ -158,6 +158,7 @@ def _record(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "interrupted": False,
         "version": __version__,
+        "start": compile_cache.describe_start(),  # everything is compiled, and no step taken
         "environment": environment,
     }
     identity = checkpoint.identity_of(study, environment)

@@ -28,7 +28,13 @@ SMALL = {
         {"performance_by_evaluations.png", "performance_by_seconds.png", "data_by_evaluations.png"},
     ),
     "deep_network": (["--max-steps", "8", "--starts", "2"], {"loss.png"}),
+    "sine_ode": ([], {"sine.png"}),
+    "linear_flow": (["--max-steps", "3"], {"loss.png"}),
+    "spiral": (["--max-steps", "3", "--pieces", "4"], {"spiral.png"}),
     "gaussian_spots": (["--spots", "400", "--classes", "2"], {"precision.png", "ratio_to_bound.png"}),
+    "lynx_hare": ([], {"populations.png", "rates.png"}),
+    "stiff_kinetics": (["--points", "8"], {"concentrations.png", "rates.png"}),
+    "two_circles": (["--points", "20", "--grid", "8", "--max-steps", "5"], {"flow.png", "loss.png"}),
 }
 QUICK = ("rosenbrock_fit", "line_gradient", "enzyme_kinetics", "newton_fractal")
 

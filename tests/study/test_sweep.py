@@ -304,6 +304,7 @@ def test_the_width_is_even_and_small_lanes_are_many():
         True, jax.numpy.ones((50, 50))
     )
     assert choose_width(branch, 100.0) == 1
+    assert choose_width(branch, 100.0, accelerator=True) > 1000
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from jaxopt_study.bench.peers.installed import installed
 from jaxopt_study.bench.peers.least_squares import (
     Ended,
     Peer,
+    jaxopt_jitted,
+    jaxopt_levenberg_marquardt,
     optimistix_jitted,
     optimistix_levenberg_marquardt,
     optimistix_to_the_end,
@@ -24,7 +26,9 @@ from jaxopt_study.bench.peers.minimizers import (
     optimistix_bfgs,
     scipy_minimize,
 )
+from jaxopt_study.bench.peers.odes import diffrax_step, torchdiffeq_step
 from jaxopt_study.bench.peers.roots import optimistix_bisection, optimistix_root, scipy_brentq, scipy_root
+from jaxopt_study.bench.peers.torch_steps import TorchStep, torch_step
 
 __all__ = [
     "Ended",
@@ -32,7 +36,11 @@ __all__ = [
     "Minimize",
     "Minimized",
     "Peer",
+    "TorchStep",
+    "diffrax_step",
     "installed",
+    "jaxopt_jitted",
+    "jaxopt_levenberg_marquardt",
     "optax_lbfgs",
     "optax_lbfgs_to",
     "optimistix_batch",
@@ -51,4 +59,6 @@ __all__ = [
     "scipy_minimize",
     "scipy_root",
     "scipy_to_the_end",
+    "torch_step",
+    "torchdiffeq_step",
 ]

@@ -87,6 +87,29 @@ def scipy_levenberg_marquardt(
     return solve
 
 
+def jaxopt_levenberg_marquardt(
+    residual_fn: Callable[..., PyTree], params: PyTree, args: tuple, max_steps: int
+) -> Callable[[], Peer]:
+    """`jaxopt.LevenbergMarquardt` (Cholesky, its default) for `max_steps` trials, jitted."""
+    import jaxopt
+
+    flat, unravel = ravel(params)
+    solver: Any = jaxopt.LevenbergMarquardt(
+        lambda theta: ravel(residual_fn(unravel(theta), *args))[0],
+        maxiter=max_steps,
+        tol=0.0,
+        xtol=0.0,
+        gtol=0.0,
+    )
+    run = jax.jit(solver.run)
+
+    def solve() -> Peer:
+        solution = run(flat)
+        return Peer(unravel(solution.params), solution.state.iter_num)
+
+    return solve
+
+
 def optimistix_verdict(solution: Any) -> tuple[bool, str]:
     """Whether one of Optimistix' solutions says that it converged, and in which words."""
     import optimistix
@@ -187,3 +210,20 @@ def scipy_jitted(
     """MINPACK through SciPy to its own end, residual and Jacobian jitted, to be timed."""
     solve = scipy_to_the_end(residual_fn, args, "lm", tolerance, max_evals)
     return lambda params: solve(params).params
+
+
+def jaxopt_jitted(
+    residual_fn: Callable[..., PyTree], args: tuple, tolerance: float, max_steps: int = 2000
+) -> Callable[[Any], Any]:
+    """`jaxopt.LevenbergMarquardt` to its own end; nothing but the solve, to be timed."""
+    import jaxopt
+
+    solver: Any = jaxopt.LevenbergMarquardt(
+        lambda theta, args: ravel(residual_fn(theta, *args))[0],
+        maxiter=max_steps,
+        tol=tolerance,
+        xtol=tolerance,
+        gtol=tolerance,
+    )
+    solve = jax.jit(lambda theta, args: solver.run(theta, args).params)
+    return lambda params: solve(params, args)

@@ -1,22 +1,26 @@
-"""Sparse Jacobians and Hessians by colors against dense ones: passes, time to plan and to compute, error.
+"""Derivatives: sparse Jacobians by colors against dense ones, and towers against nested differentiation.
 
-The function is pentadiagonal: element i uses elements i-2 to i+2. At the size where a dense Jacobian still
-fits, both are computed and compared, entry by entry; at ten times that size the sparse one alone.
-Planning (the pattern, then the colors) happens once for each shape, and is timed apart.
+The sparse function is pentadiagonal: element i uses elements i-2 to i+2. At the size where a dense Jacobian
+still fits, both are computed and compared, entry by entry; at ten times that size the error is that of a
+product with a vector. Planning (the pattern, then the colors) happens once for each shape, in the first call.
+The tower is f, f', ... of tanh, against the exact polynomials in tanh; compiling it is a case of its own.
 """
 
-import argparse
-import time
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 import jaxopt_study as jos
-from jaxopt_study.bench.timer import machine, ratio, take_turns
-from jaxopt_study.sparsity.coloring import color_hessian, color_jacobian
-from jaxopt_study.sparsity.detect import detect
+from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
+
+SIZE, LARGE = 10_000, 100_000
+ORDERS = (2, 4, 6, 8)
+POINTS = 1000
 
 
 def pentadiagonal(x: jax.Array) -> jax.Array:
@@ -30,86 +34,124 @@ def energy(x: jax.Array) -> jax.Array:
     return jnp.sum(pentadiagonal(x) ** 2)
 
 
-def run(size: int, large: int, rounds: int) -> None:
-    """Measure and print.
+def _dense_case(wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    x = jnp.asarray(np.random.default_rng(0).normal(size=SIZE))
+    sparse, dense = jos.jacobian(pentadiagonal, mode="sparse"), jax.jit(jax.jacfwd(pentadiagonal))
+    full = np.asarray(dense(x))
 
-    Args:
-      size: elements where dense and sparse are compared.
-      large: elements of the large one.
-      rounds: how often each contestant is timed.
-    """
-    print(machine())
-    for elements in (size, large):
-        x = jnp.asarray(np.random.default_rng(0).normal(size=elements))
-        for name, fn, color in (
-            ("Jacobian", pentadiagonal, color_jacobian),
-            ("Hessian", jax.grad(energy), color_hessian),
-        ):
-            began = time.perf_counter()
-            pattern = detect(fn, x, ())
-            between = time.perf_counter()
-            coloring = color(pattern)
-            ended = time.perf_counter()
-            print(
-                f"{name} of {elements}: pattern {between - began:.3f} s, colors {ended - between:.3f} s, "
-                f"{pattern.places} places, {coloring.passes} passes"
-            )
-    x = jnp.asarray(np.random.default_rng(0).normal(size=size))
-    _compare(x, rounds)
-    _alone(jnp.asarray(np.random.default_rng(0).normal(size=large)), rounds)
+    def error(matrix: Any) -> float:
+        rows, columns = np.asarray(matrix.indices).T
+        data = np.asarray(matrix.data)
+        # What lies outside of the pattern has to be zero: together they have all of the sum.
+        missed = abs(np.abs(full).sum() - np.abs(full[rows, columns]).sum())
+        return float(np.abs(full[rows, columns] - data).max() + missed / np.abs(full).sum())
+
+    contestants = {
+        OURS: Contestant(lambda: sparse(x), error, 'mode="sparse", 5 forward passes'),
+        "dense": Contestant(lambda: dense(x), lambda _: 0.0, "jax.jacfwd, jitted; the reference"),
+    }
+    return Case("Jacobian", contestants, most_error=1e-12, rounds=3)
 
 
-def _compare(x: jax.Array, rounds: int) -> None:
-    sparse = jos.jacobian(pentadiagonal, mode="sparse")
-    dense = jax.jit(jax.jacfwd(pentadiagonal))
-    # A tenth as many rounds of the slow one: it has no need of more, and takes seconds.
-    timed = take_turns({"sparse": lambda: sparse(x).data, "dense": lambda: dense(x)}, max(3, rounds // 5))
-    matrix, full = sparse(x), np.array(timed["dense"].result)
-    rows, columns = np.asarray(matrix.indices).T
-    error = float(np.abs(full[rows, columns] - np.asarray(matrix.data)).max())
-    full[rows, columns] = 0.0
-    print(
-        f"at {x.size}: sparse {timed['sparse'].median * 1e3:.2f} ms, "
-        f"dense {timed['dense'].median * 1e3:.0f} ms, "
-        f"ratio {ratio(timed['dense'], timed['sparse']):.0f}; largest difference {error:.1e}, "
-        f"largest entry outside of the pattern {np.abs(full).max():.1e}"
-    )
-
-
-def _alone(x: jax.Array, rounds: int) -> None:
-    jacobian = jos.jacobian(pentadiagonal, mode="sparse")
-    hessian = jos.hessian(energy, mode="sparse")
+def _large_case(wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    x, vector = (jnp.asarray(np.random.default_rng(seed).normal(size=LARGE)) for seed in (0, 1))
+    jacobian, hessian = jos.jacobian(pentadiagonal, mode="sparse"), jos.hessian(energy, mode="sparse")
     value = jax.jit(pentadiagonal)
-    timed = take_turns(
-        {
-            "value": lambda: value(x),
-            "Jacobian": lambda: jacobian(x).data,
-            "Hessian": lambda: hessian(x).data,
-        },
-        rounds,
-    )
-    for name, one in timed.items():
-        print(
-            f"at {x.size}: {name} {one.median * 1e3:.2f} ms, "
-            f"{ratio(one, timed['value']):.1f} times the value, "
-            f"first call {one.first_seconds:.2f} s"
+    along = jax.jvp(pentadiagonal, (x,), (vector,))[1]
+    bent = jax.jvp(jax.grad(energy), (x,), (vector,))[1]
+
+    def error(product: Array, matrix: Any) -> float:
+        return float(jnp.abs(matrix @ vector - product).max() / jnp.abs(product).max())
+
+    contestants = {
+        OURS: Contestant(lambda: jacobian(x), functools.partial(error, along), "5 forward passes"),
+        f"{OURS}, Hessian": Contestant(lambda: hessian(x), functools.partial(error, bent), "9 products"),
+        "the function alone": Contestant(lambda: value(x), lambda _: 0.0, "jitted"),
+    }
+    return Case("call", contestants, most_error=1e-12)
+
+
+def _tower_of_tanh(order: int, x: np.ndarray) -> np.ndarray:
+    """Exactly: the n-th derivative is P(tanh x), with P of the next P'(t) (1 - t²)."""
+    t, polynomial, rows = np.tanh(x), np.polynomial.Polynomial([0.0, 1.0]), []
+    for _ in range(order + 1):
+        rows.append(polynomial(t))
+        polynomial = polynomial.deriv() * np.polynomial.Polynomial([1.0, 0.0, -1.0])
+    return np.stack(rows)
+
+
+def _nested(differentiate: Callable[[Any], Any], order: int) -> Callable[[Array], Array]:
+    """f, f', ... by differentiating the derivative again and again."""
+
+    def tower(x: Array) -> Array:
+        rows, fn = [], jnp.tanh
+        for _ in range(order + 1):
+            rows.append(jax.vmap(fn)(x))
+            fn = differentiate(fn)
+        return jnp.stack(rows)
+
+    return tower
+
+
+def _towers(order: int) -> dict[str, tuple[Callable[[Array], Array], str]]:
+    return {
+        OURS: (jos.derivatives(jnp.tanh, order), "Taylor mode"),
+        "nested jvp": (_nested(jax.jacfwd, order), "jax.jacfwd, nested"),
+        "nested grad": (_nested(jax.grad, order), "jax.grad, nested"),
+    }
+
+
+def _tower_case(order: int, wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    x = jnp.linspace(-3.0, 3.0, POINTS)
+    exact = _tower_of_tanh(order, np.asarray(x))
+    scale = np.abs(exact).max(axis=1, keepdims=True)
+
+    def error(rows: Array) -> float:
+        return float((np.abs(np.asarray(rows) - exact) / scale).max())
+
+    contestants = {}
+    for name, (tower, words) in _towers(order).items():
+        jitted = jax.jit(tower)
+        contestants[name] = Contestant(
+            functools.partial(jitted, x), error, words, program=functools.partial(_compile, tower, x)
         )
-    vector = jnp.asarray(np.random.default_rng(1).normal(size=x.size))
-    product = jax.jvp(pentadiagonal, (x,), (vector,))[1]
-    off = float(jnp.abs(jacobian(x) @ vector - product).max() / jnp.abs(product).max())
-    print(f"at {x.size}: the Jacobian times a vector is the derivative along it to {off:.1e}")
+    return Case(f"tower at {POINTS} points", contestants, most_error=1e-9, size=order)
 
 
-def main(argv: Any = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=10_000, help="where dense is compared (10000)")
-    parser.add_argument("--large", type=int, default=100_000, help="where sparse is alone (100000)")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each is timed")
-    options = parser.parse_args(argv)
-    with jax.enable_x64(True):
-        run(options.size, options.large, options.rounds)
+def _compile(tower: Callable[[Array], Array], x: Array) -> Any:
+    return jax.jit(tower).lower(x).compile()
 
 
-if __name__ == "__main__":
-    main()
+def _compile_case(order: int, wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    x = jnp.linspace(-3.0, 3.0, POINTS)
+    exact = _tower_of_tanh(order, np.asarray(x))
+    scale = np.abs(exact).max(axis=1, keepdims=True)
+
+    def error(compiled: Any) -> float:
+        return float((np.abs(np.asarray(compiled(x)) - exact) / scale).max())
+
+    def work(order: int, name: str) -> Any:
+        tower, _ = _towers(order)[name]  # made anew, so that nothing of it is known
+        return _compile(tower, x)
+
+    contestants = {
+        name: Contestant(functools.partial(work, order, name), error, f"{words}; traced and compiled")
+        for name, (_, words) in _towers(order).items()
+    }
+    return Case("compilation", contestants, most_error=1e-9, rounds=1, cold=True)
+
+
+def cases() -> tuple[Planned, ...]:
+    """The comparisons of this module."""
+    return (
+        Planned("sparse Jacobian, n = 10^4", _dense_case, claim={"dense": 100.0}),
+        Planned("sparse Jacobian, n = 10^5", _large_case),
+        *(Planned(f"tanh, order {order}", functools.partial(_tower_case, order)) for order in ORDERS),
+        Planned(
+            "compiling tanh, order 10", functools.partial(_compile_case, 10), claim={"nested grad": 20.0}
+        ),
+    )

@@ -1,10 +1,9 @@
-"""Levenberg-Marquardt on 500 residuals × 41 parameters, per trial step, against other people's.
+"""Levenberg-Marquardt on 500 residuals × 41 parameters, per trial step.
 
-The problem is a 2-10-1 tanh network on points of Rosenbrock's surface, in float64. Every
-contestant runs from the same start for a fixed number of trials, without tolerances.
+The problem is a 2-10-1 tanh network on points of Rosenbrock's surface, in float64. Every contestant runs
+from the same start for a fixed number of trials, without tolerances; the error is the value that it reached.
 """
 
-import argparse
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +13,13 @@ from jax import Array
 
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
-from jaxopt_study.bench.timer import Timed, machine, ratio, take_turns
+from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
 from jaxopt_study.models import mlp
 from jaxopt_study.types import PyTree
 
 POINTS = 500
 STEPS = 100
+SETTINGS = "{0}; as many trials as we take steps, tolerances off"
 
 
 def network_problem(seed: int) -> tuple[Callable[..., Array], PyTree, tuple[Array, Array]]:
@@ -34,71 +34,64 @@ def network_problem(seed: int) -> tuple[Callable[..., Array], PyTree, tuple[Arra
     return residual, mlp.init(key_p, (2, 10, 1)), (x, z)
 
 
-def run_network(seed: int = 1, rounds: int = 15) -> None:
-    """Measure and print.
-
-    Args:
-      seed: of the data and the start.
-      rounds: how often each contestant is timed.
-    """
-    residual, params, args = network_problem(seed)
+def _network_case(wanted: Callable[[str], bool]) -> Case:
+    residual, params, args = network_problem(1)
     objective = jos.LeastSquares(residual, pointwise=True)
 
-    def ours(rule: Any) -> Callable[[], jos.Result]:
+    def value(result: Any) -> float:
+        return float(objective(result.params, *args))
+
+    def ours(rule: Any, what: str) -> Contestant:
         optimizer = jos.levenberg_marquardt(damping_rule=rule)
-        no_tests: dict[str, Any] = {"ftol": 0.0, "xtol": 0.0, "gtol": 0.0}
-        return lambda: jos.minimize(objective, params, optimizer, args, max_steps=STEPS, **no_tests)
 
-    contestants: dict[str, Callable[[], Any]] = {
-        "jaxopt_study nielsen": ours("nielsen"),
-        "jaxopt_study delayed": ours("delayed"),
-    }
-    if peers.installed("optimistix"):
-        contestants["optimistix"] = peers.optimistix_levenberg_marquardt(residual, params, args, STEPS)
-    if peers.installed("scipy"):
-        contestants["scipy (MINPACK)"] = peers.scipy_levenberg_marquardt(residual, params, args, STEPS)
-    timed = take_turns(contestants, rounds)
-    trials = {name: _trials(one) for name, one in timed.items()}
-    reference = "jaxopt_study nielsen"
-    row = "{:<22}{:>9}{:>8}{:>13}{:>9}{:>13}{:>12}{:>14}"
-    print(machine())
-    print(f"{POINTS} residuals x 41 parameters, float64; {rounds} rounds in turns")
-    heads = ("first s", "trials", "us a trial", "spread", "BLAS threads", "value", f"/ {reference[13:]}")
-    print(row.format("", *heads))
-    for name, one in timed.items():
-        value = float(objective(one.result.params, *args))
-        per_trial = ratio(one, timed[reference], trials[name], trials[reference])
-        print(
-            row.format(
-                name,
-                f"{one.first_seconds:.2f}",
-                trials[name],
-                f"{one.median / trials[name] * 1e6:.1f}",
-                f"{one.spread:.0%}",
-                one.blas_threads or "all",
-                f"{value:.2e}",
-                f"{per_trial:.1f}",
+        def work() -> jos.Result:
+            return jos.minimize(
+                objective, params, optimizer, args, max_steps=STEPS, ftol=0.0, xtol=0.0, gtol=0.0
             )
+
+        settings = f"damping_rule={rule!r}, {what}; pointwise=True, {STEPS} steps, tolerances off"
+        return Contestant(work, value, settings, trials, lambda result: int(result.num_evals))
+
+    contestants = {OURS: ours("nielsen", "the default")}
+    contestants[f"{OURS}, delayed"] = ours("delayed", "for networks")
+
+    def theirs(work: Callable[[], Any], settings: str) -> Contestant:
+        def count(result: Any) -> int:
+            return int(result.trials)
+
+        return Contestant(work, value, SETTINGS.format(settings), count, count)
+
+    if wanted("optimistix"):
+        contestants["optimistix"] = theirs(
+            peers.optimistix_levenberg_marquardt(residual, params, args, STEPS), "QR, its default"
         )
+    if wanted("scipy"):
+        contestants["scipy (MINPACK)"] = theirs(
+            peers.scipy_levenberg_marquardt(residual, params, args, STEPS),
+            "residual and Jacobian jitted",
+        )
+    if wanted("jaxopt"):
+        contestants["jaxopt"] = theirs(
+            peers.jaxopt_levenberg_marquardt(residual, params, args, STEPS),
+            "Cholesky, its default; it stops far from the solution",
+        )
+    return Case("trial", contestants)
 
 
-def _trials(one: Timed) -> int:
-    if isinstance(one.result, jos.Result):
-        # Every accepted step linearizes once, and so does the measurement at the end; the start is
-        # evaluated once more.
-        return int(one.result.num_evals) - int(one.result.num_steps) - 2
-    return int(one.result.trials)
+def trials(result: jos.Result) -> int:
+    """Steps that were tried; each accepted one linearizes once besides.
+
+    So does the measurement at the end, and the start is evaluated once more.
+    """
+    return int(result.num_evals) - int(result.num_steps) - 2
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="of the data and the start")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each is timed")
-    options = parser.parse_args()
-    with jax.enable_x64(True):
-        run_network(options.seed, options.rounds)
-
-
-if __name__ == "__main__":
-    main()
+def cases() -> tuple[Planned, ...]:
+    """The comparisons of this module."""
+    return (
+        Planned(
+            "network 500 x 41, a trial",
+            _network_case,
+            claim={"optimistix": 8.0, "scipy (MINPACK)": 10.0},
+        ),
+    )

@@ -1,12 +1,11 @@
-"""Newton by conjugate gradients on 10⁵ variables against optax's L-BFGS, to the same value, in one run.
+"""Newton by conjugate gradients on 10⁵ variables against optax's L-BFGS, to the same value.
 
-`rosenbrock`: the extended Rosenbrock function from its standard start, until f ≤ 1e-6. `digits`: softmax
+`Rosenbrock`: the extended Rosenbrock function from its standard start, until f ≤ 1e-6. `digits`: softmax
 regression of the 1797 digits that scikit-learn bundles on 10⁴ random Fourier features, with a ridge of 1e-6,
-from zero, until f is within 1e-6 of the minimum that a long run found. Float64; no Hessian is formed: it
-would take 80 GB.
+from zero, until f is within 1e-6 of the minimum. Float64; no Hessian is formed: it would take 80 GB.
 """
 
-import argparse
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +16,14 @@ from jax import Array
 
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
-from jaxopt_study.bench.timer import machine, ratio, take_turns
+from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
 
 VARIABLES = 100_000
 FEATURES = 10_000
 CLASSES = 10
 RIDGE = 1e-6
 GAP = 1e-6
+DIGITS_MINIMUM = 0.0076642928792557  # where a long run of Newton ends, its gradient 1e-12
 
 
 def rosenbrock(x: Array) -> Array:
@@ -51,60 +51,50 @@ def digits(features: int = FEATURES) -> tuple[Array, Array]:
     return jnp.asarray(waves), jnp.asarray(labels)
 
 
-def run(
-    name: str, objective: Callable[..., Any], start: Array, args: tuple, lowest: float, rounds: int
-) -> None:
-    """Time both to the same value, in turns, and print."""
+def _case(
+    make: Callable[[], tuple[Callable[..., Any], Array, tuple, float]],
+    rounds: int,
+    wanted: Callable[[str], bool],
+) -> Case:
+    objective, start, args, lowest = make()
     target = lowest + GAP
     newton = jos.newton(solver="cg")
-    contestants: dict[str, Callable[[], Any]] = {
-        "jos.newton": lambda: jos.minimize(
-            objective, start, newton, args, target=target, ftol=0, xtol=0, gtol=0
+
+    def error(value: Any) -> float:
+        return max(0.0, float(value) - lowest)
+
+    contestants = {
+        OURS: Contestant(
+            work=lambda: jos.minimize(objective, start, newton, args, target=target, ftol=0, xtol=0, gtol=0),
+            error=lambda result: error(result.value),
+            settings='jos.newton(solver="cg") until the target; values, gradients and products are counted',
+            evaluations=lambda result: int(sum(result.opt_state.evaluations)) + 1,
         )
     }
-    if peers.installed("optax"):
+    if wanted("optax"):
         theirs = peers.optax_lbfgs_to(objective, args, target)
-        contestants["optax lbfgs"] = lambda: theirs(start)
-    timed = take_turns(contestants, rounds)
-    ours = timed["jos.newton"]
-    print(f"{name}: {start.size} variables, float64, to {target:.9g}, {rounds} rounds in turns")
-    for contestant, one in timed.items():
-        if contestant == "jos.newton":
-            counted = one.result.opt_state.evaluations
-            value, work = (
-                one.result.value,
-                (
-                    f"{int(counted.values) + 1} values, {int(counted.gradients)} gradients, "
-                    f"{int(counted.products)} products"
-                ),
-            )
-        else:
-            value, evaluations = one.result
-            work = f"{int(evaluations)} values and gradients"
-        print(
-            f"  {contestant:<12}{one.median:8.3f} s {ratio(one, ours):6.2f}x ours   "
-            f"value {float(value):.9g}   {work}"
+        contestants["optax lbfgs"] = Contestant(
+            work=lambda: theirs(start),
+            error=lambda found: error(found[0]),
+            settings="its defaults (10 pairs, zoom line search) until the target; values and gradients",
+            evaluations=lambda found: 2 * int(found[1]),
         )
+    return Case("solve", contestants, most_error=GAP, rounds=rounds)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("rosenbrock", "digits"), help="both if not given")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    print(machine())
-    with jax.enable_x64(True):
-        if options.only != "digits":
-            start = jnp.tile(jnp.array([-1.2, 1.0]), VARIABLES // 2)
-            run("rosenbrock", rosenbrock, start, (), 0.0, options.rounds)
-        if options.only != "rosenbrock":
-            args = digits()
-            weights = jnp.zeros((FEATURES, CLASSES))
-            long = jos.minimize(softmax_regression, weights, jos.newton(solver="cg"), args, max_steps=200)
-            print(f"digits: the long run ends at {float(long.value):.12g}: {long.message}")
-            run("digits", softmax_regression, weights, args, float(long.value), options.rounds)
+def _rosenbrock() -> tuple[Callable[..., Any], Array, tuple, float]:
+    return rosenbrock, jnp.tile(jnp.array([-1.2, 1.0]), VARIABLES // 2), (), 0.0
 
 
-if __name__ == "__main__":
-    main()
+def _digits() -> tuple[Callable[..., Any], Array, tuple, float]:
+    weights = jnp.zeros((FEATURES, CLASSES))
+    return softmax_regression, weights, digits(), DIGITS_MINIMUM
+
+
+def cases() -> tuple[Planned, ...]:
+    """The comparisons of this module."""
+    claim = {"optax lbfgs": 1.0}
+    return (
+        Planned("Newton-CG, Rosenbrock, 10^5", functools.partial(_case, _rosenbrock, 7), claim=claim),
+        Planned("Newton-CG, digits, 10^5", functools.partial(_case, _digits, 1), claim=claim),
+    )

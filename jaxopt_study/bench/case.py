@@ -1,0 +1,220 @@
+"""One comparison: the same work done in several ways, and what came of it.
+
+A suite is a module whose `cases()` are `Planned`; building one makes its `Case`, measuring that its `Row`s. A
+row has no time without its error, and a contestant whose error is above what the case asks for has no ratio.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from jaxopt_study.bench import roofline
+from jaxopt_study.bench.timer import STEADY, ratio, take_turns, uncertainty
+
+OURS = "jaxopt_study"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """One way to do the work of a case.
+
+    Attributes:
+      work: does it, and returns what it computed.
+      error: of that, against a reference; 0 where the result is exact, NaN where there is none.
+      settings: what it was told, and why.
+      units: how many units of work one call does; a function of the result where that depends.
+      evaluations: of the objective in one call, if they are counted.
+      program: one unit of work, compiled, for XLA's own counts; None where the work is not one program.
+      loops: whether the program is the whole work, loops and all: then only its memory is told, for XLA
+        counts the body of a loop once.
+    """
+
+    work: Callable[[], Any]
+    error: Callable[[Any], float]
+    settings: str
+    units: float | Callable[[Any], float] = 1.0
+    evaluations: Callable[[Any], int] | None = None
+    program: Callable[[], Any] | None = None
+    loops: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """The contestants at one piece of work.
+
+    Attributes:
+      unit: what a unit of work is, "step" for one.
+      contestants: by name; ours is called "jaxopt_study", or begins with it.
+      most_error: what solves it.
+      rounds: how often each is timed; fewer where a call takes seconds.
+      reference: whose time the others are divided by.
+      cold: every call of the work is a first one, see `take_turns`.
+      keep: what has to last as long as the case, a temporary folder for one.
+      clock: from what work returned to its seconds, where these are not what the call takes.
+      size: of the problem, for pictures of how times grow; None where there is one size only.
+    """
+
+    unit: str
+    contestants: Mapping[str, Contestant]
+    most_error: float = math.inf
+    rounds: int = 15
+    reference: str = OURS
+    cold: bool = False
+    clock: Callable[[Any], float] | None = None
+    keep: Any = None
+    size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A case that is not built yet: building compiles and computes references.
+
+    Attributes:
+      name: unique in its suite.
+      build: makes the case, called with x64 as `dtype` says. Takes the function that says which peers are
+        wanted and installed.
+      dtype: "float32" or "float64".
+      claim: the ratios that are to be reached, by peer, with the words of the claim; for the reader.
+    """
+
+    name: str
+    build: Callable[[Callable[[str], bool]], Case]
+    dtype: str = "float64"
+    claim: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What was measured of one contestant. Seconds, evaluations and demands are those of one unit.
+
+    Attributes:
+      suite, case, contestant, settings, dtype, unit, size: what it is.
+      first_seconds: the first call, compilation included.
+      seconds: a warm unit, the median.
+      spread: half the interquartile range of these, over the median.
+      ratio: the time over the reference's, the median over rounds; None where it is not steady or the
+        contestant does not solve the case.
+      uncertainty: of the ratio, relative.
+      claimed: the ratio that is claimed.
+      error: reached.
+      solved: whether that is what the case asks for.
+      evaluations: of the objective in a call.
+      peak_bytes: of arguments, results and temporaries.
+      flops, bytes: of one unit, as XLA counts.
+      limit: the share of the machine's limit.
+      blas_threads: 0 for the process's own.
+      rounds: timed.
+    """
+
+    suite: str
+    case: str
+    contestant: str
+    settings: str
+    dtype: str
+    unit: str
+    size: int | None
+    first_seconds: float
+    seconds: float
+    spread: float
+    ratio: float | None
+    uncertainty: float
+    claimed: float | None
+    error: float
+    solved: bool
+    evaluations: int | None
+    peak_bytes: int | None
+    flops: float | None
+    bytes: float | None
+    limit: float | None
+    blas_threads: int
+    rounds: int
+
+
+def measure(
+    suite: str,
+    planned: Planned,
+    limits: Mapping[str, roofline.Limits],
+    wanted: Callable[[str], bool],
+    rounds: int | None = None,
+) -> Iterator[Row]:
+    """Build a case and time its contestants in turns.
+
+    Args:
+      suite: its name.
+      planned: the case.
+      limits: of the machine, by dtype.
+      wanted: whether a peer is wanted and installed.
+      rounds: instead of the case's own.
+    """
+    with jax.enable_x64(planned.dtype == "float64"):
+        case = planned.build(wanted)
+        work = {name: one.work for name, one in case.contestants.items()}
+        timed = take_turns(work, rounds or case.rounds, case.reference, cold=case.cold, clock=case.clock)
+        units = {}
+        for name, one in case.contestants.items():
+            units[name] = one.units(timed[name].result) if callable(one.units) else one.units
+        for name, one in case.contestants.items():
+            clock = timed[name]
+            error = float(one.error(clock.result))
+            solved = error <= case.most_error or math.isinf(case.most_error)
+            base = timed[case.reference]
+            off = uncertainty(clock, base)
+            times = ratio(clock, base, units[name], units[case.reference])
+            asked = roofline.demands(one.program()) if one.program else None
+            seconds = clock.median / units[name]
+            counted = asked is not None and not one.loops
+            yield Row(
+                suite=suite,
+                case=planned.name,
+                contestant=name,
+                settings=one.settings,
+                dtype=planned.dtype,
+                unit=case.unit,
+                size=case.size,
+                first_seconds=clock.first_seconds,
+                seconds=seconds,
+                spread=clock.spread,
+                ratio=times if solved and off <= STEADY else None,
+                uncertainty=off,
+                claimed=planned.claim.get(name),
+                error=error,
+                solved=solved,
+                evaluations=one.evaluations(clock.result) if one.evaluations else None,
+                peak_bytes=asked.peak if asked else None,
+                flops=asked.flops if asked and counted else None,
+                bytes=asked.accessed if asked and counted else None,
+                limit=roofline.share_of_limit(asked, seconds, limits[planned.dtype])
+                if asked and counted
+                else None,
+                blas_threads=clock.blas_threads or 0,
+                rounds=len(clock.seconds),
+            )
+
+
+def loosest(
+    make: Callable[[float], Callable[[], Any]], tolerances: Iterable[float], solved: Callable[[Any], bool]
+) -> tuple[Callable[[], Any], float]:
+    """The work with the loosest tolerance that is tight enough, or with the last one if none is.
+
+    So that nobody pays for digits that others leave out.
+
+    Args:
+      make: from a tolerance to the work.
+      tolerances: the loosest first.
+      solved: whether what the work returns is good enough.
+
+    Returns:
+      The work, made anew so that its first call is one that compiles, and its tolerance.
+
+    Example:
+      >>> work, tolerance = loosest(lambda t: lambda: 5 * t, (1e-2, 1e-4, 1e-6), lambda error: error < 1e-3)
+      >>> print(tolerance)
+      0.0001
+    """
+    for tolerance in tolerances:
+        if solved(make(tolerance)()):
+            break
+    return make(tolerance), tolerance

@@ -1,0 +1,71 @@
+"""The words of `jaxopt-study bench`; what they do is in `run`, imported when it is needed."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_bench(commands: Any, exit_codes: str) -> None:
+    """Add the subcommand to the parser of the command line."""
+    bench = commands.add_parser(
+        "bench",
+        help="measure against other packages: jaxopt-study bench [SUITE ...]",
+        description="Measure suites of benchmarks, against other packages where they are installed, print\n"
+        "them, and leave a folder with the results (Parquet), a page and pictures.",
+        epilog="examples:\n"
+        "  jaxopt-study bench --list\n"
+        "  jaxopt-study bench first_order --only 'adam*' --peers optax\n"
+        "  jaxopt-study bench --save baseline.json      # ratios to compare with later\n"
+        "  jaxopt-study bench --compare baseline.json   # exit code 3 where one got worse\n"
+        "  jaxopt-study bench --write BENCHMARKS.md --results benchmarks/cpu.parquet\n\n" + exit_codes,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    bench.add_argument("suites", metavar="SUITE", nargs="*", help="(all)")
+    bench.add_argument("--list", action="store_true", help="name the suites and their cases, measure nothing")
+    bench.add_argument("--only", metavar="CASE", nargs="+", default=[], help="names of cases, or patterns")
+    bench.add_argument("--peers", metavar="NAME", nargs="+", help="packages to compare with (all); or none")
+    bench.add_argument("--device", choices=["cpu", "gpu", "tpu"], help="(JAX's default)")
+    bench.add_argument("--rounds", type=int, metavar="N", help="how often each is timed (a case's own)")
+    bench.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where folders go (runs)"
+    )
+    bench.add_argument("--save", type=Path, metavar="FILE", help="write the ratios as a baseline")
+    bench.add_argument("--compare", type=Path, metavar="FILE", help="with a baseline; exit code 3 if worse")
+    bench.add_argument(
+        "--trace", type=Path, metavar="DIR", help="write a profile for TensorBoard or Perfetto"
+    )
+    bench.add_argument("--results", type=Path, metavar="FILE", help="measure nothing, read these")
+    bench.add_argument("--write", type=Path, metavar="FILE", help="write the results as Markdown")
+    bench.add_argument("--quiet", action="store_true", help="print the folder's path and nothing else")
+
+
+def bench_command(known: argparse.Namespace) -> int:
+    """Do what it says; the exit code."""
+    from jaxopt_study.bench import run, words
+    from jaxopt_study.bench.results import FILE, read_results
+    from jaxopt_study.study.protocol import StudyInputError
+
+    if known.list:
+        run.print_suites()
+        return 0
+    if known.rounds is not None and known.rounds < 1:
+        raise StudyInputError(f"bench: --rounds: expected a number >= 1, got {known.rounds}")
+    if known.results is not None:
+        if known.write is None:
+            raise StudyInputError("bench: --results: what to do with them? give --write FILE")
+        words.write_benchmarks(known.write, read_results(known.results), known.results)
+        print(known.write)
+        return 0
+    fields = [field.name for field in dataclasses.fields(run.BenchRequest)]
+    report = run.bench(run.BenchRequest(**{name: getattr(known, name) for name in fields}))
+    if known.write is not None:
+        words.write_benchmarks(known.write, report.results, report.folder / FILE)
+    print(report.folder if known.quiet else f"results: {report.folder}")
+    for line in report.worse:
+        print(f"worse: {line}", file=sys.stderr)
+    if known.compare is not None and not known.quiet:
+        print(f"{report.compared} metrics compared with {known.compare}, {len(report.worse)} worse")
+    return 3 if report.worse else 0

@@ -1,0 +1,128 @@
+"""Results as pictures: ratios as bars, the roofline, and how times grow with the size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.bench.case import OURS, Row
+from jaxopt_study.bench.results import Results
+
+FASTER, SLOWER, GREY = "#2a7f62", "#c4553b", "#8a8f98"
+
+
+def draw(results: Results) -> dict[str, Any]:
+    """All pictures that the rows allow, matplotlib figures by name."""
+    figures: dict[str, Any] = {}
+    for suite in dict.fromkeys(row.suite for row in results.rows):
+        rows = [row for row in results.rows if row.suite == suite]
+        peers = [row for row in rows if row.ratio is not None and row.contestant != OURS]
+        if peers:
+            figures[f"ratios_{suite}"] = _ratios(suite, peers)
+        if len({row.size for row in rows if row.size is not None}) > 1:
+            figures[f"sizes_{suite}"] = _sizes(suite, rows)
+    if any(row.flops and row.bytes for row in results.rows):
+        figures["roofline"] = _roofline(results)
+    return figures
+
+
+def _ratios(suite: str, rows: Sequence[Row]) -> Any:
+    """A bar for each contestant of each case: its time over ours; beyond 1 we are faster."""
+    import matplotlib.pyplot as plt
+
+    labels = [f"{row.case}  ·  {row.contestant}" for row in rows]
+    ratios = np.array([float(row.ratio or 1.0) for row in rows])
+    height = 0.6 + 0.22 * len(rows)
+    figure, axis = plt.subplots(figsize=(8.5, height), layout="constrained")
+    places = np.arange(len(rows))
+    own = [row.contestant.startswith(OURS) for row in rows]  # a variant of ours wins or loses nothing
+    colors = [GREY if mine else FASTER if one >= 1 else SLOWER for mine, one in zip(own, ratios, strict=True)]
+    axis.barh(places, np.log10(ratios), color=colors, height=0.72)
+    for place, one, row in zip(places, ratios, rows, strict=True):
+        side = 1 if one >= 1 else -1
+        claim = f"  (claimed {row.claimed:g})" if row.claimed else ""
+        axis.annotate(
+            f"{one:.3g}{claim}",
+            (np.log10(one), place),
+            xytext=(4 * side, 0),
+            textcoords="offset points",
+            va="center",
+            ha="left" if side > 0 else "right",
+            fontsize=7.5,
+        )
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks(places, labels, fontsize=7.5)
+    axis.invert_yaxis()
+    axis.margins(x=0.18, y=0.01)
+    ticks = np.arange(np.floor(axis.get_xlim()[0]), np.ceil(axis.get_xlim()[1]) + 1)
+    limits = axis.get_xlim()
+    axis.set_xticks(ticks, [f"{10.0**tick:g}" for tick in ticks])
+    axis.set_xlim(limits)
+    axis.set_xlabel("time over ours (right of 1: jaxopt_study is faster)")
+    axis.set_title(suite, loc="left", fontweight="bold")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def _sizes(suite: str, rows: Sequence[Row]) -> Any:
+    """Seconds of a unit over the size of the problem, a panel for each kind of case."""
+    import matplotlib.pyplot as plt
+
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.size is not None:
+            kinds.setdefault(row.case.split(",")[0], []).append(row)
+    columns = min(3, len(kinds))
+    lines = -(-len(kinds) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.2 * columns, 2.6 * lines), layout="constrained", sharex=True, squeeze=False
+    )
+    names = list(dict.fromkeys(row.contestant for row in rows if row.size is not None))
+    colors = {name: f"C{k}" for k, name in enumerate(names)}
+    for axis, (kind, some) in zip(axes.flat, kinds.items(), strict=False):
+        for name in names:
+            points = sorted((row.size or 0, row.seconds) for row in some if row.contestant == name)
+            if points:
+                axis.loglog(*zip(*points, strict=True), "o-", ms=3, lw=1.2, color=colors[name], label=name)
+        axis.set_title(kind, fontsize=9)
+        axis.grid(alpha=0.25, lw=0.6)
+        axis.tick_params(labelsize=7.5)
+    for axis in axes.flat[len(kinds) :]:
+        axis.set_visible(False)
+    figure.supxlabel("size", fontsize=9)
+    figure.supylabel(f"seconds a {rows[0].unit}", fontsize=9)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8
+    )
+    figure.suptitle(suite, fontweight="bold", fontsize=10)
+    return figure
+
+
+def _roofline(results: Results) -> Any:
+    """Operations a second over operations a byte, under the machine's own limits."""
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in results.rows if row.flops and row.bytes]
+    figure, axis = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+    at = np.array([float(row.flops or 1) / float(row.bytes or 1) for row in rows])
+    span = np.array([min(at.min(), 0.05) / 2, max(at.max(), 100.0) * 2])
+    for k, limits in enumerate(results.limits.values()):
+        intensity = np.geomspace(span[0], span[1], 200)
+        roof = np.minimum(limits.flops, limits.bandwidth * intensity)
+        axis.loglog(
+            intensity, roof, color="black", lw=1.3, ls="-" if k == 0 else "--", label=f"limit, {limits.dtype}"
+        )
+    for row, intensity in zip(rows, at, strict=True):
+        ours = row.contestant.startswith(OURS)
+        pace = float(row.flops or 1) / row.seconds
+        axis.plot(intensity, pace, "o" if ours else "x", ms=4.5, color=FASTER if ours else GREY, alpha=0.8)
+    axis.plot([], [], "o", ms=4.5, color=FASTER, label="jaxopt_study")
+    axis.plot([], [], "x", ms=4.5, color=GREY, label="others")
+    axis.set_xlabel("floating-point operations a byte moved, as XLA counts")
+    axis.set_ylabel("operations a second")
+    axis.set_title("Roofline", loc="left", fontweight="bold")
+    axis.grid(alpha=0.25, lw=0.6)
+    axis.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,213 @@
+"""Run suites: measure their cases one after the other, show them, leave a folder with the results.
+
+What a suite measures is said in its own module; this file knows only which there are.
+"""
+
+import contextlib
+import dataclasses
+import fnmatch
+import importlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from jaxopt_study.bench import baseline, peers
+from jaxopt_study.bench.case import Planned, measure
+from jaxopt_study.bench.results import FILE, Results, write_results
+from jaxopt_study.bench.roofline import Limits, measure_limits
+from jaxopt_study.bench.table import print_case
+from jaxopt_study.study.environment import describe_environment
+from jaxopt_study.study.protocol import StudyInputError
+from jaxopt_study.study.record import check_writable, new_folder
+
+# Each from one or several modules of `bench.suites`.
+SUITES: dict[str, tuple[str, ...]] = {
+    "first_order": ("first_order",),
+    "least_squares": ("least_squares", "small_problems", "large_problems"),
+    "batch": ("batch",),
+    "newton": ("newton_step", "newton_cg"),
+    "root": ("roots",),
+    "derivatives": ("derivatives",),
+    "sweep": ("sweep",),
+    "import": ("startup",),
+}
+PEERS = ("jaxopt", "lmfit", "optax", "optimistix", "scipy", "torch", "torchdiffeq")
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRequest:
+    """What is asked for on the command line.
+
+    Attributes:
+      suites: names; all if there are none.
+      only: patterns of names of cases, as a shell has them; all if there are none.
+      peers: names of packages to compare with, where they are installed; None for all.
+      device: "cpu", "gpu" or "tpu"; None for JAX's default.
+      rounds: how often each contestant is timed; None for each case's own.
+      out: where the folder is made.
+      save: where to write a baseline.
+      compare: a baseline to compare with.
+      trace: a folder for a profile.
+      quiet: print the folder and nothing else.
+    """
+
+    suites: Sequence[str] = ()
+    only: Sequence[str] = ()
+    peers: Sequence[str] | None = None
+    device: str | None = None
+    rounds: int | None = None
+    out: Path = Path("runs")
+    save: Path | None = None
+    compare: Path | None = None
+    trace: Path | None = None
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchReport:
+    """What a run of the benchmarks leaves.
+
+    Attributes:
+      folder: with the results, the pictures and the page.
+      results: what was measured.
+      worse: what fell behind the baseline, a line each.
+      compared: how many metrics were compared.
+    """
+
+    folder: Path
+    results: Results
+    worse: tuple[str, ...]
+    compared: int
+
+
+def planned(suite: str) -> tuple[Planned, ...]:
+    """The cases of a suite."""
+    modules = (importlib.import_module(f"jaxopt_study.bench.suites.{name}") for name in SUITES[suite])
+    return tuple(case for module in modules for case in module.cases())
+
+
+def print_suites() -> None:
+    """Name every suite, what it is about, and its cases."""
+    for suite, names in SUITES.items():
+        print(suite)
+        for name in names:
+            module = importlib.import_module(f"jaxopt_study.bench.suites.{name}")
+            print(f"  {(module.__doc__ or '').splitlines()[0]}")
+            for case in module.cases():
+                print(f"    {case.name}")
+
+
+def bench(request: BenchRequest) -> BenchReport:
+    """Measure, print, and write a folder.
+
+    Raises:
+      StudyInputError: an unknown suite, peer, device or case, a folder that cannot be written to.
+    """
+    chosen = _choose(request)
+    wanted = _wanted(request.peers)
+    before = baseline.load(request.compare) if request.compare else {}
+    check_writable(request.out)
+    for path in (request.save, request.trace):
+        if path is not None:
+            check_writable(path.parent)
+    with _on_device(request.device), _traced(request.trace):
+        began = time.perf_counter()
+        environment = describe_environment(Path(__file__))
+        environment["peers"] = {name: version for name in PEERS if (version := peers.installed(name))}
+        dtypes = sorted({case.dtype for cases in chosen.values() for case in cases})
+        limits = {dtype: measure_limits(dtype) for dtype in dtypes}
+        if not request.quiet:
+            _print_machine(environment, limits)
+        rows = []
+        for suite, cases in chosen.items():
+            for case in cases:
+                measured = list(measure(suite, case, limits, wanted, request.rounds))
+                rows += measured
+                if not request.quiet:
+                    print_case(measured)
+            jax.clear_caches()
+        seconds = time.perf_counter() - began
+    folder = new_folder(request.out, "bench")
+    results = Results(tuple(rows), environment, limits, _command(request), seconds)
+    write_results(folder / FILE, results)
+    from jaxopt_study.bench.page import write_page
+
+    write_page(folder, results)
+    if request.save is not None:
+        baseline.save(request.save, rows)
+    worse, compared = baseline.regressions(before, rows)
+    return BenchReport(folder, results, tuple(worse), compared)
+
+
+def _choose(request: BenchRequest) -> dict[str, list[Planned]]:
+    for suite in request.suites:
+        if suite not in SUITES:
+            raise StudyInputError(f"bench: no suite {suite!r}; there are: {', '.join(SUITES)}")
+    chosen = {}
+    for suite in request.suites or SUITES:
+        cases = [case for case in planned(suite) if _matches(case.name, request.only)]
+        if cases:
+            chosen[suite] = cases
+    if not chosen:
+        raise StudyInputError(f"bench: no case is named {' or '.join(request.only)}; --list names them")
+    return chosen
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatch.fnmatch(name, pattern) or pattern in name for pattern in patterns)
+
+
+def _wanted(names: Sequence[str] | None) -> Callable[[str], bool]:
+    for name in names or ():
+        if name not in (*PEERS, "none"):
+            raise StudyInputError(f"bench: no peer {name!r}; there are: {', '.join(PEERS)}, none")
+        if name != "none" and not peers.installed(name):
+            raise StudyInputError(f"bench: {name} is not installed")
+    return lambda name: peers.installed(name) is not None and (names is None or name in names)
+
+
+@contextlib.contextmanager
+def _on_device(name: str | None) -> Iterator[None]:
+    if name is None:
+        yield
+        return
+    try:
+        device = jax.devices(name)[0]
+    except RuntimeError:
+        there = ", ".join(sorted({device.platform for device in jax.devices()}))
+        raise StudyInputError(f"bench: no device {name!r} here; there are: {there}") from None
+    with jax.default_device(device):
+        yield
+
+
+@contextlib.contextmanager
+def _traced(folder: Path | None) -> Iterator[None]:
+    if folder is None:
+        yield
+        return
+    with jax.profiler.trace(folder, create_perfetto_trace=True):
+        yield
+
+
+def _command(request: BenchRequest) -> str:
+    words = ["jaxopt-study", "bench", *request.suites]
+    for flag, values in (("--only", request.only), ("--peers", request.peers or ())):
+        words += [flag, *values] if values else []
+    words += ["--device", request.device] if request.device else []
+    words += ["--rounds", str(request.rounds)] if request.rounds else []
+    return shlex.join(words)
+
+
+def _print_machine(environment: Mapping[str, object], limits: Mapping[str, Limits]) -> None:
+    print(
+        f"{environment['cpu_model'] or environment['device_kind']}, {environment['cpu_count']} cores, "
+        f"{environment['platform']}; jax {environment['jax']}"
+    )
+    for limit in limits.values():
+        flops, width = limit.flops / 1e9, limit.bandwidth / 1e9
+        print(f"limits, {limit.dtype}: {flops:.0f} GFLOP/s, {width:.1f} GB/s")
+    sys.stdout.flush()

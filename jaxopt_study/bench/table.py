@@ -1,0 +1,76 @@
+"""Rows as a table for a terminal, and numbers as people read them."""
+
+from collections.abc import Sequence
+
+from jaxopt_study.bench.case import Row
+
+
+def seconds_text(seconds: float) -> str:
+    """Three digits and the unit that fits.
+
+    >>> seconds_text(0.00001234), seconds_text(0.5), seconds_text(75.0)
+    ('12.3 us', '500 ms', '75 s')
+    """
+    for scale, unit in ((1e-6, "ns"), (1e-3, "us"), (1.0, "ms")):
+        if seconds < scale:
+            return f"{seconds / scale * 1e3:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def bytes_text(number: int | None) -> str:
+    """Three digits and the unit that fits.
+
+    >>> bytes_text(2_500_000), bytes_text(None)
+    ('2.5 MB', '')
+    """
+    if number is None:
+        return ""
+    size = float(number)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def ratio_text(row: Row) -> str:
+    """The ratio, or why there is none."""
+    if not row.solved:
+        return "not solved"
+    if row.ratio is None:
+        return f"unsteady (± {row.uncertainty:.0%})"
+    return f"{row.ratio:.3g}x"
+
+
+def print_case(rows: Sequence[Row]) -> None:
+    """Print the contestants of one case."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    first = rows[0]
+    table = Table(
+        title=f"{first.suite}: {first.case} ({first.dtype}, seconds a {first.unit})",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("")
+    for name in ("time", "spread", "time over ours", "error", "first call", "memory", "of the limit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.contestant,
+            seconds_text(row.seconds),
+            f"{row.spread:.0%}",
+            ratio_text(row),
+            f"{row.error:.1e}",
+            seconds_text(row.first_seconds),
+            bytes_text(row.peak_bytes),
+            "" if row.limit is None else f"{row.limit:.1%}",
+        )
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 140
+    console.print(table)

@@ -1,0 +1,131 @@
+"""The solve as a function that JAX can differentiate, in forward and reverse mode, and again.
+
+The tangent of the observed states is a linear map of the tangents of what they depend on. It is given to
+JAX as the solution of a linear system, `(1 -L; 0 1)(z, v) = (0, v)`, because `custom_linear_solve` lets one
+say how a system is solved forwards and transposed (`sensitivity`), and takes derivatives of that from the
+matrix (`replay`). Nothing of the kind exists for a plain linear map.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+
+from jaxopt_study.ode.march import March, Numbers, Plan, march
+from jaxopt_study.ode.replay import replay
+from jaxopt_study.ode.sensitivity import Moves, Sources, pulled, pushed
+from jaxopt_study.pytree import ravel, ravel_leaves
+from jaxopt_study.types import PyTree
+
+
+class Outcome(NamedTuple):
+    """The states that carry derivatives, and the march, which carries none."""
+
+    moves: Moves
+    march: March
+
+
+def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers) -> Outcome:
+    """March, with derivatives with respect to the floats in theta, y0, t0 and ts."""
+    floats, rebuild_from, others = _split(theta)
+
+    @jax.custom_jvp
+    def run(
+        floats: list[Array], y0: Array, t0: Array, ts: Array, others: list[Any], numbers: Numbers
+    ) -> Outcome:
+        bound = plan.bound(numbers.tolerances)
+        done = march(bound, rebuild_from(floats, others), y0, t0, ts, numbers)
+        return Outcome(Moves(done.ys, done.kept.all_states), done)
+
+    def rule(primals: tuple, tangents: tuple) -> tuple[Outcome, Outcome]:
+        floats, y0, t0, ts, others, numbers = primals
+        floats_move, y0_move, t0_move, ts_move, *_ = tangents
+        out = run(*primals)
+        kept = jax.lax.stop_gradient(out.march.kept)
+        theta = rebuild_from(floats, others)
+
+        def rebuild(floats: list[Array]) -> PyTree:
+            return rebuild_from(floats, others)
+
+        y0_move = _instantiate(y0_move)
+        if not _is_zero(t0_move):
+            y0_move = y0_move - plan.field(t0, y0, theta) * t0_move
+        sources = Sources(y0, floats)
+        moved = Sources(y0_move, [_instantiate(x) for x in floats_move])
+        numbers = jax.lax.stop_gradient(numbers)
+        moves = _linear(plan.bound(numbers.tolerances), rebuild, sources, kept, t0, ts, numbers, moved)
+        if not _is_zero(ts_move):
+            slopes = jax.vmap(lambda t, y: plan.field(t, y, theta))(ts, out.moves.ys)
+            moves = moves._replace(ys=moves.ys + slopes * ts_move[:, None])
+        return out, Outcome(moves, jax.tree.map(_no_tangent, out.march))
+
+    run.defjvp(rule, symbolic_zeros=True)
+    return run(floats, y0, t0, ts, others, numbers)
+
+
+def _linear(
+    plan: Plan,
+    rebuild: Any,
+    sources: Sources,
+    kept: Any,
+    t0: Array,
+    ts: Array,
+    numbers: Numbers,
+    moves: Sources,
+) -> Moves:
+    """The tangents of the observed states, linear in those of the sources in the eyes of JAX."""
+
+    nothing = Moves(jnp.zeros((ts.size, sources.y0.size), sources.y0.dtype), jnp.zeros_like(kept.all_states))
+    # One vector, because JAX transposes only what is unknown in all its parts.
+    right, apart = ravel((nothing, moves))
+
+    def matrix(unknown: Array) -> Array:
+        z, v = apart(unknown)
+        _, mapped = jax.jvp(lambda sources: replay(plan, rebuild, sources, kept, t0, ts), (sources,), (v,))
+        return ravel_leaves((jax.tree.map(jnp.subtract, z, mapped), v)).astype(right.dtype)
+
+    def solve(_: Any, right: Array) -> Array:
+        z, v = apart(right)
+        z = jax.tree.map(jnp.add, z, pushed(plan, rebuild, sources, kept, ts, v))
+        return ravel_leaves((z, v)).astype(right.dtype)
+
+    def solve_transposed(_: Any, right: Array) -> Array:
+        z, v = apart(right)
+        v = jax.tree.map(jnp.add, v, pulled(plan, rebuild, sources, kept, ts, numbers, z))
+        return ravel_leaves((z, v)).astype(right.dtype)
+
+    z, _ = apart(jax.lax.custom_linear_solve(matrix, right, solve, solve_transposed))
+    return z
+
+
+def _split(theta: PyTree) -> tuple[list[Array], Any, list[Any]]:
+    """The floats, a function that puts them back, and the other leaves."""
+    leaves, structure = jax.tree.flatten(theta)
+    is_float = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
+    floats = [jnp.asarray(leaf) for leaf, yes in zip(leaves, is_float, strict=True) if yes]
+    others = [leaf for leaf, yes in zip(leaves, is_float, strict=True) if not yes]
+
+    def rebuild(floats: list[Array], others: list[Any]) -> PyTree:
+        first, second = iter(floats), iter(others)
+        return jax.tree.unflatten(structure, [next(first) if yes else next(second) for yes in is_float])
+
+    return floats, rebuild, others
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, SymbolicZero)
+
+
+def _instantiate(tangent: Any) -> Array:
+    if _is_zero(tangent):
+        return jnp.zeros(tangent.aval.shape, tangent.aval.dtype)
+    return tangent
+
+
+def _no_tangent(leaf: Array) -> Any:
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)

@@ -1,0 +1,222 @@
+"""The derivative of a march as a linear map, forwards and backwards.
+
+The steps (where they begin and end) are held fixed: the derivative is that of the numerical solution on
+the steps that were taken. `pushed` carries tangents along the steps; `pulled` is its transpose: it goes from
+kept state to kept state backwards, takes the steps between them once more, and pulls cotangents through
+one step at a time.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_study.ode.march import Kept, Numbers, Plan, attempt, slot, window
+from jaxopt_study.ode.methods import Explicit
+from jaxopt_study.types import PyTree
+
+
+class Moves(NamedTuple):
+    """What moves along with the solution: the states at the observed times, and with dense output at all."""
+
+    ys: Array
+    all_states: Array
+
+
+class Sources(NamedTuple):
+    """What the solution depends on: the state it began with, and the floats among the parameters."""
+
+    y0: Array
+    floats: list[Array]
+
+
+def pushed(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, moves: Sources) -> Moves:
+    """The tangents of the observed states, for tangents of the sources; NaN where there is no solution."""
+    t0 = kept.times[0]
+    size = sources.y0.size
+    width = window(ts.size, size)
+    count = ts.size
+    ts = jnp.pad(ts, (0, width), constant_values=jnp.inf)
+    at_start = (jnp.arange(ts.size) < kept.num_saved) & (ts <= t0)
+    out = jnp.where(
+        at_start[:, None], moves.y0[None, :], jnp.full((ts.size, size), jnp.nan, sources.y0.dtype)
+    )
+    every = jnp.zeros_like(kept.all_states)
+    every = every.at[0].set(moves.y0) if plan.dense else every
+    state = jax.jvp(
+        lambda floats, y: (y, plan.field(t0, y, rebuild(floats))),
+        (sources.floats, sources.y0),
+        (moves.floats, moves.y0),
+    )
+    start = (jnp.zeros((), jnp.int32), jnp.sum(at_start, dtype=jnp.int32), state, out, every)
+
+    def body(now: Any) -> Any:
+        step, index, (state, move), out, every = now
+        t = kept.times[step]
+        t_new = kept.times[step + 1]
+        h = t_new - t
+        (y, slope, dense), (y_move, slope_move, dense_move) = jax.jvp(
+            lambda floats, y, slope: plan.method.advance(plan.field, rebuild(floats), t, h, y, slope),
+            (sources.floats, *state),
+            (moves.floats, *move),
+        )
+
+        def save(state: tuple[Array, Array]) -> tuple[Array, Array]:
+            index, out = state
+            ats = jax.lax.dynamic_slice_in_dim(ts, index, width)
+            inside = ats <= t_new
+            _, here = jax.jvp(lambda dense: plan.method.observe(t, h, dense, ats), (dense,), (dense_move,))
+            here = jnp.where(inside[:, None], here, jnp.nan)
+            return index + jnp.sum(inside, dtype=index.dtype), jax.lax.dynamic_update_slice_in_dim(
+                out, here, index, 0
+            )
+
+        index, out = jax.lax.while_loop(lambda state: ts[state[0]] <= t_new, save, (index, out))
+        if plan.dense:
+            every = jax.lax.dynamic_update_index_in_dim(every, y_move, step + 1, 0)
+        return step + 1, index, ((y, slope), (y_move, slope_move)), out, every
+
+    *_, out, every = jax.lax.while_loop(lambda now: now[0] < kept.num_steps, body, start)
+    return Moves(out[:count], every)
+
+
+class _Again(NamedTuple):
+    """The steps of one segment, taken once more; with what `attempt` needs."""
+
+    t: Array
+    y: Array
+    slope: Array
+    carry: Any
+    h: Array
+    memory: Array
+    count: Array
+    begins: Array  # (segment, 2): time and length
+    states: Array  # (segment, 2, n): state and slope
+    first: Array
+
+
+def pulled(
+    plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, numbers: Numbers, back: Moves
+) -> Sources:
+    """The transpose of `pushed`: cotangents of the sources, for cotangents of the observed states.
+
+    They are NaN if there is one that is not zero for a state that the solve did not come to.
+    """
+    floats, size = sources.floats, sources.y0.size
+    theta = rebuild(floats)
+    width = window(ts.size, size)
+    unreached = (jnp.arange(ts.size) >= kept.num_saved)[:, None]
+    lost = jnp.any(unreached & (back.ys != 0))
+    # A window to spare in front, in which there is nothing.
+    ts = jnp.pad(ts, (width, 0), constant_values=-jnp.inf)
+    ys_bar = jnp.pad(jnp.where(unreached, 0.0, back.ys), ((width, 0), (0, 0)))
+    pull = jnp.where(lost, jnp.full_like(sources.y0, jnp.nan), 0.0)
+    if plan.dense:
+        last = jax.lax.dynamic_index_in_dim(back.all_states, kept.num_steps, 0, keepdims=False)
+        pull = pull + jnp.where(kept.num_steps > 0, last, 0.0)
+
+    def through_step(step: Array, at: tuple, index: Array, bars: tuple, floats_bar: list[Array]) -> tuple:
+        """index: observations up to the end of the step; bars: of the state and the slope there."""
+        t, h, y, slope = at
+        dense = jax.eval_shape(lambda: plan.method.advance(plan.field, theta, t, h, y, slope)[2])
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dense)
+
+        def collect(state: Any) -> Any:
+            index, dense_bar = state
+            ats = jax.lax.dynamic_slice_in_dim(ts, index, width)
+            inside = ats > t
+            ats = jnp.where(inside, ats, t)  # weights elsewhere may be infinite
+            bar = jnp.where(inside[:, None], jax.lax.dynamic_slice_in_dim(ys_bar, index, width), 0.0)
+            observe = jax.linear_transpose(lambda dense: plan.method.observe(t, h, dense, ats), nothing)
+            return index - jnp.sum(inside, dtype=index.dtype), jax.tree.map(
+                jnp.add, dense_bar, observe(bar)[0]
+            )
+
+        index, dense_bar = jax.lax.while_loop(
+            lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing)
+        )
+        more, *bars = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar))
+        if plan.dense:
+            bars[0] = bars[0] + jnp.where(step > 0, back.all_states[step], 0.0)
+        return index, tuple(bars), jax.tree.map(jnp.add, floats_bar, more)
+
+    def through_row(now: Any) -> Any:
+        """One kept state, and one step, because all are kept."""
+        row, *state = now
+        t, h, _, _ = kept.scalars[row]
+        y, slope = kept.states[row]
+        return row - 1, *through_step(row, (t, h, y, slope), *state)
+
+    def through_segment(now: Any) -> Any:
+        row, t_after, index, bars, floats_bar = now
+        at = slot(row, kept.level, plan.slots)
+        again = _again(plan, theta, kept.scalars[at], kept.states[at], t_after, numbers)
+        # More steps than there is room for: they were chosen otherwise the second time.
+        bars = (jnp.where(again.t < t_after, jnp.nan, bars[0]), bars[1])
+
+        def body(now: Any) -> Any:
+            count, *state = now
+            t, h = again.begins[count]
+            y, slope = again.states[count]
+            return count - 1, *through_step((row << kept.level) + count, (t, h, y, slope), *state)
+
+        start = (again.count - 1, index, bars, floats_bar)
+        _, *state = jax.lax.while_loop(lambda now: now[0] >= 0, body, start)
+        return row - 1, kept.scalars[at, 0], *state
+
+    state = (kept.num_saved, (pull, jnp.zeros_like(pull)), jax.tree.map(jnp.zeros_like, floats))
+    if plan.slots >= plan.max_steps:
+        *_, index, bars, floats_bar = jax.lax.while_loop(
+            lambda now: now[0] >= 0, through_row, (kept.num_steps - 1, *state)
+        )
+    else:
+        rows = (kept.num_steps + (1 << kept.level) - 1) >> kept.level
+        *_, index, bars, floats_bar = jax.lax.while_loop(
+            lambda now: now[0] >= 0, through_segment, (rows - 1, kept.t_end, *state)
+        )
+    _, of_start = jax.vjp(lambda floats, y: plan.field(kept.times[0], y, rebuild(floats)), floats, sources.y0)
+    more, y_bar = of_start(bars[1])
+    pull = bars[0] + y_bar
+    at_start = jnp.arange(ts.size) < index + width
+    pull = pull + jnp.sum(jnp.where(at_start[:, None], ys_bar, 0.0), axis=0)
+    if plan.dense:
+        pull = pull + back.all_states[0]
+    return Sources(pull, jax.tree.map(jnp.add, floats_bar, more))
+
+
+def _again(
+    plan: Plan, theta: PyTree, scalars: Array, kept_state: Array, t_after: Array, numbers: Numbers
+) -> _Again:
+    """The steps from a kept state to the next, chosen as they were chosen the first time."""
+    t, h, h_next, memory = scalars
+    y, slope = kept_state
+    segment = plan.segment
+    begins = jnp.zeros((segment, 2), y.dtype).at[0].set(jnp.stack([t, h]))
+    states = jnp.zeros((segment, 2, y.size), y.dtype).at[0].set(kept_state)
+    done = t + h * (1 + 1e-3) >= t_after
+    carry = plan.method.begin(plan.field, theta, t, h, y, slope)
+    count = jnp.where(done, 1, 0)
+    start = _Again(
+        jnp.where(done, t_after, t), y, slope, carry, h, memory, count, begins, states, jnp.ones((), bool)
+    )
+
+    def body(now: _Again) -> _Again:
+        t_new, h, stepped, following = attempt(plan, theta, now, t_after, numbers)
+        accept = following.accept | now.first  # the first was accepted; it may be so by less than rounding
+        row = now.count
+        put = jax.lax.dynamic_update_index_in_dim
+        return _Again(
+            jnp.where(accept, t_new, now.t),
+            jnp.where(accept, stepped.y, now.y),
+            jnp.where(accept, stepped.carry, now.slope) if isinstance(plan.method, Explicit) else now.slope,
+            jax.tree.map(lambda new, old: jnp.where(accept, new, old), stepped.carry, now.carry),
+            jnp.where(now.first, h_next, following.h),
+            jnp.where(now.first, memory, following.memory),
+            now.count + accept,
+            put(now.begins, jnp.stack([now.t, h]), row, 0),
+            put(now.states, jnp.stack([now.y, now.slope]), row, 0),
+            jnp.zeros((), bool),
+        )
+
+    return jax.lax.while_loop(lambda now: (now.t < t_after) & (now.count < segment), body, start)

@@ -1,0 +1,81 @@
+"""How long the next step is: Hairer's start, and the proportional-integral control of the error."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_study.types import Bool, Float
+
+SAFETY = 0.9
+SHRINK, GROW = 0.2, 10.0
+
+
+class Tolerances(NamedTuple):
+    """A step is accepted if its error is at most `atol + rtol |y|`, in the root mean square."""
+
+    rtol: Any
+    atol: Any
+
+
+class Next(NamedTuple):
+    """What the controller decides: whether to take the step, how long the next is, and what it remembers."""
+
+    accept: Bool[Array, ""]
+    h: Float[Array, ""]
+    memory: Float[Array, ""]
+
+
+def error_ratio(
+    error: Float[Array, " n"], y0: Float[Array, " n"], y1: Float[Array, " n"], tolerances: Tolerances
+) -> Float[Array, ""]:
+    """The error over what is tolerated, root mean square; infinite where the state is not finite."""
+    scale = tolerances.atol + tolerances.rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
+    ratio = jnp.sqrt(jnp.mean((error / scale) ** 2))
+    return jnp.where(jnp.isfinite(ratio) & jnp.all(jnp.isfinite(y1)), ratio, jnp.inf)
+
+
+def decide(
+    ratio: Float[Array, ""],
+    h: Float[Array, ""],
+    memory: Float[Array, ""],
+    order: int,
+    proportional: float = 0.2,
+) -> Next:
+    """`h ← 0.9 h r^-α r_before^β` with β = 0.2 / order and α = 1 / order - 0.75 β.
+
+    Source: E. Hairer and G. Wanner, Solving Ordinary Differential Equations II, 1996, section IV.2,
+    as in their DOPRI5. After a refused step nothing is remembered and the step does not grow.
+    """
+    accept = ratio <= 1.0
+    beta = proportional / order
+    small = jnp.maximum(ratio, 1e-10)
+    factor = SAFETY * small ** -(1.0 / order - 0.75 * beta) * memory**beta
+    retry = SAFETY * small ** (-1.0 / order)
+    factor = jnp.where(accept, jnp.clip(factor, SHRINK, GROW), jnp.clip(retry, SHRINK, 1.0))
+    factor = jnp.where(jnp.isinf(ratio), SHRINK, factor)
+    return Next(accept, h * factor, jnp.where(accept, jnp.maximum(ratio, 1e-4), memory))
+
+
+def first_step(
+    slope: Any,
+    t0: Float[Array, ""],
+    y0: Float[Array, " n"],
+    k0: Float[Array, " n"],
+    tolerances: Tolerances,
+    order: int,
+) -> Float[Array, ""]:
+    """A first step such that an explicit Euler step of it would be accurate; the controller does the rest.
+
+    Source: E. Hairer, S. Nørsett and G. Wanner, Solving ODEs I, 1993, section II.4.
+    """
+    scale = tolerances.atol + jnp.abs(y0) * tolerances.rtol
+    d0 = jnp.sqrt(jnp.mean((y0 / scale) ** 2))
+    d1 = jnp.sqrt(jnp.mean((k0 / scale) ** 2))
+    h0 = jnp.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1)
+    k1 = slope(t0 + h0, y0 + h0 * k0)
+    d2 = jnp.sqrt(jnp.mean(((k1 - k0) / scale) ** 2)) / h0
+    largest = jnp.maximum(d1, d2)
+    h1 = jnp.where(largest <= 1e-15, jnp.maximum(1e-6, h0 * 1e-3), (0.01 / largest) ** (1.0 / order))
+    h = jnp.minimum(100 * h0, h1)
+    return jnp.where(jnp.isfinite(h), h, h0)

@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from jaxopt_study import cli
+from jaxopt_study.bench.results import read_results
+
+
+def bench(*flags):
+    return cli.main(["bench", *map(str, flags)])
+
+
+def test_bench_measures_and_leaves_results_page_and_baseline(toy_suite, tmp_path, capsys):
+    assert bench("--out", tmp_path / "runs", "--save", tmp_path / "b.json", "--peers", "none") == 0
+    printed = capsys.readouterr().out
+    assert "toy: sums" in printed
+    (folder,) = (tmp_path / "runs").iterdir()
+    rows = {(row.case, row.contestant): row for row in read_results(folder).rows}
+    assert ("sums", "scipy") not in rows
+    assert rows["sums", "jaxopt_study"].ratio == 1.0
+    assert rows["sums", "wrong"].ratio is None
+    assert not rows["sums", "wrong"].solved
+    slow = rows["sums", "slow"]
+    assert slow.ratio is None or slow.ratio > 2
+    assert slow.claimed == 1.5
+    assert rows["doubled, 1000", "jaxopt_study"].bytes >= 8000
+    assert {path.name for path in folder.iterdir()} >= {"results.parquet", "page.html", "roofline.png"}
+    names = [metric["name"] for metric in json.loads((tmp_path / "b.json").read_text())]
+    assert "toy / sums / jaxopt_study / error" in names
+
+
+def test_worse_than_the_baseline_is_exit_code_three(toy_suite, tmp_path, capsys):
+    metric = {
+        "name": "toy / sums / slow / time over ours",
+        "value": 1e6,
+        "unit": "times",
+        "better": "higher",
+        "tolerance": 0.25,
+    }
+    (tmp_path / "b.json").write_text(json.dumps([metric]))
+    flags = ("--only", "sums", "--out", tmp_path, "--compare", tmp_path / "b.json", "--quiet")
+    for _ in range(5):  # on a busy machine the ratio may be unsteady, and is then not compared
+        if (code := bench(*flags)) == 3:
+            break
+    assert code == 3
+    assert "worse: toy / sums / slow" in capsys.readouterr().err
+
+
+def test_list_names_every_case_and_measures_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert bench("--list") == 0
+    printed = capsys.readouterr().out
+    for name in ("first_order", "least_squares", "batch", "derivatives", "import", "adam, 1e7 parameters"):
+        assert name in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["nothing"], "no suite 'nothing'; there are: toy"),
+        (["--only", "nothing"], "no case is named nothing"),
+        (["--peers", "nothing"], "no peer 'nothing'"),
+        (["--rounds", "0"], "--rounds: expected a number >= 1"),
+        (["--device", "tpu"], "no device 'tpu' here"),
+        (["--compare", "nothing.json"], "nothing.json: no such file"),
+        (["--results", "nothing.parquet"], "give --write FILE"),
+        (["--results", "nothing.parquet", "--write", "x.md"], "nothing.parquet: no such file"),
+        (["--save", "no/such/folder/b.json", "--out", "/proc/nothing"], "cannot hold a record"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(toy_suite, tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.chdir(tmp_path)
+    assert bench(*flags) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_benchmarks_are_written_from_a_file_of_results(toy_suite, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bench("--only", "doubled, 10", "--quiet") == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    (folder / "reasons.toml").write_text('[[reason]]\ncases = "*"\nwhy = "It is a toy."\n')
+    assert bench("--results", folder / "results.parquet", "--write", "BENCHMARKS.md") == 0
+    text = (tmp_path / "BENCHMARKS.md").read_text()
+    assert text.startswith("# Benchmarks")
+    assert "doubled, 10 (float32)" in text

@@ -1,0 +1,135 @@
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_study.bench import baseline, roofline, words
+from jaxopt_study.bench.page import write_page
+from jaxopt_study.bench.results import Results, read_results, write_results
+from jaxopt_study.study.protocol import StudyInputError
+
+MACHINE = {
+    "platform": "cpu",
+    "cpu_model": "a <processor>",
+    "cpu_count": 2,
+    "python": "3.11",
+    "jax": "0.10",
+    "jaxlib": "0.10",
+    "optax": "0.2",
+    "numpy": "2",
+    "peers": {"scipy": "1.17"},
+}
+
+
+@pytest.fixture
+def results(make_row):
+    rows = (
+        make_row(contestant="jaxopt_study", ratio=1.0),
+        make_row(contestant="fast", ratio=0.5, size=10),
+        make_row(contestant="unsteady", ratio=None, uncertainty=0.4, flops=None, bytes=None, limit=None),
+        make_row(contestant="wrong", ratio=None, solved=False, error=0.3),
+        make_row(case="other", contestant="slow", ratio=3.0, claimed=4.0, size=100),
+    )
+    limits = {"float64": roofline.Limits("float64", 1e11, 1e10)}
+    return Results(rows, MACHINE, limits, "jaxopt-study bench toy", 90.0)
+
+
+def test_results_come_back_as_they_were_written(tmp_path, results):
+    write_results(tmp_path / "results.parquet", results)
+    assert read_results(tmp_path) == results
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 nothing"])
+def test_what_is_no_result_is_refused_in_a_line(tmp_path, content):
+    path = tmp_path / "results.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StudyInputError, match="no such file" if content is None else "not a result"):
+        read_results(path)
+
+
+def test_markdown_tells_losses_with_their_reasons_and_claims_that_fell_short(results):
+    text = words.write_markdown(results, [("toy / sums / *", "It is simpler.")], "r.parquet", "command")
+    assert "**It is simpler.**\n\n- toy / sums / fast: 0.5x of our time" in text
+    assert "| toy / other / slow | 4x | **3x** |" in text
+    assert "unsteady (± 40%)" in text
+    assert "not solved" in text
+    assert "No reason is known yet" not in text
+
+
+def test_page_needs_nothing_but_itself_and_escapes_what_it_shows(tmp_path, results):
+    page = write_page(tmp_path, results).read_text()
+    assert not re.search(r"(?:src|href)=[\"']https?:", page)
+    assert "a &lt;processor&gt;" in page
+    assert page.count("<svg") == 3  # ratios, sizes, roofline
+    assert (tmp_path / "ratios_toy.png").stat().st_size > 1000
+
+
+def test_gate_fails_on_what_got_worse_and_on_nothing_else(tmp_path, make_row):
+    before = [make_row(contestant=name, ratio=2.0) for name in "abc"]
+    before.append(make_row(contestant="jaxopt_study", ratio=1.0, error=1e-9))
+    baseline.save(tmp_path / "b.json", before)
+    now = [
+        make_row(contestant="a", ratio=1.8),
+        make_row(contestant="b", ratio=1.2),
+        make_row(contestant="new", ratio=0.1),
+        make_row(contestant="jaxopt_study", ratio=1.0, error=1e-3),
+    ]
+    worse, compared = baseline.regressions(baseline.load(tmp_path / "b.json"), now)
+    assert compared == 3
+    assert [line.split(":")[0] for line in worse] == [
+        "toy / sums / b / time over ours",
+        "toy / sums / jaxopt_study / error",
+    ]
+
+
+def test_a_baseline_that_is_none_is_refused(tmp_path):
+    (tmp_path / "b.json").write_text('[{"name": 1}]')
+    with pytest.raises(StudyInputError, match="not a baseline"):
+        baseline.load(tmp_path / "b.json")
+
+
+def test_demands_of_a_product_are_those_that_one_counts_by_hand():
+    import jax
+
+    n = 64
+    compiled = jax.jit(lambda a, b: a @ b).lower(jnp.ones((n, n)), jnp.ones((n, n))).compile()
+    asked = roofline.demands(compiled)
+    size = 4 if jnp.ones(1).dtype == jnp.float32 else 8
+    assert asked.flops == pytest.approx(2 * n**3, rel=0.05)
+    assert asked.peak >= 3 * n * n * size
+    limits = roofline.Limits("float32", 1e9, 1e30)
+    assert roofline.share_of_limit(asked, asked.flops / 1e9, limits) == pytest.approx(1.0)
+
+
+def test_own_variants_are_no_losses(make_row):
+    rows = [make_row(contestant="jaxopt_study, delayed", ratio=0.5), make_row(contestant="x", ratio=0.97)]
+    assert words.losses(rows) == []
+    assert np.isfinite(rows[0].seconds)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_benchmarks_md_is_what_the_committed_results_say():
+    path = Path("benchmarks/cpu-2-cores.parquet")
+    results = read_results(ROOT / path)
+    reasons = words.read_reasons(ROOT / "benchmarks" / "reasons.toml")
+    command = f"jaxopt-study bench --results {path.as_posix()} --write BENCHMARKS.md"
+    text = words.write_markdown(results, reasons, path.as_posix(), command)
+    assert (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8") == text
+
+
+def test_every_loss_that_is_committed_has_a_reason():
+    results = read_results(ROOT / "benchmarks" / "cpu-2-cores.parquet")
+    reasons = words.read_reasons(ROOT / "benchmarks" / "reasons.toml")
+    assert [words.key(row) for row in words.losses(results.rows) if not words.reason(row, reasons)] == []
+
+
+def test_committed_baseline_is_of_the_committed_results():
+    results = read_results(ROOT / "benchmarks" / "cpu-2-cores.parquet")
+    worse, compared = baseline.regressions(baseline.load(ROOT / "benchmarks" / "baseline.json"), results.rows)
+    assert worse == []
+    assert compared == len(baseline.metrics(results.rows))

@@ -1,0 +1,62 @@
+import time
+
+import numpy as np
+import pytest
+
+from jaxopt_study.bench import timer
+from jaxopt_study.bench.timer import Timed, ratio, take_turns, uncertainty
+
+
+def timed(seconds):
+    return Timed(0.0, np.asarray(seconds, float), None, None)
+
+
+def test_ratio_is_of_the_same_round():
+    # The machine is three times slower in half of the rounds: the ratio does not see it.
+    slow, fast = timed([2.0, 6.0, 2.0, 6.0]), timed([1.0, 3.0, 1.0, 3.0])
+    assert ratio(slow, fast) == 2.0
+    assert ratio(slow, fast, slow_units=4, fast_units=1) == 0.5
+
+
+def test_uncertainty_is_the_standard_error_of_a_median():
+    draw = np.random.default_rng(0)
+    medians = [np.median(draw.normal(1.0, 0.05, 40)) for _ in range(500)]
+    told = np.mean([uncertainty(timed(draw.normal(1.0, 0.05, 40)), timed(np.ones(40))) for _ in range(100)])
+    assert told == pytest.approx(np.std(medians), rel=0.15)
+
+
+def test_unsteady_ratio_is_measured_longer_a_steady_one_is_not_nor_what_takes_too_long(monkeypatch):
+    clock = iter(np.random.default_rng(0).lognormal(0.0, 3.0, 10_000))
+    monkeypatch.setattr(timer, "_best_threads", lambda work: (None, 1.0))
+    monkeypatch.setattr(timer, "_time", lambda work, calls: (work(), None))
+    monkeypatch.setattr(timer, "LONGEST", np.inf)
+    noisy = take_turns({"a": lambda: 1.0, "b": lambda: next(clock)}, 5, reference="a")
+    assert len(noisy["a"].seconds) == 5 * timer.PATIENCE
+    monkeypatch.setattr(timer, "LONGEST", 0.0)
+    impatient = take_turns({"a": lambda: 1.0, "b": lambda: next(clock)}, 5, reference="a")
+    assert len(impatient["a"].seconds) == 5
+    monkeypatch.setattr(timer, "LONGEST", np.inf)
+    quiet = take_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 5, reference="a")
+    assert len(quiet["a"].seconds) == 5
+
+
+def test_short_call_is_repeated_until_the_clock_can_see_it():
+    calls = []
+    done = take_turns({"short": lambda: calls.append(None)}, 3)
+    assert len(calls) > 1000
+    assert done["short"].median < 1e-4
+
+
+def test_cold_work_is_called_once_a_round():
+    calls = []
+    done = take_turns({"cold": lambda: calls.append(time.sleep(0.01))}, 3, cold=True)
+    assert len(calls) == 3
+    assert done["cold"].first_seconds == done["cold"].seconds[0]
+
+
+def test_contestants_take_turns_in_another_order_each_round():
+    order = []
+    take_turns({name: lambda name=name: order.append(name) for name in "abc"}, 12, cold=True)
+    rounds = ["".join(order[k : k + 3]) for k in range(0, 36, 3)]
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len(set(rounds)) > 2
