@@ -38,7 +38,7 @@ def fail(capsys, *words):
 
 def without_times(result):
     variants = {label: {**one, "timing": None} for label, one in result["variants"].items()}
-    return {**result, "variants": variants, "created": None}
+    return {**result, "variants": variants, "created": None, "start": None}
 
 
 def test_a_run_is_recorded_whole_and_shown(write_toml, only_record, capsys):
