@@ -32,6 +32,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "newton": ("newton_step", "newton_cg"),
     "root": ("roots",),
     "derivatives": ("derivatives",),
+    "ode": ("ode",),
     "sweep": ("sweep",),
     "import": ("startup",),
 }

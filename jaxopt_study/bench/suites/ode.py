@@ -1,14 +1,12 @@
 """The training step of a neural ODE, and what gradients of ODEs cost.
 
-    python -m jaxopt_study.bench.suites.ode
-
 The spiral: 20 pieces of 10 times, a 2-50-2 tanh network on y³, float32, rtol 1e-7, atol 1e-9, as in the
 example of torchdiffeq: below float32's epsilon, and so each contestant's gradient is compared with one in
 float64 at 1e-12. At the start of the training a solve takes 4 steps, later about ten; both are measured.
 """
 
-import argparse
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,13 +15,12 @@ import numpy as np
 
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
-from jaxopt_study.bench.timer import machine, ratio, take_turns
+from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
 from jaxopt_study.models import mlp
 
 ROTATION = np.array([[-0.1, 2.0], [-2.0, -0.1]])
 RTOL, ATOL = 1e-7, 1e-9
 PIECES, LENGTH, TIMES, END = 20, 10, 1000, 25.0
-OURS = "solve_ode"
 CALLS = 10  # a turn
 
 
@@ -71,92 +68,89 @@ def problem(trained: bool) -> tuple[Any, Any, Any]:
     return params, first, seen
 
 
-def run(rounds: int) -> None:
-    """Measure and print."""
-    print(machine())
-    for trained in (False, True):
-        training_step(trained, rounds)
-    memory()
-    with jax.enable_x64(True):
-        print("\nAdjoints of Lotka-Volterra's equations, float64, rtol 1e-8:")
-        print(_audit())
-
-
-def training_step(trained: bool, rounds: int) -> None:
-    """Our step against the others', each with the error of its gradient."""
+def _step_case(trained: bool, cold: bool, wanted: Callable[[str], bool]) -> Case:
     with jax.enable_x64(True):
         params, ts, seen = problem(trained)
-        exact = jax.jit(jax.grad(functools.partial(loss, rtol=1e-12, atol=1e-12, max_steps=4096)))(
-            params, ts, seen
-        )
-        exact = np.asarray(jax.flatten_util.ravel_pytree(exact)[0])
+        exactly = functools.partial(loss, rtol=1e-12, atol=1e-12, max_steps=4096)
+        exact = _flat(jax.jit(jax.grad(exactly))(params, ts, seen))
     single: Any = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float32), (params, ts, seen))
-    ours, plain = jax.jit(jax.value_and_grad(loss)), peers.diffrax_step(network, RTOL, ATOL)
-    contestants: dict[str, Any] = {OURS: lambda: ours(*single), "diffrax, plain loop": lambda: plain(*single)}
-    if peers.installed("torchdiffeq"):
+
+    def ours() -> Callable[[], Any]:
+        return functools.partial(jax.jit(jax.value_and_grad(functools.partial(loss))), *single)
+
+    def plain() -> Callable[[], Any]:
+        return functools.partial(peers.diffrax_step(network, RTOL, ATOL), *single)
+
+    makers: dict[str, tuple[Callable[[], Callable[[], Any]], str]] = {
+        OURS: (ours, "tsit5, one step size for the 20 pieces, adjoint='auto'"),
+        "diffrax, plain loop": (plain, "Tsit5, PIDController, its default adjoint"),
+    }
+    if wanted("torchdiffeq") and not cold:
         for name, adjoint in (("torchdiffeq odeint", False), ("torchdiffeq odeint_adjoint", True)):
-            contestants[name] = peers.torchdiffeq_step(adjoint, single, RTOL, ATOL)
-    # Several calls a turn: the first after another contestant's turn finds cold caches.
-    timed = take_turns({name: functools.partial(_often, work) for name, work in contestants.items()}, rounds)
-    print(f"\nTraining step of the spiral, {'trained' if trained else 'first'} parameters, float32")
-    print(f"{'':<28}{'ms':>9}{'of ours':>9}{'first call, s':>15}{'error of gradient':>19}")
-    for name, one in timed.items():
-        gradient = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one.result[1])])
-        error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
-        print(
-            f"{name:<28}{one.median / CALLS * 1e3:9.3f}{ratio(one, timed[OURS]):9.1f}"
-            f"{one.first_seconds:15.2f}{error:19.1e}"
-        )
+            makers[name] = (functools.partial(_theirs, adjoint, single), "dopri5, its default")
+
+    def error(found: Any) -> float:
+        return float(np.linalg.norm(_flat(found[1]) - exact) / np.linalg.norm(exact))
+
+    contestants = {}
+    for name, (make, words) in makers.items():
+        # In a case of first calls everything is made anew, and nothing of it is compiled.
+        work = functools.partial(_call, make) if cold else make()
+        contestants[name] = Contestant(work, error, f"{words}; rtol {RTOL}, atol {ATOL}")
+    if cold:
+        return Case("first call", contestants, rounds=2, cold=True)
+    return Case("step", contestants, rounds=21)
 
 
-def _often(work: Any) -> Any:
-    for _ in range(CALLS - 1):
-        jax.block_until_ready(work())
-    return work()
+def _theirs(adjoint: bool, single: Any) -> Callable[[], Any]:
+    return peers.torchdiffeq_step(adjoint, single, RTOL, ATOL)
 
 
-def memory() -> None:
-    """What `checkpoint` needs at a thousand and at ten thousand steps, and what a step costs."""
-    print("\nGradient by adjoint='checkpoint' with a constant step, batch of 20 in the plane:")
+def _call(make: Callable[[], Callable[[], Any]]) -> Any:
+    jax.clear_caches()
+    return make()()
 
-    def gradient(steps: int) -> Any:
-        def value(params: Any) -> Any:
-            field = lambda t, y, p: jnp.tanh(y @ p) @ p.T - y  # noqa: E731
-            start, ts = jnp.ones((20, 2)), jnp.array([0.0, 1.0])
-            options: dict[str, Any] = {"step": 1.0 / steps, "max_steps": steps + 1, "adjoint": "checkpoint"}
-            return jnp.sum(jos.solve_ode(field, start, ts, params, **options).ys)
 
-        return jax.jit(jax.grad(value)).lower(jnp.ones((2, 5))).compile()
+def _flat(tree: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
 
-    made = {steps: gradient(steps) for steps in (1_000, 10_000)}
-    timed = take_turns(
-        {str(steps): functools.partial(one, jnp.ones((2, 5))) for steps, one in made.items()}, 9
+
+def _memory_case(steps: int, wanted: Callable[[str], bool]) -> Case:
+    del wanted
+
+    def value(params: Any) -> Any:
+        field = lambda t, y, p: jnp.tanh(y @ p) @ p.T - y  # noqa: E731
+        start, ts = jnp.ones((20, 2)), jnp.array([0.0, 1.0])
+        options: dict[str, Any] = {"step": 1.0 / steps, "max_steps": steps + 1, "adjoint": "checkpoint"}
+        return jnp.sum(jos.solve_ode(field, start, ts, params, **options).ys)
+
+    at = jnp.full((2, 5), 0.5)
+    compiled = jax.jit(jax.grad(value)).lower(at).compile()
+    contestant = Contestant(
+        work=functools.partial(compiled, at),
+        error=lambda gradient: float(~np.all(np.isfinite(gradient))),
+        settings="adjoint='checkpoint', a constant step; error: whether the gradient is finite",
+        units=steps,
+        program=lambda: compiled,
+        loops=True,
     )
-    for steps, one in made.items():
-        microseconds = timed[str(steps)].median / steps * 1e6
-        print(
-            f"  {steps:>6} steps: {one.memory_analysis().temp_size_in_bytes:>8} bytes, "
-            f"{microseconds:.2f} µs a step"
-        )
+    return Case("step", {OURS: contestant}, most_error=0.5, rounds=9, size=steps)
 
 
-def _audit() -> Any:
-    def predators(t: Any, y: Any, p: Any) -> Any:
-        del t
-        return jnp.stack([p[0] * y[0] - p[1] * y[0] * y[1], -p[2] * y[1] + p[3] * y[0] * y[1]])
-
-    rates = jnp.array([0.55, 0.28, 0.8, 0.24])
-    return jos.audit_adjoint(
-        predators, jnp.array([3.0, 1.0]), np.linspace(0, 10, 11), rates, rtol=1e-8, atol=1e-10
+def cases() -> tuple[Planned, ...]:
+    """The comparisons of this module."""
+    claim = {"torchdiffeq odeint_adjoint": 60.0, "torchdiffeq odeint": 15.0, "diffrax, plain loop": 1.5}
+    return (
+        Planned("spiral, drawn network", functools.partial(_step_case, False, False), "float32", claim),
+        Planned("spiral, trained network", functools.partial(_step_case, True, False), "float32", claim),
+        Planned(
+            "spiral, the first call",
+            functools.partial(_step_case, False, True),
+            "float32",
+            {"diffrax, plain loop": 2.0},
+        ),
+        *(
+            Planned(f"memory of checkpoint, {steps} steps", functools.partial(_memory_case, steps), "float32")
+            for steps in (1_000, 10_000)
+        ),
     )
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=51, help="how often each is timed")
-    run(parser.parse_args().rounds)
-
-
-if __name__ == "__main__":
-    main()
