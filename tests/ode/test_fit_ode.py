@@ -260,7 +260,7 @@ def test_parts_of_y0_that_are_not_asked_for_stay():
 
 @pytest.mark.slow
 def test_fits_map_compile_and_carry_derivatives(decays):
-    noisy = jnp.asarray(YS) + 0.01 * jnp.asarray(NOISE)
+    noisy = jnp.asarray(YS)[None] + 0.01 * jnp.asarray(NOISE)
     batch = jax.vmap(lambda ys: fit_decay(ys=ys))(noisy)
     for k in range(2):
         close(batch[k].params, fit_decay(ys=noisy[k]).params, 1e-6)
