@@ -69,7 +69,7 @@ def _backward(how: Forward, kept: Any, bars: Any) -> Any:
     theta, y0, t0, ts, ys, tolerances = kept
     ys_bar = bars[0]
 
-    def augmented(t: Array, state: Any, theta: PyTree) -> Any:
+    def augmented(t: Any, state: Any, theta: PyTree) -> Any:
         y, a, _ = state
         slope, transpose = jax.vjp(lambda y, theta: how.field(t, y, theta), y, theta)
         a_slope, g_slope = transpose(-a)

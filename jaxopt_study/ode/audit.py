@@ -143,7 +143,7 @@ def audit_adjoint(
 
 
 def _half_square(ys: PyTree) -> Array:
-    return 0.5 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(ys))
+    return 0.5 * sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(ys)), jnp.zeros(()))
 
 
 def _directions(size: int) -> np.ndarray:
@@ -191,7 +191,7 @@ def _in_float64(unravel: Any, flat: Array, dtype: Any) -> Any:
 
 
 def _row(
-    name: str,
+    name: Any,
     field: Field,
     inputs: Array,
     unravel: Any,
@@ -209,8 +209,8 @@ def _row(
     began = time.perf_counter()
     try:
         compiled = jax.jit(take).lower(inputs).compile()
-    except (TypeError, ValueError, NotImplementedError) as error:
-        return AdjointRow(name, np.nan, np.nan, np.nan, 0, f"none: {str(error).splitlines()[0]}")
+    except (TypeError, ValueError, NotImplementedError) as why:
+        return AdjointRow(name, np.nan, np.nan, np.nan, 0, f"none: {str(why).splitlines()[0]}")
     gradient = np.asarray(jax.block_until_ready(compiled(inputs)), np.float64)
     first = time.perf_counter() - began
     seconds = []

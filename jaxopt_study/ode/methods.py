@@ -52,10 +52,15 @@ class Stepped(NamedTuple):
 
 @runtime_checkable
 class Method(Protocol):
-    """A one-step method. `order`: of the solution; `estimates`: it has an estimate of its error."""
+    """A one-step method."""
 
-    order: int
-    estimates: bool
+    @property
+    def order(self) -> int:
+        """Of the solution."""
+
+    @property
+    def estimates(self) -> bool:
+        """Whether there is an estimate of the error."""
 
     def begin(self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, slope: Array) -> Any:
         """What the first step begins with; the slope is that at (t, y)."""
@@ -114,7 +119,8 @@ class Explicit:
 
         count = len(self.solver.tableau.c) + (not _ends_with_the_solution(self.solver.tableau))
         nudges = [jnp.zeros_like(y)] * count
-        _, transpose, (times, states) = jax.vjp(of_state, y, slope, nudges, has_aux=True)
+        pulled: Any = jax.vjp(of_state, y, slope, nudges, has_aux=True)
+        _, transpose, (times, states) = pulled
         y_bar, slope_bar, nudge_bars = transpose(bars)
         return _of_parameters(field, rebuild, floats, times, states, jnp.stack(nudge_bars)), y_bar, slope_bar
 
@@ -145,7 +151,9 @@ class Explicit:
     ) -> tuple:
         """End, slope there, rows of `observe`, slopes, and the points at which the field was taken."""
         tableau = self.solver.tableau
-        times, states, slopes = [], [], [slope]
+        times: list[Array] = []
+        states: list[Array] = []
+        slopes = [slope]
 
         def take(t: Array, y: Array) -> Array:
             k = field(t, y, theta)

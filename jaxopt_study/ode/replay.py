@@ -55,7 +55,8 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts
     y_end, states = jax.lax.scan(block, start, (steps, begins, ends))
     states = states.reshape(-1, y_end.size)
     saved = jnp.arange(ts.size) < kept.num_saved
-    index = jnp.sum(kept.times[None, 1:] < ts[:, None], axis=1)
+    ended = jnp.arange(plan.max_steps) < kept.num_steps  # beyond, times are not known
+    index = jnp.sum((kept.times[None, 1:] < ts[:, None]) & ended[None, :], axis=1)
     index = jnp.clip(index, 0, jnp.maximum(kept.num_steps - 1, 0))
 
     def observe(index: Array, at: Array) -> Array:

@@ -90,7 +90,7 @@ class _Again(NamedTuple):
     carry: Any
     h: Array
     memory: Array
-    count: Array
+    taken: Array
     begins: Array  # (segment, 2): time and length
     states: Array  # (segment, 2, n): state and slope
     first: Array
@@ -136,10 +136,10 @@ def pulled(
         index, dense_bar = jax.lax.while_loop(
             lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing)
         )
-        more, *bars = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar))
+        more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar))
         if plan.dense:
-            bars[0] = bars[0] + jnp.where(step > 0, back.all_states[step], 0.0)
-        return index, tuple(bars), jax.tree.map(jnp.add, floats_bar, more)
+            y_bar = y_bar + jnp.where(step > 0, back.all_states[step], 0.0)
+        return index, (y_bar, slope_bar), jax.tree.map(jnp.add, floats_bar, more)
 
     def through_row(now: Any) -> Any:
         """One kept state, and one step, because all are kept."""
@@ -161,7 +161,7 @@ def pulled(
             y, slope = again.states[count]
             return count - 1, *through_step((row << kept.level) + count, (t, h, y, slope), *state)
 
-        start = (again.count - 1, index, bars, floats_bar)
+        start = (again.taken - 1, index, bars, floats_bar)
         _, *state = jax.lax.while_loop(lambda now: now[0] >= 0, body, start)
         return row - 1, kept.scalars[at, 0], *state
 
@@ -204,7 +204,7 @@ def _again(
     def body(now: _Again) -> _Again:
         t_new, h, stepped, following = attempt(plan, theta, now, t_after, numbers)
         accept = following.accept | now.first  # the first was accepted; it may be so by less than rounding
-        row = now.count
+        row = now.taken
         put = jax.lax.dynamic_update_index_in_dim
         return _Again(
             jnp.where(accept, t_new, now.t),
@@ -213,10 +213,10 @@ def _again(
             jax.tree.map(lambda new, old: jnp.where(accept, new, old), stepped.carry, now.carry),
             jnp.where(now.first, h_next, following.h),
             jnp.where(now.first, memory, following.memory),
-            now.count + accept,
+            now.taken + accept,
             put(now.begins, jnp.stack([now.t, h]), row, 0),
             put(now.states, jnp.stack([now.y, now.slope]), row, 0),
             jnp.zeros((), bool),
         )
 
-    return jax.lax.while_loop(lambda now: (now.t < t_after) & (now.count < segment), body, start)
+    return jax.lax.while_loop(lambda now: (now.t < t_after) & (now.taken < segment), body, start)

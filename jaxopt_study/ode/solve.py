@@ -178,11 +178,12 @@ def _spread(atol: Any, y0: PyTree, default: float) -> Array:
     dtype = params_dtype(y0)
     if atol is None:
         return jnp.asarray(default, dtype)
-    if jax.tree.structure(atol) != jax.tree.structure(y0):
-        if jax.tree.structure(atol) != jax.tree.structure(0) or np.ndim(atol) != 0:
+    given: Any = jax.tree.structure(atol)
+    if given != jax.tree.structure(y0):
+        if given != jax.tree.structure(0) or np.ndim(atol) != 0:
             raise ValueError("atol: expected one number, or a pytree like y0")
         return jnp.asarray(atol, dtype)
-    if all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(atol)) and jax.tree.structure(atol).num_leaves == 1:
+    if all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(atol)) and given.num_leaves == 1:
         return jnp.asarray(jax.tree.leaves(atol)[0], dtype)
     return ravel_leaves(jax.tree.map(lambda a, y: jnp.broadcast_to(jnp.asarray(a, dtype), y.shape), atol, y0))
 
@@ -232,11 +233,9 @@ def _as_vectors(functions: tuple, y0: PyTree, ts: Array, params: PyTree, t0: Arr
 
 
 def _check_slope(slope: Any, y0: PyTree) -> None:
-    if jax.tree.structure(slope) != jax.tree.structure(y0):
-        raise ValueError(
-            f"field: expected dy/dt as a pytree like y0, {jax.tree.structure(y0)}, "
-            f"got {jax.tree.structure(slope)}"
-        )
+    got: Any = jax.tree.structure(slope)
+    if got != jax.tree.structure(y0):
+        raise ValueError(f"field: expected dy/dt as a pytree like y0, {jax.tree.structure(y0)}, got {got}")
     shapes = [leaf.shape for leaf in jax.tree.leaves(slope)]
     expected = [leaf.shape for leaf in jax.tree.leaves(y0)]
     if shapes != expected:

@@ -29,16 +29,16 @@ def diffrax_step(field: Any, rtol: float, atol: float) -> Callable[..., Any]:
     return jax.jit(jax.value_and_grad(loss))
 
 
-def torchdiffeq_step(
-    adjoint: bool, params: Any, ts: Any, seen: Any, rtol: float, atol: float
-) -> Callable[[], Any]:
+def torchdiffeq_step(adjoint: bool, problem: Any, rtol: float, atol: float) -> Callable[[], Any]:
     """torchdiffeq's `odeint_adjoint` or `odeint` on the same network: its layers as torch holds them."""
     import torch
     import torchdiffeq
 
+    torch.set_num_threads(1)  # more are slower at this size, and spin while others have their turn
+    params, ts, seen = problem
     dtype = {"float32": torch.float32, "float64": torch.float64}[str(np.asarray(ts).dtype)]
     first, second = params
-    layers = torch.nn.Sequential(
+    layers: Any = torch.nn.Sequential(
         torch.nn.Linear(2, first["b"].size), torch.nn.Tanh(), torch.nn.Linear(first["b"].size, 2)
     )
     layers = layers.to(dtype)
