@@ -1,5 +1,6 @@
 """Robertson's rates are recovered from data over seven decades of time."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,8 @@ def test_rates_a_decade_off_are_recovered_within_their_errors(load, run):
     loaded, configs = load("stiff_kinetics")
     config = configs["stiff_kinetics"]
     assert config.last_time / config.first_time > 0.99e7
-    outcome = run(loaded, config)
+    with jax.numpy_rank_promotion("allow"):  # diffrax's own loop adds (3,) to (16, 3)
+        outcome = run(loaded, config)
     assert is_converged(outcome.status)
     for name, rate in zip(("k1", "k2", "k3"), config.rates, strict=True):
         error = outcome.values[f"{name}_relative_error"]
