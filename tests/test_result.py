@@ -9,18 +9,20 @@ import jaxopt_study as jos
 from jaxopt_study.result import MESSAGES, describe, is_converged
 
 CONVERGED = {"GRADIENT_CONVERGED", "VALUE_CONVERGED", "STEP_CONVERGED", "TARGET_REACHED"}
+SOLVED = {"END_REACHED", "EVENT"}  # of an ODE, which does not iterate
 
 
 @pytest.mark.parametrize("status", list(jos.Status))
 def test_only_the_statuses_that_say_so_are_converged(status):
-    assert bool(is_converged(status)) == (status.name in CONVERGED)
-    assert bool(jax.jit(is_converged)(jnp.int32(status))) == (status.name in CONVERGED)
+    assert bool(is_converged(status)) == (status.name in CONVERGED | SOLVED)
+    assert bool(jax.jit(is_converged)(jnp.int32(status))) == (status.name in CONVERGED | SOLVED)
 
 
 @pytest.mark.parametrize("status", list(jos.Status))
 def test_every_status_has_its_own_message_and_stands_in_the_table(status):
     assert describe(jnp.int32(status)) == MESSAGES[status]
     assert describe(status).startswith("converged") == (status.name in CONVERGED)
+    assert describe(status).startswith("solved") == (status.name in SOLVED)
     assert f"`{status.name}`" in jos.Status.__doc__
     assert list(MESSAGES.values()).count(MESSAGES[status]) == 1
 
