@@ -123,18 +123,22 @@ def bench(request: BenchRequest) -> BenchReport:
         limits = {dtype: measure_limits(dtype) for dtype in dtypes}
         if not request.quiet:
             _print_machine(environment, limits)
-        rows = []
+        folder = new_folder(request.out, "bench")
+        rows: list[Row] = []
+
+        def so_far() -> Results:
+            seconds = time.perf_counter() - began
+            return Results(tuple(rows), environment, limits, _command(request), seconds)
+
         for suite, cases in chosen.items():
             for case in cases:
                 measured = list(measure(suite, case, limits, wanted, request.rounds))
                 rows += measured
+                write_results(folder / FILE, so_far())  # what follows may fail, or be interrupted
                 if not request.quiet:
                     print_case(measured)
             jax.clear_caches()
-        seconds = time.perf_counter() - began
-    folder = new_folder(request.out, "bench")
-    results = Results(tuple(rows), environment, limits, _command(request), seconds)
-    write_results(folder / FILE, results)
+        results = so_far()
     from jaxopt_study.bench.page import write_page
 
     write_page(folder, results)
