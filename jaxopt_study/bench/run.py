@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from jaxopt_study.bench import baseline, peers
-from jaxopt_study.bench.case import Planned, measure
+from jaxopt_study.bench.case import Planned, Row, measure
 from jaxopt_study.bench.results import FILE, Results, write_results
 from jaxopt_study.bench.roofline import Limits, measure_limits
 from jaxopt_study.bench.table import print_case

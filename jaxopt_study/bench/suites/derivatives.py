@@ -141,6 +141,7 @@ def _compile_case(order: int, wanted: Callable[[str], bool]) -> Case:
     contestants = {
         name: Contestant(functools.partial(work, order, name), error, f"{words}; traced and compiled")
         for name, (_, words) in _towers(order).items()
+        if name != "nested jvp"  # which takes longer still
     }
     return Case("compilation", contestants, most_error=1e-9, rounds=1, cold=True)
 
