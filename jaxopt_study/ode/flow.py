@@ -1,9 +1,8 @@
 """The solve as a function that JAX can differentiate, in forward and reverse mode, and again.
 
-The tangent of the observed states is a linear map of the tangents of what they depend on. It is given to
-JAX as the solution of a linear system, `(1 -L; 0 1)(z, v) = (0, v)`, because `custom_linear_solve` lets one
-say how a system is solved forwards and transposed (`sensitivity`), and takes derivatives of that from the
-matrix (`replay`). Nothing of the kind exists for a plain linear map.
+The tangent of the observed states is a linear map of the tangents of what they depend on: `linear_map` is
+told how that is run forwards and transposed (`sensitivity`), and of what its own derivatives are taken
+(`replay`).
 """
 
 from typing import Any, NamedTuple
@@ -14,10 +13,10 @@ import numpy as np
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from jaxopt_study.ode.march import March, Numbers, Plan, march
+from jaxopt_study.ode import linear_map
+from jaxopt_study.ode.march import Kept, March, Numbers, Plan, march
 from jaxopt_study.ode.replay import replay
 from jaxopt_study.ode.sensitivity import Moves, Sources, pulled, pushed
-from jaxopt_study.pytree import ravel, ravel_leaves
 from jaxopt_study.types import PyTree
 
 
@@ -46,17 +45,13 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
         out = run(*primals)
         kept = jax.lax.stop_gradient(out.march.kept)
         theta = rebuild_from(floats, others)
-
-        def rebuild(floats: list[Array]) -> PyTree:
-            return rebuild_from(floats, others)
-
         y0_move = _instantiate(y0_move)
         if not _is_zero(t0_move):
             y0_move = y0_move - plan.field(t0, y0, theta) * t0_move
         sources = Sources(y0, floats)
         moved = Sources(y0_move, [_instantiate(x) for x in floats_move])
         numbers = jax.lax.stop_gradient(numbers)
-        moves = _linear(plan.bound(numbers.tolerances), rebuild, sources, kept, t0, ts, numbers, moved)
+        moves = _linear(plan, rebuild_from, sources, others, kept, t0, ts, numbers, moved)
         if not _is_zero(ts_move):
             slopes = jax.vmap(lambda t, y: plan.field(t, y, theta))(ts, out.moves.ys)
             moves = moves._replace(ys=moves.ys + slopes * ts_move[:, None])
@@ -68,37 +63,42 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
 
 def _linear(
     plan: Plan,
-    rebuild: Any,
+    rebuild_from: Any,
     sources: Sources,
-    kept: Any,
+    others: list[Any],
+    kept: Kept,
     t0: Array,
     ts: Array,
     numbers: Numbers,
     moves: Sources,
 ) -> Moves:
     """The tangents of the observed states, linear in those of the sources in the eyes of JAX."""
+    fixed, structure = jax.tree.flatten((sources, others, kept, t0, ts, numbers))
 
-    nothing = Moves(jnp.zeros((ts.size, sources.y0.size), sources.y0.dtype), jnp.zeros_like(kept.all_states))
-    # One vector, because JAX transposes only what is unknown in all its parts.
-    right, apart = ravel((nothing, moves))
+    def opened(fixed: list[Any]) -> tuple:
+        sources, others, kept, t0, ts, numbers = jax.tree.unflatten(structure, fixed)
+        bound = plan.bound(numbers.tolerances)
+        return bound, lambda floats: rebuild_from(floats, others), sources, kept, t0, ts, numbers
 
-    def matrix(unknown: Array) -> Array:
-        z, v = apart(unknown)
-        _, mapped = jax.jvp(lambda sources: replay(plan, rebuild, sources, kept, t0, ts), (sources,), (v,))
-        return ravel_leaves((jax.tree.map(jnp.subtract, z, mapped), v)).astype(right.dtype)
+    def forward(fixed: list[Any], moves: Sources) -> Moves:
+        bound, rebuild, sources, kept, _, ts, _ = opened(fixed)
+        return pushed(bound, rebuild, sources, kept, ts, moves)
 
-    def solve(_: Any, right: Array) -> Array:
-        z, v = apart(right)
-        z = jax.tree.map(jnp.add, z, pushed(plan, rebuild, sources, kept, ts, v))
-        return ravel_leaves((z, v)).astype(right.dtype)
+    def backward(fixed: list[Any], back: Moves) -> Sources:
+        bound, rebuild, sources, kept, _, ts, numbers = opened(fixed)
+        return pulled(bound, rebuild, sources, kept, ts, numbers, back)
 
-    def solve_transposed(_: Any, right: Array) -> Array:
-        z, v = apart(right)
-        v = jax.tree.map(jnp.add, v, pulled(plan, rebuild, sources, kept, ts, numbers, z))
-        return ravel_leaves((z, v)).astype(right.dtype)
+    def plain(fixed: list[Any], moves: Sources) -> Moves:
+        bound, rebuild, sources, kept, t0, ts, _ = opened(fixed)
+        again = lambda sources: replay(bound, rebuild, sources, kept, t0, ts)  # noqa: E731
+        return jax.jvp(again, (sources,), (moves,))[1]
 
-    z, _ = apart(jax.lax.custom_linear_solve(matrix, right, solve, solve_transposed))
-    return z
+    like = Moves(
+        jax.ShapeDtypeStruct((ts.size, sources.y0.size), sources.y0.dtype),
+        jax.ShapeDtypeStruct(kept.all_states.shape, kept.all_states.dtype),
+    )
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), moves)
+    return linear_map.apply(linear_map.Rules(forward, backward, plain, shapes, like), fixed, moves)
 
 
 def _split(theta: PyTree) -> tuple[list[Array], Any, list[Any]]:

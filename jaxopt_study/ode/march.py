@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.methods import Explicit, Method, VectorField, method_of
+from jaxopt_study.ode.methods import Explicit, Method, Stepped, VectorField, method_of
 from jaxopt_study.ode.step_control import Next, Tolerances, decide, error_ratio, first_step
 from jaxopt_study.result import Status
 from jaxopt_study.types import Float, Int, PyTree
@@ -41,6 +41,7 @@ class Plan:
       max_steps: tries at most.
       slots: states kept for the way back, a power of two.
       dense: whether every state is kept.
+      wide: whether `method.rows()` are kept of a step: the stages are then not computed again.
     """
 
     field: VectorField
@@ -48,6 +49,7 @@ class Plan:
     max_steps: int
     slots: int
     dense: bool
+    wide: bool = False
     method: Any = None
 
     def bound(self, tolerances: Tolerances) -> "Plan":
@@ -70,6 +72,12 @@ def slots_for(max_steps: int, row_bytes: int, least_memory: bool) -> int:
     return min(everything, max(enough, min(SLOTS, affordable)))
 
 
+def keeps_stages(plan: Plan, y0: Array) -> bool:
+    """Whether all that is known of every step is little memory."""
+    rows = plan.method.rows()
+    return plan.slots >= plan.max_steps and 0 < rows * plan.slots * y0.size * y0.dtype.itemsize <= FEW_BYTES
+
+
 def _power_of_two(number: int) -> int:
     return 1 << max(0, number - 1).bit_length()
 
@@ -80,7 +88,7 @@ class Kept(NamedTuple):
     Attributes:
       level: one state in `2**level` steps is kept.
       scalars: a row a slot: time, length of the step from there, of the step after it, controller's memory.
-      states: a row a slot: the state, and its slope.
+      states: a block a slot: the state, and its slope; of a wide plan what `Method.observe` needs.
       times: where every step began, and after the last step its end; `(max_steps + 1,)`.
       t_end: the end of the last step.
       num_steps: accepted steps.
@@ -90,7 +98,7 @@ class Kept(NamedTuple):
 
     level: Int[Array, ""]
     scalars: Float[Array, "slots 4"]
-    states: Float[Array, "slots 2 n"]
+    states: Float[Array, "slots rows n"]
     times: Float[Array, " steps"]
     t_end: Float[Array, ""]
     num_steps: Int[Array, ""]
@@ -136,7 +144,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     kept = Kept(
         jnp.zeros((), jnp.int32),
         jnp.zeros((rows, 4), dtype),
-        jnp.zeros((rows, 2, size), dtype),
+        jnp.zeros((rows, method.rows() if plan.wide else 2, size), dtype),
         times,
         t0,
         jnp.zeros((), jnp.int32),
@@ -170,7 +178,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
             memory=following.memory,
             tries=now.tries + 1,
             ys=ys,
-            kept=_keep(plan, now, t_new, h, stepped.y, following)._replace(num_saved=num_saved),
+            kept=_keep(plan, now, t_new, h, stepped, following)._replace(num_saved=num_saved),
         )
         too_small = jnp.maximum(4 * jnp.finfo(dtype).eps * jnp.abs(now.t), smallest) >= following.h
         if not adapts(method, numbers):
@@ -245,7 +253,7 @@ def _observe(
     return ys, index
 
 
-def _keep(plan: Plan, now: March, t_new: Array, h: Array, y_new: Array, following: Next) -> Kept:
+def _keep(plan: Plan, now: March, t_new: Array, h: Array, stepped: Stepped, following: Next) -> Kept:
     """Keep the state before the step if it is one of those to be kept; a row to spare takes the others."""
     kept, step = now.kept, now.kept.num_steps
     accept = following.accept
@@ -259,11 +267,11 @@ def _keep(plan: Plan, now: March, t_new: Array, h: Array, y_new: Array, followin
     return kept._replace(
         level=level,
         scalars=put(kept.scalars, scalars, row, 0),
-        states=put(kept.states, jnp.stack([now.y, now.slope]), row, 0),
+        states=put(kept.states, stepped.dense if plan.wide else jnp.stack([now.y, now.slope]), row, 0),
         times=put(kept.times, jnp.where(accept, t_new, now.t), count, 0),
         t_end=jnp.where(accept, t_new, now.t),
         num_steps=count,
-        all_states=put(kept.all_states, jnp.where(accept, y_new, now.y), count, 0)
+        all_states=put(kept.all_states, jnp.where(accept, stepped.y, now.y), count, 0)
         if plan.dense
         else kept.all_states,
     )

@@ -73,8 +73,22 @@ class Method(Protocol):
     ) -> tuple[Array, Array, PyTree]:
         """The step as a function of numbers alone, to be differentiated: `(y, slope, dense)` at its end."""
 
-    def pull(self, field: VectorField, rebuild: Any, floats: list[Array], at: tuple, bars: tuple) -> tuple:
-        """The transpose of the derivative of `advance` at `(t, h, y, slope)`: bars of floats, y and slope."""
+    def rows(self) -> int:
+        """How many states and slopes `dense` is, if it is one array of such; else 0."""
+
+    def pull(
+        self,
+        field: VectorField,
+        rebuild: Any,
+        floats: list[Array],
+        at: tuple,
+        bars: tuple,
+        dense: Array | None = None,
+    ) -> tuple:
+        """The transpose of the derivative of `advance` at `(t, h, y, slope)`: bars of floats, y and slope.
+
+        `dense` is that of the step where it is known.
+        """
 
     def observe(self, t: Array, h: Array, dense: PyTree, ats: Array) -> Float[Array, "times n"]:
         """The states at times within the step, or at its end where they are later; linear in `dense`."""
@@ -95,7 +109,7 @@ class Explicit:
 
     def step(self, field: VectorField, theta: PyTree, t: Array, h: Array, y: Array, carry: Array) -> Stepped:
         """The stages, written out."""
-        y1, after, rows, slopes, _ = self._stages(field, theta, t, h, y, carry)
+        y1, after, rows, slopes = self._stages(field, theta, t, h, y, carry)
         return Stepped(y1, h * _combined(self.solver.tableau.b_error, slopes), after, rows)
 
     def advance(
@@ -104,32 +118,62 @@ class Explicit:
         """The stages; the slope at the end is that of the last where the method ends with the solution."""
         return self._stages(field, theta, t, h, y, slope)[:3]
 
-    def pull(self, field: VectorField, rebuild: Any, floats: list[Array], at: tuple, bars: tuple) -> tuple:
-        """Stage by stage through the states, then through the parameters, all stages at once.
+    def rows(self) -> int:
+        """Of `dense`: the state at the start, that at the end, and the slopes times the step's length."""
+        return len(self.solver.tableau.c) + 3 + (not _ends_with_the_solution(self.solver.tableau))
 
-        A cotangent of a stage's slope is one of what is added to it. Small products, of which a step makes
-        dozens, take their time in being called: so the parameters see one batch of them.
+    def pull(
+        self,
+        field: VectorField,
+        rebuild: Any,
+        floats: list[Array],
+        at: tuple,
+        bars: tuple,
+        dense: Array | None = None,
+    ) -> tuple:
+        """The stages in reverse, `k̄_j += h a_ij Ȳ_i` with `Ȳ_i = (∂f/∂y)ᵀ k̄_i`; then the parameters at once.
+
+        The field is linearized at all stages in one batch: small products, of which a step makes dozens,
+        take their time in being called. What is in `dense` is not computed again.
         """
         t, h, y, slope = at
         theta = rebuild(floats)
+        if dense is None:
+            dense = self._stages(field, theta, t, h, y, slope)[2]
+        stages = _stage_rows(self.solver.tableau)
+        count = len(stages)
+        y1_bar, after_bar, dense_bar = bars
+        # The last stage is the end of the step; its state and slope are there whether it is used or not.
+        states = jnp.stack(
+            [dense[0] + _combined(row, list(dense[2:])) for _, row in stages[:-1]] + [dense[1]]
+        )
+        times = t + jnp.asarray([c for c, _ in stages], h.dtype) * h
 
-        def of_state(y: Array, slope: Array, nudges: list[Array]) -> tuple:
-            y1, after, rows, _, points = self._stages(field, theta, t, h, y, slope, nudges)
-            return (y1, after, rows), points
+        def linear(t: Array, y: Array) -> Any:
+            return jax.vjp(lambda y: field(t, y, theta), y)[1]
 
-        count = len(self.solver.tableau.c) + (not _ends_with_the_solution(self.solver.tableau))
-        nudges = [jnp.zeros_like(y)] * count
-        pulled: Any = jax.vjp(of_state, y, slope, nudges, has_aux=True)
-        _, transpose, (times, states) = pulled
-        y_bar, slope_bar, nudge_bars = transpose(bars)
-        return _of_parameters(field, rebuild, floats, times, states, jnp.stack(nudge_bars)), y_bar, slope_bar
+        transposes = jax.vmap(linear)(times, states)
+        # Cotangents of slopes times the length, the first of which is that of the slope given.
+        pulls = [dense_bar[2 + i] for i in range(count + 1)]
+        pulls[count] = pulls[count] + after_bar / h
+        y_bar = dense_bar[0]
+        end_bar = y1_bar + dense_bar[1]
+        for i in reversed(range(count)):
+            (state_bar,) = jax.tree.map(lambda leaf, i=i: leaf[i], transposes)(h * pulls[i + 1])
+            state_bar = state_bar + end_bar if i == count - 1 else state_bar
+            y_bar = y_bar + state_bar
+            for k, weight in enumerate(stages[i][1]):
+                if weight != 0.0:
+                    pulls[k] = pulls[k] + float(weight) * state_bar
+        nudges = h * jnp.stack(pulls[1:])
+        return _of_parameters(field, rebuild, floats, times, states, nudges), y_bar, h * pulls[0]
 
     def observe(self, t: Array, h: Array, dense: PyTree, ats: Array) -> Float[Array, "times n"]:
         """The method's own continuous extension, as weights of the states and slopes of the step."""
-        stages = len(self.solver.tableau.c) + 1
-        basis = jnp.eye(stages + 2, dtype=h.dtype)
+        basis = jnp.eye(self.rows(), dtype=h.dtype)
         zero, one = jnp.zeros_like(h), jnp.ones_like(h)
-        local = self.solver.interpolation_cls(t0=zero, t1=one, y0=basis[0], y1=basis[1], k=basis[2:])
+        slopes = basis[2 : len(self.solver.tableau.c) + 3]
+        local = self.solver.interpolation_cls(t0=zero, t1=one, y0=basis[0], y1=basis[1], k=slopes)
         parts = (ats - t) / h
         weights = jax.vmap(local.evaluate)(parts)
         # At the ends exactly the states there; the derivative by time is still that of the interpolant.
@@ -147,33 +191,14 @@ class Explicit:
         h: Array,
         y: Array,
         slope: Array,
-        nudges: list[Array] | None = None,
     ) -> tuple:
-        """End, slope there, rows of `observe`, slopes, and the points at which the field was taken."""
-        tableau = self.solver.tableau
-        times: list[Array] = []
-        states: list[Array] = []
-        slopes = [slope]
-
-        def take(t: Array, y: Array) -> Array:
-            k = field(t, y, theta)
-            if nudges is not None:
-                k = k + nudges[len(times)]
-            times.append(t)
-            states.append(y)
-            return k
-
-        y1 = y
-        for row, c in zip(tableau.a_lower, tableau.c, strict=True):
+        """End, slope there, rows of `observe`, and slopes; the last of them at the end."""
+        y1, slopes = y, [slope]
+        for c, row in _stage_rows(self.solver.tableau):
             y1 = y + h * _combined(row, slopes)
-            slopes.append(take(t + float(c) * h, y1))
-        if _ends_with_the_solution(tableau):
-            after = slopes[-1]
-        else:
-            y1 = y + h * _combined(tableau.b_sol, slopes)
-            after = take(t + h, y1)
+            slopes.append(field(t + float(c) * h, y1, theta))
         rows = jnp.stack([y, y1, *(h * k for k in slopes)])
-        return y1, after, rows, slopes, (jnp.stack(times), jnp.stack(states))
+        return y1, slopes[-1], rows, slopes
 
 
 def _of_parameters(
@@ -220,8 +245,21 @@ class ByDiffrax:
         stepped = apart.step(field, theta, t, h, y, apart.begin(field, theta, t, h, y, slope))
         return stepped.y, jnp.zeros_like(slope), stepped.dense
 
-    def pull(self, field: VectorField, rebuild: Any, floats: list[Array], at: tuple, bars: tuple) -> tuple:
+    def rows(self) -> int:
+        """None of it is kept."""
+        return 0
+
+    def pull(
+        self,
+        field: VectorField,
+        rebuild: Any,
+        floats: list[Array],
+        at: tuple,
+        bars: tuple,
+        dense: Array | None = None,
+    ) -> tuple:
         """By JAX: the equations of an implicit step have derivatives of their own."""
+        del dense
         t, h, y, slope = at
         _, transpose = jax.vjp(
             lambda floats, y, slope: self.advance(field, rebuild(floats), t, h, y, slope), floats, y, slope
@@ -310,6 +348,12 @@ def _ends_with_the_solution(tableau: Any) -> bool:
         and np.array_equal(tableau.b_sol[:-1], tableau.a_lower[-1])
         and tableau.b_sol[-1] == 0.0
     )
+
+
+def _stage_rows(tableau: Any) -> list[tuple[float, Any]]:
+    """Where the field is taken after the start: part of the step, and weights; the last is the solution."""
+    stages = list(zip(tableau.c, tableau.a_lower, strict=True))
+    return stages if _ends_with_the_solution(tableau) else [*stages, (1.0, tableau.b_sol)]
 
 
 def _combined(weights: Any, slopes: list[Array]) -> Array:

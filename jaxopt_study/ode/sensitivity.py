@@ -116,7 +116,9 @@ def pulled(
         last = jax.lax.dynamic_index_in_dim(back.all_states, kept.num_steps, 0, keepdims=False)
         pull = pull + jnp.where(kept.num_steps > 0, last, 0.0)
 
-    def through_step(step: Array, at: tuple, index: Array, bars: tuple, floats_bar: list[Array]) -> tuple:
+    def through_step(
+        step: Array, at: tuple, known: Any, index: Array, bars: tuple, floats_bar: list[Array]
+    ) -> tuple:
         """index: observations up to the end of the step; bars: of the state and the slope there."""
         t, h, y, slope = at
         dense = jax.eval_shape(lambda: plan.method.advance(plan.field, theta, t, h, y, slope)[2])
@@ -136,7 +138,7 @@ def pulled(
         index, dense_bar = jax.lax.while_loop(
             lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing)
         )
-        more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar))
+        more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar), known)
         if plan.dense:
             y_bar = y_bar + jnp.where(step > 0, back.all_states[step], 0.0)
         return index, (y_bar, slope_bar), jax.tree.map(jnp.add, floats_bar, more)
@@ -145,8 +147,9 @@ def pulled(
         """One kept state, and one step, because all are kept."""
         row, *state = now
         t, h, _, _ = kept.scalars[row]
-        y, slope = kept.states[row]
-        return row - 1, *through_step(row, (t, h, y, slope), *state)
+        block = kept.states[row]
+        known, slope = (block, block[2] / h) if plan.wide else (None, block[1])
+        return row - 1, *through_step(row, (t, h, block[0], slope), known, *state)
 
     def through_segment(now: Any) -> Any:
         row, t_after, index, bars, floats_bar = now
@@ -159,7 +162,7 @@ def pulled(
             count, *state = now
             t, h = again.begins[count]
             y, slope = again.states[count]
-            return count - 1, *through_step((row << kept.level) + count, (t, h, y, slope), *state)
+            return count - 1, *through_step((row << kept.level) + count, (t, h, y, slope), None, *state)
 
         start = (again.taken - 1, index, bars, floats_bar)
         _, *state = jax.lax.while_loop(lambda now: now[0] >= 0, body, start)

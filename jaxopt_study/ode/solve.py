@@ -16,7 +16,7 @@ from jaxopt_study.ode.adjoint import Forward, backsolve
 from jaxopt_study.ode.by_diffrax import solve_by_diffrax
 from jaxopt_study.ode.event import first_crossing
 from jaxopt_study.ode.flow import flow
-from jaxopt_study.ode.march import Kept, Numbers, Plan, slots_for
+from jaxopt_study.ode.march import Kept, Numbers, Plan, keeps_stages, slots_for
 from jaxopt_study.ode.methods import check_solver
 from jaxopt_study.ode.solution import Solution, Stats
 from jaxopt_study.ode.step_control import Tolerances
@@ -289,6 +289,7 @@ def _march(options: _Options, has_event: bool, problem: _Problem, ts: Array, num
     # A state and its slope are kept.
     slots = slots_for(options.max_steps, 2 * y0.size * y0.dtype.itemsize, options.adjoint == "checkpoint")
     plan = Plan(field, options.solver, options.max_steps, slots, options.dense)
+    plan = dataclasses.replace(plan, wide=keeps_stages(plan.bound(numbers.tolerances), y0))
     if has_event:
         end, found = _event_time(dataclasses.replace(plan, dense=False), problem, numbers)
         asked = jnp.concatenate([jnp.where(times <= end, times, end), end[None]])
