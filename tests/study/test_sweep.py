@@ -172,6 +172,13 @@ def test_a_record_sweeps_again_to_the_same_rows(write_toml, capsys):
     assert "the same, bit by bit" in capsys.readouterr().out
 
 
+def test_a_sweep_of_drawn_points_repeats_to_the_same_rows(write_toml, capsys):
+    words = ["--axis", "learning_rate=loguniform(1e-3, 0.1)", "--draw", "3", "--draw-seed", "7"]
+    folder = sweep(write_toml(), *words)
+    assert cli.main(["repeat", str(folder), "--out", "more"]) == 0
+    assert "the same, bit by bit" in capsys.readouterr().out
+
+
 def test_a_sweep_that_is_stopped_goes_on_with_what_is_not_done(write_toml, monkeypatch):
     planned = read_planned(write_toml("[config]\nnoise = 0.5\n" + AXES))
     whole = run_sweep(planned, "whole", quiet=True, width=3).folder
