@@ -87,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _fail(f"{error.filename or 'the record'}: cannot be written: {error.strerror}")
         return 4
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("jaxopt-study: interrupted", file=sys.stderr)
-        return 130
+        return getattr(error, "exit_code", 130)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -125,6 +125,7 @@ class Study:
 
 
 STEPS = ("init", "advance", "outcome")
+ROW = ("point", "variant", "lane", "step")  # what a row of traces is of
 
 
 def on_host(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,6 +227,8 @@ def check_outcome(study: Study, outcome: Any) -> None:
             raise TypeError(f"{study.path}: outcome.{name} has shape {jnp.shape(array)}, status has {lanes}")
     lengths = set()
     for name, array in outcome.traces.items():
+        if name in ROW:
+            raise TypeError(f"{study.path}: trace {name!r} has the name of another column of trace.parquet")
         if jnp.shape(array)[:-1] != lanes or jnp.ndim(array) != len(lanes) + 1:
             shape = f"shape {jnp.shape(array)}, not {lanes} + (steps,)"
             raise TypeError(f"{study.path}: trace {name!r} has {shape}")
