@@ -91,7 +91,8 @@ def run_study(
         record.check_room(out_root, sum(checkpoint.room_for(one.carry) for one in programs.values()))
         folder = record.new_folder(out_root, study.name)
         with locked(folder):
-            record.begin(folder, lambda: record.write_config(folder, study, configs))
+            more = {} if study.devices is None else {"devices": study.devices}
+            record.begin(folder, lambda: record.write_config(folder, study, configs, more))
             return _record(
                 study, programs, folder, interrupted, checkpoint_seconds, quiet, plots, tensorboard
             )
