@@ -19,6 +19,7 @@ import jax
 from jaxopt_study.study.config import is_static
 from jaxopt_study.study.protocol import Study, StudyInputError, load_study
 
+MOST_STEPS = 2**31 - 1  # steps are counted in int32, and a trace has one entry more
 TOP_LEVEL = ("study", "config", "variants", "sweep", "search", "executor", "devices")
 
 
@@ -216,7 +217,12 @@ def absolute(value: Any, folder: Path) -> Any:
 
 
 def check_range(config: Any, where: str) -> None:
-    """Raise a `StudyInputError` for an integer leaf that the config's dtype has no room for."""
+    """Raise a `StudyInputError` for a `max_steps`, or an integer leaf, that there is no room for."""
+    steps = getattr(config, "max_steps", None)
+    if isinstance(steps, int) and not 0 <= steps < MOST_STEPS:
+        raise StudyInputError(
+            f"{where}max_steps: expected a whole number from 0 to {MOST_STEPS - 1:,}, got {steps:,}"
+        )
     bits = 64 if config.dtype == "float64" else 32
     for path, leaf in jax.tree_util.tree_leaves_with_path(config):
         if isinstance(leaf, int) and not -(2 ** (bits - 1)) <= leaf < 2 ** (bits - 1):
