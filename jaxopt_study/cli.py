@@ -87,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _fail(f"{error.filename or 'the record'}: cannot be written: {error.strerror}")
         return 4
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("jaxopt-study: interrupted", file=sys.stderr)
-        return 130
+        return getattr(error, "exit_code", 130)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -285,7 +285,8 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
     if known.config is None:
         known.parser.print_help()
         return 0
-    study, configs = load_configs(read_config_file(known.config))
+    file = read_config_file(known.config)
+    study, configs = load_configs(file)
     if known.help:
         label, config = next(iter(configs.items()))
         known.parser.print_help()
@@ -298,7 +299,7 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
     from jaxopt_study.study.run import run_study
 
     check_tensorboard(known.tensorboard)
-    rows = set_up(known.devices, known.distributed)
+    rows = set_up(file.devices if known.devices is None else known.devices, known.distributed)
     if rows is not None:
         study = laid_out(study, configs, rows)
     with one_writer(known.out) as (out, writes):

@@ -41,6 +41,11 @@ class Axis:
     values: tuple[Any, ...] | None
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether its values are sampled from a range, also once they have been."""
+        return isinstance(self.spec, dict) and next(iter(self.spec)) in DRAWS
+
+    @property
     def draw(self) -> tuple[str, float, float]:
         """The kind of an axis that is drawn, and its range."""
         ((kind, (low, high)),) = self.spec.items()
@@ -70,7 +75,7 @@ class Sweep:
     @property
     def drawn(self) -> tuple[Axis, ...]:
         """The axes that are sampled."""
-        return tuple(axis for axis in self.axes if axis.values is None)
+        return tuple(axis for axis in self.axes if axis.is_drawn)
 
     def to_toml(self) -> dict[str, Any]:
         """The table again, as `config.toml` of the record has it."""
@@ -147,16 +152,18 @@ def typed_axes(sweep: Sweep, config_class: type, where: str, folder: Path) -> Sw
       StudyInputError: there is no such field, or a value does not fit it.
     """
     hints = typing.get_type_hints(config_class, include_extras=True)
+    _check_elements(sweep, where)
     axes = []
     for axis in sweep.axes:
         place = f"{where}sweep.axes.{axis.key}"
         hint = _hint_of(axis.key, hints, place)
-        values = axis.values
+        values, spec = axis.values, axis.spec
         if values is not None:
             values = tuple(absolute(convert(value, hint, place), folder) for value in values)
-        axes.append(dataclasses.replace(axis, values=values))
-    drawn = [axis for axis in axes if axis.values is None]
-    for axis, column in zip(drawn, _sample(sweep).T if drawn else (), strict=True):
+            # The record lies in another folder: it has paths as they were understood.
+            spec = list(values) if isinstance(spec, list) else spec
+        axes.append(Axis(axis.key, spec, values))
+    for axis, column in zip(sweep.drawn, _sample(sweep).T if sweep.drawn else (), strict=True):
         place = f"{where}sweep.axes.{axis.key}"
         hint = _hint_of(axis.key, hints, place)
         kind, low, high = axis.draw
@@ -212,10 +219,11 @@ def _axis(key: str, spec: Any, where: str) -> Axis:
     if kind in DRAWS:
         return Axis(key, spec, None)
     if kind == "range":
-        size = len(range(*numbers))
+        whole = range(*numbers)
+        size = max(0, -(-(whole.stop - whole.start) // whole.step))  # len() has no room for some
         if not 0 < size <= LARGEST:
             raise StudyInputError(f"{where}: range: {size:,} values")
-        return Axis(key, spec, tuple(range(*numbers)))
+        return Axis(key, spec, tuple(whole))
     low, high, count = numbers
     space = np.linspace if kind == "linspace" else np.geomspace
     with np.errstate(all="ignore"):
@@ -260,7 +268,7 @@ def _check_zip(sweep: Sweep, where: str) -> None:
     seen: set[str] = set()
     for keys in sweep.zipped:
         for key in keys:
-            if key not in by_key or by_key[key].values is None:
+            if key not in by_key or by_key[key].is_drawn:
                 raise StudyInputError(f"{where}sweep.zip: {key}: no axis with values of that name")
             if key in seen:
                 raise StudyInputError(f"{where}sweep.zip: {key}: comes twice")
@@ -271,13 +279,22 @@ def _check_zip(sweep: Sweep, where: str) -> None:
             raise StudyInputError(f"{where}sweep.zip: axes of different lengths: {shown}")
 
 
+def _check_elements(sweep: Sweep, where: str) -> None:
+    """A tuple and one of its elements cannot both be swept: one would be without effect."""
+    keys = [axis.key for axis in sweep.axes]
+    for key in keys:
+        field, dot, _ = key.partition(".")
+        if dot and field in keys:
+            raise StudyInputError(f"{where}sweep.axes.{key}: {field} is swept as a whole; leave one out")
+
+
 def _blocks(sweep: Sweep) -> list[tuple[list[Axis], int]]:
     """Axes that move together, and how far, in the order of the first of each."""
     together = {key: number for number, keys in enumerate(sweep.zipped) for key in keys}
     blocks: dict[Any, list[Axis]] = {}
     for axis in sweep.axes:
-        drawn = axis in sweep.drawn or (isinstance(axis.spec, dict) and next(iter(axis.spec)) in DRAWS)
-        blocks.setdefault("drawn" if drawn else together.get(axis.key, axis.key), []).append(axis)
+        name = "drawn" if axis.is_drawn else together.get(axis.key, axis.key)
+        blocks.setdefault(name, []).append(axis)
     return [
         (axes, sweep.samples if name == "drawn" else len(axes[0].values or ()))
         for name, axes in blocks.items()
@@ -293,7 +310,7 @@ def _hint_of(key: str, hints: Mapping[str, Any], where: str) -> Any:
         return hint
     bare = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
     parts = typing.get_args(bare)
-    if typing.get_origin(bare) is not tuple or not re.fullmatch(r"\d{1,6}", index):
+    if typing.get_origin(bare) is not tuple or not re.fullmatch(r"0|[1-9]\d{0,5}", index):
         raise StudyInputError(f"{where}: {field} is not a tuple, or {index!r} not the index of an element")
     if len(parts) == 2 and parts[1] is Ellipsis:
         return parts[0]

@@ -19,7 +19,8 @@ import jax
 from jaxopt_study.study.config import is_static
 from jaxopt_study.study.protocol import Study, StudyInputError, load_study
 
-TOP_LEVEL = ("study", "config", "variants", "sweep", "search", "executor")
+MOST_STEPS = 2**31 - 1  # steps are counted in int32, and a trace has one entry more
+TOP_LEVEL = ("study", "config", "variants", "sweep", "search", "executor", "devices")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ConfigFile:
       sweep: the table [sweep], which `run` does not look into; see `axes`.
       search: the table [search]; see `search`.
       executor: the table [executor]; see `executor`.
+      devices: over how many a run is divided, None for no division; see `devices`.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class ConfigFile:
     sweep: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     search: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     executor: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    devices: int | None = None
 
     @property
     def title(self) -> str:
@@ -89,12 +92,15 @@ def read_config_file(path: Path | str) -> ConfigFile:
     for key, value in {"config": base, "variants": variants, **rest}.items():
         if not isinstance(value, dict):
             raise StudyInputError(f"{path}: {key}: expected a table [{key}]")
+    devices = table.get("devices")
+    if devices is not None and (type(devices) is not int or devices < 1):
+        raise StudyInputError(f"{path}: devices: expected a whole number > 0, got {devices!r}")
     if not variants:
         raise StudyInputError(f"{path}: variants: has no table [variants.NAME]")
     for label, value in variants.items():
         if not isinstance(value, dict):
             raise StudyInputError(f"{path}: variants.{label}: expected a table [variants.{label}]")
-    return ConfigFile(path, study_path, base, variants, **rest)
+    return ConfigFile(path, study_path, base, variants, **rest, devices=devices)
 
 
 def load_configs(file: ConfigFile) -> tuple[Study, dict[str, Any]]:
@@ -211,7 +217,12 @@ def absolute(value: Any, folder: Path) -> Any:
 
 
 def check_range(config: Any, where: str) -> None:
-    """Raise a `StudyInputError` for an integer leaf that the config's dtype has no room for."""
+    """Raise a `StudyInputError` for a `max_steps`, or an integer leaf, that there is no room for."""
+    steps = getattr(config, "max_steps", None)
+    if isinstance(steps, int) and not 0 <= steps < MOST_STEPS:
+        raise StudyInputError(
+            f"{where}max_steps: expected a whole number from 0 to {MOST_STEPS - 1:,}, got {steps:,}"
+        )
     bits = 64 if config.dtype == "float64" else 32
     for path, leaf in jax.tree_util.tree_leaves_with_path(config):
         if isinstance(leaf, int) and not -(2 ** (bits - 1)) <= leaf < 2 ** (bits - 1):

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,11 +188,7 @@ def median(value: Any) -> float:
 def _range(axis: Axis) -> Any:
     from optuna import distributions
 
-    if not isinstance(axis.spec, Mapping) or next(iter(axis.spec)) not in (
-        "uniform",
-        "loguniform",
-        "integers",
-    ):
+    if not axis.is_drawn:
         return distributions.CategoricalDistribution(range(len(axis.values or ())))
     kind, low, high = axis.draw
     if kind == "integers":
@@ -202,10 +198,6 @@ def _range(axis: Axis) -> Any:
 
 def _value(axis: Axis, trial: Any) -> Any:
     chosen = trial.params[axis.key]
-    if not isinstance(axis.spec, Mapping) or next(iter(axis.spec)) not in (
-        "uniform",
-        "loguniform",
-        "integers",
-    ):
-        return (axis.values or ())[chosen]
-    return chosen
+    values = axis.values or ()
+    # Values that were drawn have the type of the field: `integers` may be for a float.
+    return type(values[0])(chosen) if axis.is_drawn else values[chosen]

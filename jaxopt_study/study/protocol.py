@@ -103,6 +103,7 @@ class Study:
       run: `run(config, key) -> Outcome`, in one call; jitted, unless it is marked `on_host`.
       plot: `plot(records) -> dict` of matplotlib figures by name, or None.
       summary: `summary(records) -> dict` of numbers and strings by name, or None.
+      devices: over how many of this process's devices its arrays are laid out, None if they are not.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Study:
     run: Callable[..., Any] | None = None
     plot: Callable[..., Any] | None = None
     summary: Callable[..., Any] | None = None
+    devices: int | None = None
 
     @property
     def steps(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
@@ -125,6 +127,7 @@ class Study:
 
 
 STEPS = ("init", "advance", "outcome")
+ROW = ("point", "variant", "lane", "step")  # what a row of traces is of
 
 
 def on_host(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,6 +229,8 @@ def check_outcome(study: Study, outcome: Any) -> None:
             raise TypeError(f"{study.path}: outcome.{name} has shape {jnp.shape(array)}, status has {lanes}")
     lengths = set()
     for name, array in outcome.traces.items():
+        if name in ROW:
+            raise TypeError(f"{study.path}: trace {name!r} has the name of another column of trace.parquet")
         if jnp.shape(array)[:-1] != lanes or jnp.ndim(array) != len(lanes) + 1:
             shape = f"shape {jnp.shape(array)}, not {lanes} + (steps,)"
             raise TypeError(f"{study.path}: trace {name!r} has {shape}")

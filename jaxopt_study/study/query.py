@@ -60,9 +60,9 @@ def answer(sql: str, root: Path | str = "runs") -> tuple[list[str], list[tuple]]
             if found is None or found.description is None:
                 raise StudyInputError("query: there is nothing to be done in it; write a SELECT")
             return [column[0] for column in found.description], found.fetchall()
-    except duckdb.Error as error:
-        raise StudyInputError(f"query: {_first_line(error)}") from None
-    except (ValueError, RuntimeError, UnicodeError) as error:
+    except StudyInputError:
+        raise
+    except (duckdb.Error, ValueError, RuntimeError) as error:
         raise StudyInputError(f"query: {_first_line(error)}") from None
 
 

@@ -155,7 +155,7 @@ def write_config(
       folder: where.
       study: the study.
       configs: its Configs by label.
-      more: further tables, such as `[sweep]`.
+      more: further keys and tables, such as `[sweep]`.
       command: what repeats it.
     """
     import msgspec

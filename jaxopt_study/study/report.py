@@ -209,9 +209,7 @@ def _tiles(records: Sequence[Record]) -> list[dict[str, str]]:
                 {
                     "label": f"{about}points",
                     "number": f"{finite(counts.get('points', len(value))):,.0f}",
-                    "note": f"{finite(counts.get('groups', math.nan)):.0f} compiled programs"
-                    if "groups" in counts
-                    else "",
+                    "note": _programs(finite(counts.get("groups"))),
                 },
                 {
                     "label": f"{about}lowest value",
@@ -236,6 +234,10 @@ def _tiles(records: Sequence[Record]) -> list[dict[str, str]]:
         for name, number in list(record.table("summary").items())[:6]:
             tiles.append({"label": f"{about}{name.replace('_', ' ')}", "number": _short(number), "note": ""})
     return tiles
+
+
+def _programs(count: float) -> str:
+    return f"{count:.0f} compiled program{'' if count == 1 else 's'}" if math.isfinite(count) else ""
 
 
 def _summaries(records: Sequence[Record]) -> Iterator[Table]:

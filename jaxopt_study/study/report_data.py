@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_study.study.protocol import ROW
 from jaxopt_study.study.read_record import Record, finite
+from jaxopt_study.study.sweep_record import FIXED
 
-# Columns of `points.parquet` that are no axis and no value.
-FIXED = ("point", "variant", "lane", "status", "num_steps", "value", "group", "job")
 LARGEST_TABLE = 2000  # rows of points on the page; all are in points.parquet
 FEW_GROUPS = 6  # colors in one picture of curves
 MANY_CURVES = 400  # lanes or points drawn as lines of their own
@@ -61,12 +61,11 @@ def trace_columns(record: Record) -> list[str]:
     """The traces of a record, in the file's order."""
     if record.trace is None:
         return []
-    fixed = ("point", "variant", "lane", "step")
     kinds = {field.name: str(field.type) for field in record.trace.schema}
     return [
         name
         for name, kind in kinds.items()
-        if name not in fixed and kind in ("float", "double", "int32", "int64")
+        if name not in ROW and kind in ("float", "double", "int32", "int64")
     ]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from jaxopt_study.study.checkpoint import FOLDER, SECONDS
 from jaxopt_study.study.config_file import load_configs, read_config_file
+from jaxopt_study.study.devices import laid_out, set_up
 from jaxopt_study.study.planned import read_planned
-from jaxopt_study.study.protocol import StudyInputError
+from jaxopt_study.study.protocol import Study, StudyInputError
 from jaxopt_study.study.run import resume_study, run_study
 from jaxopt_study.study.sweep import resume_sweep, run_sweep
 from jaxopt_study.study.sweep_record import read_plan
@@ -34,7 +35,7 @@ def resume(
         return 0
     if _is_sweep(folder):
         return resume_sweep(read_planned(config), folder, quiet=quiet).exit_code
-    study, configs = load_configs(read_config_file(config))
+    study, configs = _load(config)
     report = resume_study(
         study, configs, folder, checkpoint_seconds=checkpoint_seconds, quiet=quiet, plots=plots
     )
@@ -81,7 +82,7 @@ def repeat(folder: Path, out_root: Path | None = None, *, quiet: bool = False) -
         swept = run_sweep(read_planned(config), out_root, width=widths, quiet=quiet)
         new, code = swept.folder, swept.exit_code
     else:
-        study, configs = load_configs(read_config_file(config))
+        study, configs = _load(config)
         ran = run_study(study, configs, out_root, quiet=quiet, plots=False)
         new, code = ran.folder, ran.exit_code
     if code:
@@ -116,6 +117,14 @@ def _config_of(folder: Path) -> Path:
     if not config.is_file():
         raise StudyInputError(f"{folder}: is not the folder of a run: no config.toml")
     return config
+
+
+def _load(config: Path) -> tuple[Study, dict[str, Any]]:
+    """The study of a record, over as many devices as it ran on: the bits depend on them."""
+    file = read_config_file(config)
+    study, configs = load_configs(file)
+    rows = set_up(file.devices, distributed=False)
+    return (study if rows is None else laid_out(study, configs, rows)), configs
 
 
 def _is_sweep(folder: Path) -> bool:

@@ -22,7 +22,7 @@ from jaxopt_study.study.lock import locked
 from jaxopt_study.study.program import Program, compile_study, dtype_of
 from jaxopt_study.study.progress import Seen, print_report, progress
 from jaxopt_study.study.protocol import Recorded, Study, Timing, to_host
-from jaxopt_study.study.signals import Interrupts, hear_interrupts
+from jaxopt_study.study.signals import Interrupted, Interrupts, hear_interrupts
 from jaxopt_study.version import __version__
 
 SECONDS_PER_CHUNK = 0.25
@@ -82,7 +82,7 @@ def run_study(
 
     Raises:
       StudyInputError: the study refused its input, or the folder cannot be made.
-      KeyboardInterrupt: Ctrl-C before the run began, or a second one.
+      KeyboardInterrupt: a signal before the run began (`signals.Interrupted`), or a second Ctrl-C.
     """
     out_root = Path(out_root)
     record.check_writable(out_root)
@@ -91,7 +91,8 @@ def run_study(
         record.check_room(out_root, sum(checkpoint.room_for(one.carry) for one in programs.values()))
         folder = record.new_folder(out_root, study.name)
         with locked(folder):
-            record.begin(folder, lambda: record.write_config(folder, study, configs))
+            more = {} if study.devices is None else {"devices": study.devices}
+            record.begin(folder, lambda: record.write_config(folder, study, configs, more))
             return _record(
                 study, programs, folder, interrupted, checkpoint_seconds, quiet, plots, tensorboard
             )
@@ -122,10 +123,11 @@ def resume_study(
       A `RunReport`.
 
     Raises:
-      StudyInputError: another process runs in the folder, or a checkpoint is of another study,
-        version or device.
+      StudyInputError: another process runs in the folder, it cannot be written, or a checkpoint is of
+        another study, version or device.
     """
     with hear_interrupts() as interrupted, locked(folder):
+        record.check_writable(folder)
         record.remove_unfinished(folder)
         programs = _compile_all(study, configs, interrupted)
         return _record(study, programs, folder, interrupted, checkpoint_seconds, quiet, plots)
@@ -136,7 +138,7 @@ def _compile_all(study: Study, configs: Mapping[str, Any], interrupted: Interrup
     for label, program in compile_study(study, configs):
         programs[label] = program
         if interrupted():
-            raise KeyboardInterrupt
+            raise Interrupted(interrupted.exit_code)
     return programs
 
 

@@ -8,6 +8,18 @@ from types import FrameType
 from typing import Any
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal came before there was anything to record.
+
+    Attributes:
+      exit_code: 130 or 143, see `Interrupts`.
+    """
+
+    def __init__(self, exit_code: int):
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
 class Interrupts:
     """Whether the process was asked to stop: call it.
 

@@ -21,7 +21,7 @@ from jaxopt_study.study.lock import locked
 from jaxopt_study.study.optuna_search import search_sweep
 from jaxopt_study.study.plan import Job, make_jobs
 from jaxopt_study.study.planned import Planned, Program, trace_group
-from jaxopt_study.study.signals import Interrupts, hear_interrupts
+from jaxopt_study.study.signals import Interrupted, Interrupts, hear_interrupts
 from jaxopt_study.study.sweep_folder import SweepReport, check_plan, join_record, start_record
 from jaxopt_study.study.sweep_progress import SweepSeen, print_sweep, sweep_progress
 
@@ -49,7 +49,7 @@ def run_sweep(
 
     Raises:
       StudyInputError: the study refused its input, or the folder cannot be made.
-      KeyboardInterrupt: Ctrl-C before the sweep began, or a second one.
+      KeyboardInterrupt: a signal before the sweep began (`signals.Interrupted`), or a second Ctrl-C.
     """
     out_root = Path(out_root)
     record.check_writable(out_root)
@@ -69,7 +69,7 @@ def run_sweep(
             if planned.executor is None:
                 workers.prepare(program)
             if interrupted():
-                raise KeyboardInterrupt
+                raise Interrupted(interrupted.exit_code)
         folder = start_record(planned, out_root, [one.width for one in lanes if one is not None])
         with locked(folder):
             return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
@@ -79,11 +79,13 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
     """Go on with a sweep: run the jobs that are not done, and join all.
 
     Raises:
-      StudyInputError: the folder is not a sweep's, another process runs it, or the study has changed.
+      StudyInputError: the folder is not a sweep's or cannot be written, another process runs it, or
+        the study has changed.
     """
     began = time.perf_counter()
     widths = check_plan(planned, folder)
     with locked(folder), hear_interrupts() as interrupted, _Workers() as workers:
+        record.check_writable(folder)
         record.remove_unfinished(folder)
         record.remove_unfinished(folder / "jobs")
         if planned.search is not None and planned.search.method == "optuna":
@@ -99,7 +101,7 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
             if one is not None:
                 workers.prepare(one)
             if interrupted():
-                raise KeyboardInterrupt
+                raise Interrupted(interrupted.exit_code)
         return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
 
 

@@ -42,9 +42,10 @@ def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Pat
         tables["executor"] = planned.executor.to_toml()
 
     def write() -> None:
-        record.write_config(folder, planned.study, planned.configs, tables, "sweep")
         (folder / "jobs").mkdir()
         sweep_record.write_plan(folder, plan)
+        # Last: a folder with a config.toml and no plan would be that of a run.
+        record.write_config(folder, planned.study, planned.configs, tables, "sweep")
 
     record.begin(folder, write)
     return folder

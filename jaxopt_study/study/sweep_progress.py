@@ -115,7 +115,7 @@ def print_sweep(title: str, result: Mapping[str, Any], folder: Path) -> None:
         console.print(
             f"best: {best['value']:.6g} at point {best['point']} ({best['variant']}): {where}", soft_wrap=True
         )
-    note = " (interrupted: `jaxopt-study resume` goes on)" if result["interrupted"] else ""
+    note = f" (interrupted: `jaxopt-study resume {folder}` goes on)" if result["interrupted"] else ""
     print(f"record: {folder}{note}", flush=True)
 
 

@@ -17,6 +17,7 @@ from jaxopt_study.study.axes import Sweep
 from jaxopt_study.study.plan import Job, Point
 from jaxopt_study.study.protocol import Outcome, StudyInputError
 
+# Columns of `points.parquet` that are no axis and no value.
 FIXED = ("point", "variant", "lane", "status", "num_steps", "value", "group", "job")
 
 

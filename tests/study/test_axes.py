@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -96,6 +97,24 @@ def test_a_record_reads_back_to_the_same_points_in_the_same_order():
     assert again == sweep
 
 
+@pytest.mark.parametrize("sampler", ["sobol", "random"])
+def test_a_record_of_drawn_axes_draws_the_same_points_again(sampler):
+    axes = {"rate": {"loguniform": [1e-3, 1]}, "seed": {"integers": [0, 100]}, "start.0": [1.0, 2.0]}
+    table = {"axes": axes, "samples": 5, "sampler": sampler, "sample_seed": 3}
+    first = typed_axes(read_sweep(table, ""), Config, "", Path("/data"))
+    again = typed_axes(read_sweep(first.to_toml(), ""), Config, "", Path("/elsewhere"))
+    assert list(points_of(again)) == list(points_of(first))
+    assert len(list(points_of(first))) == 10
+
+
+def test_a_record_has_the_paths_that_were_swept():
+    first = typed_axes(read_sweep({"axes": {"data": ["a.csv"]}}, ""), Config, "", Path("/data"))
+    again = typed_axes(
+        read_sweep(msgspec.to_builtins(first.to_toml(), enc_hook=str), ""), Config, "", Path("/runs/x")
+    )
+    assert list(points_of(again)) == [{"data": Path("/data/a.csv")}]
+
+
 @pytest.mark.parametrize(
     ("text", "spec"),
     [
@@ -124,9 +143,13 @@ def test_a_flag_is_an_axis(text, spec):
         ({"rate": {"linspace": [0, 1, 10**9]}}, {}, "linspace: expected how many >= 1"),
         ({"rate": {"logspace": [0, 1, 3]}}, {}, "logspace: expected numbers > 0, got 0 and 1"),
         ({"seed": {"range": [0, 10**12]}}, {}, "range: 1,000,000,000,000 values"),
+        ({"seed": {"range": [-(2**62), 2**62, 3]}}, {}, "range: 3,074,457,345,618,258,603 values"),
+        ({"seed": {"range": [5, 0]}}, {}, "range: 0 values"),
         ({"seed": {"range": [0, 5, 0]}}, {}, "range: the step is 0"),
         ({"rate": {"uniform": [1, 1]}}, {}, "uniform: expected low < high"),
         ({"seed": {"uniform": [0, 5]}}, {}, "sweep.axes.seed: expected an int, got the float"),
+        ({"start.0": [1], "start": [[1, 2]]}, {}, "sweep.axes.start.0: start is swept as a whole"),
+        ({"start.00": [1]}, {}, "'00' not the index of an element"),
         ({"start.2": [1]}, {}, "sweep.axes.start.2: start has 2 elements"),
         ({"rate.0": [1]}, {}, "sweep.axes.rate.0: rate is not a tuple"),
         ({"start.x": [1]}, {}, "not the index of an element"),

@@ -140,6 +140,11 @@ def test_a_path_is_relative_to_where_it_was_written(write_toml, tmp_path, monkey
         ('[config]\noptimizer = "adm"', 'config.optimizer: expected one of "descent", "signs", got "adm"'),
         ('[variants.a]\noptimizer = "adm"', "variants.a.optimizer: expected one of"),
         ("[variants.a]\nsede = 1", 'variants.a.sede: unknown key (did you mean "seed"?)'),
+        (
+            "[config]\nmax_steps = -1",
+            "config.max_steps: expected a whole number from 0 to 2,147,483,646, got -1",
+        ),
+        ("[config]\nmax_steps = 3000000000", "config.max_steps: expected a whole number from 0 to"),
         ('[config]\ndtype = "float32"\nseed = 3000000000', "config.seed: 3000000000 needs more than"),
         ("variants = 3", "variants: expected a table"),
         ("[variants]", "variants: has no table"),

@@ -80,6 +80,17 @@ def test_lanes_and_data_over_four_devices_give_what_one_gives(config):
             np.testing.assert_allclose(b["values"][name], a["values"][name], rtol=1e-12)
 
 
+@pytest.mark.slow
+def test_a_record_repeats_over_as_many_devices_to_the_same_bits(config):
+    config.write_text(f'study = "{TOY}"\ndevices = 4\n')
+    four = run(config)
+    (folder,) = (config.parent / "runs").iterdir()
+    with process("-m", "jaxopt_study.cli", "repeat", folder) as begun:
+        code, out, errors = end_of(begun)
+    assert four["environment"]["device_count"] == 4
+    assert (code, "the same, bit by bit" in out) == (0, True), (out, errors[-2000:])
+
+
 def test_each_of_four_devices_holds_a_quarter_of_the_data_or_of_the_lanes(config):
     with process("-c", LAYOUT, config) as begun:
         code, out, errors = end_of(begun)

@@ -73,7 +73,7 @@ def test_the_answer_is_a_table_csv_or_json(runs, capsys):
         ("SELECT * FROM read_csv('{file}')", "disabled by configuration"),
         ("COPY runs TO '{file}'", "disabled by configuration"),
         ("SET enable_external_access = true", "configuration"),
-        ("", "write a SELECT"),
+        ("", "jaxopt-study: query: there is nothing to be done in it; write a SELECT"),
     ],
 )
 def test_a_query_that_is_wrong_or_reaches_out_is_one_line(runs, tmp_path, capsys, sql, message):

@@ -183,6 +183,7 @@ def test_a_one_shot_study_is_compiled_apart_from_its_run(load, tmp_path, only_re
         ("carry.status, carry.step,", "carry.status, 1.0 * carry.step,", "outcome.num_steps has dtype"),
         ("loss(carry.x), {", "carry.x, {", "outcome.value has shape"),
         ('{"loss": carry.loss,', '{"loss": carry.loss[..., 1:],', "the traces differ in length"),
+        ('{"loss": carry.loss,', '{"step": carry.loss,', "trace 'step' has the name of another column"),
         ('{"loss": carry.loss,', '{"loss": carry.x[0],', "trace 'loss' has shape"),
         ("return study.Outcome(\n", "return (\n", "not a study.Outcome"),
     ],

@@ -119,6 +119,15 @@ def test_optuna_finds_what_the_bowl_is_best_with(write_toml):
     assert late < np.median([row["value"] for row in rows if row["point"] < 10])
 
 
+def test_integers_of_a_field_of_floats_are_floats(write_toml):
+    text = (
+        '[config]\nmax_steps = 3\n[search]\nmethod = "optuna"\ntrials = 3\n'
+        "[sweep.axes]\nlearning_rate = { integers = [1, 9] }\n"
+    )
+    rows = rows_of(run_sweep(read_planned(write_toml(text)), "runs", quiet=True).folder)
+    assert {type(row["learning_rate"]) for row in rows} == {float}
+
+
 def test_a_search_that_is_stopped_goes_on_to_the_same_points(write_toml, monkeypatch, tmp_path):
     planned = read_planned(write_toml(OPTUNA))
     whole = run_sweep(planned, "whole", quiet=True).folder

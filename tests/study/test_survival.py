@@ -18,6 +18,8 @@ import pytest
 from jaxopt_study import cli, study
 from jaxopt_study.study import checkpoint, lock, record, resume
 from jaxopt_study.study.config_file import load_configs, read_config_file
+from jaxopt_study.study.planned import read_planned
+from jaxopt_study.study.sweep_folder import start_record
 
 TOYS = Path(__file__).parent / "toys"
 ROOT = Path(__file__).parents[2]
@@ -238,6 +240,52 @@ def test_a_run_that_has_not_ended_is_not_repeated(write_toml, capsys):
     assert result_of(Path("runs/x"))["bowl"]["num_steps"] == 13
 
 
+def test_a_signal_while_compiling_exits_with_its_own_code(write_toml, monkeypatch, capsys):
+    def compile_study(study, configs):
+        signal.raise_signal(signal.SIGTERM)
+        yield "bowl", None
+
+    monkeypatch.setattr("jaxopt_study.study.run.compile_study", compile_study)
+    assert cli.main(["run", str(write_toml())]) == 143
+    assert capsys.readouterr().err == "jaxopt-study: interrupted\n"
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("tables", [None, {"sweep": {"axes": {"seed": [1, 2]}}}])
+def test_going_on_in_a_folder_that_cannot_be_written_is_one_line(write_toml, monkeypatch, capsys, tables):
+    if tables is None:
+        study_, configs = load_configs(read_config_file(write_toml()))
+        folder = Path("runs/x")
+        folder.mkdir(parents=True)
+        record.write_config(folder, study_, configs)
+    else:
+        planned = read_planned(write_toml("[sweep.axes]\nseed = [1, 2]"))
+        folder = start_record(planned, Path("runs"), [2])
+    refused = OSError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(record.tempfile, "TemporaryFile", _raising(refused))
+    monkeypatch.setattr("jaxopt_study.study.run.compile_study", None)
+    monkeypatch.setattr("jaxopt_study.study.sweep.trace_group", None)
+    assert cli.main(["resume", str(folder)]) == 2
+    assert f"{folder}: cannot hold a record: Permission denied" in capsys.readouterr().err
+
+
+def _raising(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+def test_a_sweep_killed_before_its_plan_is_written_is_not_taken_for_a_run(write_toml, monkeypatch, capsys):
+    planned = read_planned(write_toml("[sweep.axes]\nseed = [1, 2]"))
+    monkeypatch.setattr("jaxopt_study.study.sweep_record.write_plan", _raising(SystemExit))
+    with pytest.raises(SystemExit):
+        start_record(planned, Path("runs"), [2])
+    (folder,) = Path("runs").iterdir()
+    assert cli.main(["resume", str(folder)]) == 2
+    assert "is not the folder of a run: no config.toml" in capsys.readouterr().err
+
+
 # A process that kills itself at the n-th call of a function that writes: between write, fsync and rename.
 DIE = """
 import os, pathlib, signal, sys
@@ -309,21 +357,29 @@ def test_twenty_kills_at_random_moments_change_no_bit_and_damage_no_record(write
     whole_seconds = time.monotonic() - began
     (whole,) = Path("whole").iterdir()
     chance = random.Random(20240229)
-    process = begin("run", path, *words, "--checkpoint-seconds", "0.1")
-    wait_for(lambda: list(Path().glob("runs/*/config.toml")), process)
-    (folder,) = Path("runs").iterdir()
-    for kill in range(20):
-        # At any moment of a life: importing, compiling, reading a checkpoint, running, writing one.
-        time.sleep(chance.uniform(0.0, 1.5 + 0.12 * whole_seconds + 2.5 * (kill > 0)))
-        assert process.poll() is None, f"it ended before kill {kill}: make it longer"
-        process.kill()
-        process.communicate()
-        for file in (folder / "checkpoints").glob("[0-9]*.npz"):
-            with np.load(file) as arrays:  # whole: every array reads back, checksums and all
-                assert all(arrays[name] is not None for name in arrays.files)
-        process = begin("resume", folder, "--quiet", "--no-plots", "--checkpoint-seconds", "0.1")
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    assert not list(resume.compare(whole, folder))
-    assert result_of(folder) == result_of(whole)
-    assert sorted(file.name for file in folder.iterdir()) == ["config.toml", "result.json", "trace.parquet"]
+    kills = 0
+    for attempt in itertools.count():
+        out = Path(f"runs{attempt}")
+        process = begin("run", path, *words, "--checkpoint-seconds", "0.1", "--out", out)
+        wait_for(lambda out=out: list(out.glob("*/config.toml")), process)
+        (folder,) = out.iterdir()
+        while kills < 20:
+            # At any moment of a life: importing, compiling, reading a checkpoint, running, writing one.
+            time.sleep(chance.uniform(0.0, 4.0 + 0.12 * whole_seconds))
+            if process.poll() is not None:  # on a quick machine more than one run is killed twenty times
+                break
+            process.kill()
+            process.communicate()
+            kills += 1
+            for file in (folder / "checkpoints").glob("[0-9]*.npz"):
+                with np.load(file) as arrays:  # whole: every array reads back, checksums and all
+                    assert all(arrays[name] is not None for name in arrays.files)
+            process = begin("resume", folder, "--quiet", "--no-plots", "--checkpoint-seconds", "0.1")
+        _, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+        assert not list(resume.compare(whole, folder))
+        assert result_of(folder) == result_of(whole)
+        files = ["config.toml", "result.json", "trace.parquet"]
+        assert sorted(file.name for file in folder.iterdir()) == files
+        if kills == 20:
+            break

@@ -20,6 +20,7 @@ from jaxopt_study.study.plan import make_groups, make_jobs
 from jaxopt_study.study.planned import plan_sweep, read_planned
 from jaxopt_study.study.program import compile_study
 from jaxopt_study.study.sweep import resume_sweep, run_sweep
+from jaxopt_study.study.sweep_progress import print_sweep
 
 TOYS = Path(__file__).parent / "toys"
 ROOT = Path(__file__).parents[2]
@@ -172,6 +173,13 @@ def test_a_record_sweeps_again_to_the_same_rows(write_toml, capsys):
     assert "the same, bit by bit" in capsys.readouterr().out
 
 
+def test_a_sweep_of_drawn_points_repeats_to_the_same_rows(write_toml, capsys):
+    words = ["--axis", "learning_rate=loguniform(1e-3, 0.1)", "--draw", "3", "--draw-seed", "7"]
+    folder = sweep(write_toml(), *words)
+    assert cli.main(["repeat", str(folder), "--out", "more"]) == 0
+    assert "the same, bit by bit" in capsys.readouterr().out
+
+
 def test_a_sweep_that_is_stopped_goes_on_with_what_is_not_done(write_toml, monkeypatch):
     planned = read_planned(write_toml("[config]\nnoise = 0.5\n" + AXES))
     whole = run_sweep(planned, "whole", quiet=True, width=3).folder
@@ -218,6 +226,12 @@ def test_studies_that_cannot_be_stopped_are_swept_too_jitted_or_on_the_host(writ
     path.write_text(text)
     folder = sweep(write_toml(study=path.resolve()), "--axis", "height=[1.0, 2.0]")
     assert [row["value"] for row in rows_of(folder)] == [1.0, 2.0]
+
+
+def test_what_is_printed_of_an_interrupted_sweep_says_how_to_go_on(capsys):
+    counts = {"done": 1, "points": 2, "status": {"CONVERGED": 1}}
+    print_sweep("A toy", {"groups": [], "counts": counts, "best": None, "interrupted": True}, Path("runs/x"))
+    assert "`jaxopt-study resume runs/x` goes on" in capsys.readouterr().out
 
 
 def test_a_fault_in_a_study_keeps_what_is_done_and_raises(write_toml, monkeypatch):
