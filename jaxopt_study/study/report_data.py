@@ -25,7 +25,7 @@ class Curves:
     Attributes:
       label: whose they are.
       steps: the steps, shape `(steps,)`.
-      lines: shape `(lines, steps)`, NaN where a line has none.
+      lines: shape `(lines, steps)`, NaN before the first and after the last that a line has.
     """
 
     label: str
@@ -254,6 +254,12 @@ def _lines(lane: np.ndarray, step: np.ndarray, value: np.ndarray) -> tuple[np.nd
     lanes, row = np.unique(lane, return_inverse=True)
     lines = np.full((len(lanes), len(steps)), np.nan)
     lines[row, column] = value
+    # Points of a sweep that end apart keep other steps: without what lies between them, the median
+    # at a step would be that of the few points which happen to have kept it.
+    for line in lines:
+        known = np.flatnonzero(~np.isnan(line))
+        inside = slice(known[0], known[-1] + 1)
+        line[inside] = np.interp(steps[inside], steps[known], line[known])
     if len(steps) > 600:  # as many as a line on the page has pixels, near each other at the start
         places = np.unique(np.r_[0, np.geomspace(1, len(steps), 600).astype(int) - 1, len(steps) - 1])
         steps, lines = steps[places], lines[:, places]

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_study import cli
-from jaxopt_study.study.read_record import read_record
+from jaxopt_study.study.read_record import Record, read_record
 from jaxopt_study.study.report import report
 from jaxopt_study.study.report_data import axes_of, curves_of, grid, values_of
 
@@ -94,6 +95,17 @@ def test_a_map_holds_the_medians_of_its_cells(sweep):
     expected = 1e-3 + np.array([[5], [10], [20]]) * np.abs(np.log10(rate) + 2) + 0.01 * np.median(range(4))
     expected[0, -1] = np.nan
     np.testing.assert_allclose(cells, expected, rtol=1e-12)
+
+
+def test_points_that_kept_other_steps_are_joined_between_them():
+    kept = {0: [0, 4, 8], 1: [0, 3, 6]}  # the value is the step, ten more for the second point
+    rows = [(point, step, step + 10.0 * point) for point, steps in kept.items() for step in steps]
+    names = ("point", "step", "loss")
+    trace = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    points = pa.table({"point": [0, 1], "value": [8.0, 16.0]})
+    (curve,) = curves_of(Record(Path(), {}, {}, points, trace), "loss")
+    np.testing.assert_array_equal(curve.steps, [0, 3, 4, 6, 8])
+    np.testing.assert_allclose(curve.lines, [[0, 3, 4, 6, 8], [10, 13, 14, 16, np.nan]])
 
 
 def test_the_curves_of_a_sweep_are_told_apart_by_its_smallest_axis(sweep):
