@@ -32,18 +32,19 @@ def stiff(t, y, p):
 
 
 RATES = np.array([0.55, 0.28, 0.8, 0.24])
+# In numpy: what JAX makes here would be in float32, for x64 is switched on by each test only.
 CASES = {
-    "linear": (linear, jnp.array([1.0, -2.0, 0.5]), LINEAR_TS, MATRIX, "tsit5"),
-    "predators": (predators, jnp.array([3.0, 1.0]), np.linspace(0, 5, 6), RATES, "dopri8"),
+    "linear": (linear, np.array([1.0, -2.0, 0.5]), LINEAR_TS, MATRIX, "tsit5"),
+    "predators": (predators, np.array([3.0, 1.0]), np.linspace(0, 5, 6), RATES, "dopri8"),
     "network": (
         network,
-        jnp.array([0.3, -0.2]),
+        np.array([0.3, -0.2]),
         np.linspace(0, 2, 4),
         {"w": np.array([[0.5, -1.0, 0.3], [0.2, 0.8, -0.6]]), "b": np.array([0.1, 0.4, -0.3]),
          "v": np.array([[1.0, -0.5], [0.3, 0.9], [-0.7, 0.2]])},
         "tsit5",
     ),
-    "stiff": (stiff, jnp.array([0.0]), np.linspace(0, 1, 3), np.array([1e4, 2.0]), "kvaerno5"),
+    "stiff": (stiff, np.array([0.0]), np.linspace(0, 1, 3), np.array([1e4, 2.0]), "kvaerno5"),
 }  # fmt: skip
 
 
