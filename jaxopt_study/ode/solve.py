@@ -131,7 +131,7 @@ def solve_ode(
     for name, value in (("rtol", rtol), ("first_step", first_step), ("step", step)):
         if np.ndim(value) != 0:
             raise ValueError(f"{name}: expected one number, got shape {np.shape(value)}")
-        if value is not None and not isinstance(value, jax.core.Tracer) and not value > 0:
+        if value is not None and not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
             raise ValueError(f"{name}: expected a positive number, got {value}")
     if step is not None and adjoint not in ("auto", "checkpoint"):
         raise ValueError(f"step: adjoint {adjoint!r} takes none; 'auto' and 'checkpoint' do")
