@@ -128,10 +128,11 @@ def solve_ode(
     start = times[0] if t0 is None else jnp.asarray(t0, dtype)
     _check_times(times, start)
     chosen = check_solver("tsit5" if solver is None else solver)
-    for name, value in (("rtol", rtol), ("first_step", first_step), ("step", step)):
+    numbers_given: dict[str, Any] = {"rtol": rtol, "first_step": first_step, "step": step}
+    for name, value in numbers_given.items():
         if np.ndim(value) != 0:
             raise ValueError(f"{name}: expected one number, got shape {np.shape(value)}")
-        if value is not None and not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+        if value is not None and not isinstance(value, jax.core.Tracer) and not value > 0:
             raise ValueError(f"{name}: expected a positive number, got {value}")
     if step is not None and adjoint not in ("auto", "checkpoint"):
         raise ValueError(f"step: adjoint {adjoint!r} takes none; 'auto' and 'checkpoint' do")
