@@ -129,7 +129,9 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     dtype = y0.dtype
     k0 = field(t0, y0, theta)
     h = first_length(plan, theta, y0, t0, k0, numbers)
-    finite = jnp.all(jnp.isfinite(y0)) & jnp.all(jnp.isfinite(k0))
+    # Times that turn round, or are not numbers, are found here where they are traced.
+    ordered = jnp.all(jnp.diff(ts) >= 0) & (ts[0] >= t0) & jnp.isfinite(span)
+    finite = jnp.all(jnp.isfinite(y0)) & jnp.all(jnp.isfinite(k0)) & ordered
     status = jnp.where(
         finite, jnp.where(span > 0, Status.RUNNING, Status.END_REACHED), Status.NON_FINITE_START
     )

@@ -285,7 +285,7 @@ def check_solver(solver: Any) -> Any:
     """The solver as an object of diffrax.
 
     Raises:
-      ValueError: for a name that is not known.
+      ValueError: for a name that is not known, or a method of several steps or terms.
       TypeError: for an object that is no ODE solver of diffrax.
     """
     import diffrax
@@ -298,6 +298,13 @@ def check_solver(solver: Any) -> Any:
         return getattr(diffrax, SOLVERS[solver])()
     if isinstance(solver, type) or not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver: expected a name or a solver of diffrax such as Tsit5(), got {solver!r}")
+    # Derivatives begin every step afresh: what a method remembers besides the state would be lost in them.
+    one_step = (diffrax.AbstractERK, diffrax.AbstractDIRK, diffrax.Euler, diffrax.ImplicitEuler)
+    if not isinstance(solver, one_step):
+        name = type(solver).__name__
+        raise ValueError(
+            f"solver: {name} is no one-step method of one term; take a Runge-Kutta method such as Tsit5()"
+        )
     return solver
 
 

@@ -81,7 +81,7 @@ def solve_ode(
       ts: the times at which the state is wanted, increasing or decreasing, shape `(times,)`.
       params: passed to the field; any pytree.
       solver: a name (`"tsit5"`, the default, `"dopri5"`, `"dopri8"`, `"bosh3"`, ...; for stiff problems
-        `"kvaerno3"`, `"kvaerno5"`), or a solver of diffrax.
+        `"kvaerno3"`, `"kvaerno5"`), or a Runge-Kutta method of diffrax.
       rtol: a step's error may be `atol + rtol |y|`, in the root mean square over all of y; √ε by default
         (1.5e-8 in float64, 3.5e-4 in float32).
       atol: one number, or a pytree like y0; √ε / 100 by default.
@@ -101,7 +101,8 @@ def solve_ode(
 
     Raises:
       TypeError: if an argument is of the wrong kind, or y0 has a leaf that is not a real float array.
-      ValueError: if ts is not one row of monotone times, the field returns other shapes than y0's, or an
+      ValueError: if ts is not one row of finite, monotone times (found within `jit`, they are NaN and the
+        status is `NON_FINITE_START`), the field returns other shapes than y0's, or an
         option is unknown or does not go with another.
 
     Source: methods: diffrax (P. Kidger, On Neural Differential Equations, 2021); see `step_control`.
@@ -120,12 +121,18 @@ def solve_ode(
     _check(field, ts, adjoint, event, max_steps, dense)
     y0 = check_real("y0", y0)
     dtype = params_dtype(y0)
+    given = jnp.asarray(ts)
+    if jnp.iscomplexobj(given):
+        raise TypeError(f"ts: expected real times, got dtype {given.dtype}")
     times = jnp.asarray(ts, dtype)
     start = times[0] if t0 is None else jnp.asarray(t0, dtype)
     _check_times(times, start)
     chosen = check_solver("tsit5" if solver is None else solver)
-    for name, value in (("rtol", rtol), ("first_step", first_step), ("step", step)):
-        if isinstance(value, int | float) and not value > 0:
+    numbers_given: dict[str, Any] = {"rtol": rtol, "first_step": first_step, "step": step}
+    for name, value in numbers_given.items():
+        if np.ndim(value) != 0:
+            raise ValueError(f"{name}: expected one number, got shape {np.shape(value)}")
+        if value is not None and not isinstance(value, jax.core.Tracer) and not value > 0:
             raise ValueError(f"{name}: expected a positive number, got {value}")
     if step is not None and adjoint not in ("auto", "checkpoint"):
         raise ValueError(f"step: adjoint {adjoint!r} takes none; 'auto' and 'checkpoint' do")
@@ -160,10 +167,15 @@ def _check(field: Any, ts: Any, adjoint: Any, event: Any, max_steps: Any, dense:
 
 
 def _check_times(ts: Array, t0: Array) -> None:
+    if t0.ndim != 0:
+        raise ValueError(f"t0: expected one time, got shape {t0.shape}")
     if isinstance(ts, jax.core.Tracer) or isinstance(t0, jax.core.Tracer):
         return
-    steps = np.diff(np.concatenate([np.asarray(t0)[None], np.asarray(ts)]))
-    if np.all(np.isfinite(steps)) and np.any(steps > 0) and np.any(steps < 0):
+    times = np.concatenate([np.asarray(t0)[None], np.asarray(ts)])
+    if not np.all(np.isfinite(times)):
+        raise ValueError(f"ts: expected finite times, got {times[~np.isfinite(times)][0]}")
+    steps = np.diff(times)
+    if np.any(steps > 0) and np.any(steps < 0):
         raise ValueError("ts: expected times that increase, or decrease, from t0 on; they do both")
 
 
@@ -176,6 +188,9 @@ def _estimates(solver: Any) -> bool:
 def _spread(atol: Any, y0: PyTree, default: float) -> Array:
     """The absolute tolerance: one number, or one an element of the state."""
     dtype = params_dtype(y0)
+    for leaf in jax.tree.leaves(atol):
+        if not isinstance(leaf, jax.core.Tracer) and not np.all(np.asarray(leaf) >= 0):
+            raise ValueError(f"atol: expected no negative number, got {leaf}")
     if atol is None:
         return jnp.asarray(default, dtype)
     given: Any = jax.tree.structure(atol)
@@ -205,6 +220,8 @@ def _as_vectors(functions: tuple, y0: PyTree, ts: Array, params: PyTree, t0: Arr
     field, event = functions
     flat, unravel = ravel(y0)
     _check_slope(jax.eval_shape(field, t0, y0, params), y0)
+    if event is not None:
+        _check_height(jax.eval_shape(event, t0, y0, params))
 
     def slope(t: Array, y: Array, params: PyTree) -> Array:
         return ravel_leaves(field(t, unravel(y), params)).astype(flat.dtype)
@@ -240,6 +257,16 @@ def _check_slope(slope: Any, y0: PyTree) -> None:
     expected = [leaf.shape for leaf in jax.tree.leaves(y0)]
     if shapes != expected:
         raise ValueError(f"field: expected dy/dt of the shapes of y0, {expected}, got {shapes}")
+    if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(slope)):
+        raise TypeError("field: expected a real dy/dt, got a complex one")
+
+
+def _check_height(height: Any) -> None:
+    """A condition has no sign that changes: taken as a number, it would never be seen to hold."""
+    leaves = jax.tree.leaves(height)
+    if len(leaves) != 1 or leaves[0].shape or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+        got = ", ".join(f"{leaf.dtype} of shape {leaf.shape}" for leaf in leaves)
+        raise TypeError(f"event: expected one real float, whose sign changes, got {got}")
 
 
 @jax.jit

@@ -31,7 +31,7 @@ def error_ratio(
 ) -> Float[Array, ""]:
     """The error over what is tolerated, root mean square; infinite where the state is not finite."""
     scale = tolerances.atol + tolerances.rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
-    ratio = jnp.sqrt(jnp.mean((error / scale) ** 2))
+    ratio = _rms(error / scale)
     return jnp.where(jnp.isfinite(ratio) & jnp.all(jnp.isfinite(y1)), ratio, jnp.inf)
 
 
@@ -70,12 +70,17 @@ def first_step(
     Source: E. Hairer, S. Nørsett and G. Wanner, Solving ODEs I, 1993, section II.4.
     """
     scale = tolerances.atol + jnp.abs(y0) * tolerances.rtol
-    d0 = jnp.sqrt(jnp.mean((y0 / scale) ** 2))
-    d1 = jnp.sqrt(jnp.mean((k0 / scale) ** 2))
+    d0 = _rms(y0 / scale)
+    d1 = _rms(k0 / scale)
     h0 = jnp.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1)
     k1 = slope(t0 + h0, y0 + h0 * k0)
-    d2 = jnp.sqrt(jnp.mean(((k1 - k0) / scale) ** 2)) / h0
+    d2 = _rms((k1 - k0) / scale) / h0
     largest = jnp.maximum(d1, d2)
     h1 = jnp.where(largest <= 1e-15, jnp.maximum(1e-6, h0 * 1e-3), (0.01 / largest) ** (1.0 / order))
     h = jnp.minimum(100 * h0, h1)
     return jnp.where(jnp.isfinite(h), h, h0)
+
+
+def _rms(x: Float[Array, " n"]) -> Float[Array, ""]:
+    """The root mean square, 0 of nothing."""
+    return jnp.sqrt(jnp.sum(x**2) / max(1, x.size))

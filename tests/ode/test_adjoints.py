@@ -32,6 +32,7 @@ def stiff(t, y, p):
 
 
 RATES = np.array([0.55, 0.28, 0.8, 0.24])
+# In numpy: what JAX makes here would be in float32, for x64 is switched on by each test only.
 CASES = {
     "linear": (linear, np.array([1.0, -2.0, 0.5]), LINEAR_TS, MATRIX, "tsit5"),
     "predators": (predators, np.array([3.0, 1.0]), np.linspace(0, 5, 6), RATES, "dopri8"),

@@ -173,8 +173,20 @@ def test_numbers_are_traced_and_compile_nothing_again(count_traces):
         ({"solver": "rk4"}, ValueError, "solver: expected one of"),
         ({"solver": diffrax.Tsit5}, TypeError, "solver: expected a name"),
         ({"solver": "euler"}, ValueError, "step: Euler has no estimate"),
+        ({"solver": diffrax.ReversibleHeun()}, ValueError, "solver: ReversibleHeun is no one-step"),
+        ({"solver": diffrax.KenCarp4()}, ValueError, "solver: KenCarp4 is no one-step"),
+        ({"ts": [0.0, np.nan]}, ValueError, "ts: expected finite times, got nan"),
+        ({"ts": [0.0, 1j]}, TypeError, "ts: expected real times"),
+        ({"t0": np.zeros(1)}, ValueError, "t0: expected one time"),
         ({"max_steps": 0}, ValueError, "max_steps"),
         ({"rtol": -1.0}, ValueError, "rtol: expected a positive"),
+        ({"rtol": np.float32(-1.0)}, ValueError, "rtol: expected a positive"),
+        ({"rtol": np.ones(2)}, ValueError, "rtol: expected one number"),
+        ({"step": np.zeros(())}, ValueError, "step: expected a positive"),
+        ({"atol": -1.0}, ValueError, "atol: expected no negative"),
+        ({"field": lambda t, y, p: 1j * y}, TypeError, "field: expected a real dy/dt"),
+        ({"event": lambda t, y, p: y}, TypeError, "event: expected one real float"),
+        ({"event": lambda t, y, p: y[0] > 0.5}, TypeError, "event: expected one real float"),
         ({"atol": {"a": 1.0}}, ValueError, "atol: expected one number"),
         ({"field": lambda t, y, p: y[:1]}, ValueError, "field: expected dy/dt of the shapes"),
         ({"field": lambda t, y, p: (y, y)}, ValueError, "field: expected dy/dt as a pytree"),
@@ -186,6 +198,22 @@ def test_bad_input_is_named_in_one_line(wrong, error, words):
     with pytest.raises(error, match=words) as caught:
         inspect.unwrap(jos.solve_ode)(**(good | wrong))
     assert "\n" not in str(caught.value)
+
+
+def test_times_that_turn_round_within_a_trace_are_a_failure():
+    solve = jax.jit(jax.vmap(lambda ts: jos.solve_ode(rise, jnp.zeros(1), ts, 1.0)))
+    made = solve(jnp.array([[0.0, 2.0, 1.0, 3.0], [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, np.nan]]))
+    assert [*made.status] == [Status.NON_FINITE_START, Status.END_REACHED, Status.NON_FINITE_START]
+    assert np.all(np.isnan(made.ys[0]))
+    assert np.all(np.isfinite(made.ys[1]))
+    before = jax.jit(lambda t0: jos.solve_ode(rise, jnp.zeros(1), jnp.array([0.0, 2.0]), 1.0, t0=t0))(1.0)
+    assert not before.converged
+
+
+def test_a_state_of_nothing_is_solved():
+    made = jos.solve_ode(lambda t, y, p: y, jnp.zeros(0), TS)
+    assert made.converged
+    assert made.ys.shape == (*np.shape(TS), 0)
 
 
 def test_a_linear_field_follows_the_matrix_exponential():
