@@ -86,16 +86,15 @@ def residual(params: Any, seen: Any, tolerances: Any) -> Any:
     return (ys - seen)[1:] / jnp.sqrt(float(seen.size))
 
 
-def residual_of_each(params: Any, seen: Any, tolerances: Any) -> Any:
+def residual_of_each(params: Any, seen: Any, tolerances: Any, weights: Any) -> Any:
     """The same with an axis of pieces in front, each a solution of its own: the Jacobian is then a few
     backward passes a piece instead of 252 forward ones through all of them, fifty times faster.
     """
 
-    def one(seen: Any, tolerances: Any) -> Any:
-        return residual(params, seen[:, None], tolerances)[:, 0] / jnp.sqrt(float(count))
+    def one(seen: Any, tolerances: Any, weight: Any) -> Any:
+        return weight * residual(params, seen[:, None], tolerances)[:, 0]
 
-    count = seen.shape[0]
-    return jax.vmap(one)(seen, tolerances)
+    return jax.vmap(one)(seen, tolerances, weights)
 
 
 def loss(params: Any, seen: Any, tolerances: Any) -> Any:
@@ -136,9 +135,10 @@ def init(config: Config, key: Any) -> Carry:
         begins = jnp.linspace(0, TIMES - config.length, config.pieces).astype(int)
         seen = states[begins[:, None] + jnp.arange(config.length)]
         each = tuple(jnp.full(config.pieces, number, seen.dtype) for number in tolerances)
+        weights = jnp.full(config.pieces, config.pieces**-0.5, seen.dtype)  # a mean over pieces
         optimizer = jos.levenberg_marquardt(damping=config.damping, damping_rule=config.damping_rule)
         objective = jos.LeastSquares(residual_of_each, pointwise=True)
-        fit = jos.start(objective, params, optimizer, (seen, each), **options)
+        fit = jos.start(objective, params, optimizer, (seen, each, weights), **options)
     return Carry(fit, judged, tolerances)
 
 

@@ -93,12 +93,12 @@ def _linear(
         again = lambda sources: replay(bound, rebuild, sources, kept, t0, ts)  # noqa: E731
         return jax.jvp(again, (sources,), (moves,))[1]
 
-    like = Moves(
-        jax.ShapeDtypeStruct((ts.size, sources.y0.size), sources.y0.dtype),
-        jax.ShapeDtypeStruct(kept.all_states.shape, kept.all_states.dtype),
-    )
+    like: list[Any] = [
+        jax.ShapeDtypeStruct(shape, sources.y0.dtype)
+        for shape in ((ts.size, sources.y0.size), kept.all_states.shape)
+    ]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), moves)
-    return linear_map.apply(linear_map.Rules(forward, backward, plain, shapes, like), fixed, moves)
+    return linear_map.apply(linear_map.Rules(forward, backward, plain, shapes, Moves(*like)), fixed, moves)
 
 
 def _split(theta: PyTree) -> tuple[list[Array], Any, list[Any]]:

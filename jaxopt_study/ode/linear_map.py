@@ -57,8 +57,8 @@ class Rules:
         def longer(shapes: PyTree) -> PyTree:
             return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), shapes)
 
-        rules = (each(rule) for rule in (self.forward, self.backward, self.plain))
-        return Rules(*rules, longer(self.moving), longer(self.moved))
+        forward, backward, plain = (each(rule) for rule in (self.forward, self.backward, self.plain))
+        return Rules(forward, backward, plain, longer(self.moving), longer(self.moved))
 
 
 def apply(rules: Rules, fixed: Sequence[Any], moving: PyTree) -> PyTree:
@@ -117,7 +117,7 @@ def _differentiate(primals: Any, tangents: Any, *, rules: Rules, count: int) -> 
         at = ([primals[i] for i in places],)
         parts.append(jax.jvp(of_places, at, ([tangents[i] for i in places],))[1])
     if not parts:
-        return out, [ad.Zero.from_primal_value(leaf) for leaf in out]
+        return out, [jnp.zeros_like(leaf) for leaf in out]
     return out, [functools.reduce(jnp.add, leaves) for leaves in zip(*parts, strict=True)]
 
 

@@ -170,7 +170,10 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     def body(now: March) -> March:
         t_new, h, stepped, following = attempt(plan, theta, now, end, numbers)
         accept = following.accept
-        ys, num_saved = _observe(plan, now, t_new, h, stepped.dense, ts, accept, width)
+        if plan.wide:  # observed in the end, all at once
+            ys, num_saved = now.ys, now.kept.num_saved
+        else:
+            ys, num_saved = _observe(plan, now, t_new, h, stepped.dense, ts, accept, width)
         moved = now._replace(
             t=jnp.where(accept, t_new, now.t),
             y=jnp.where(accept, stepped.y, now.y),
@@ -192,7 +195,38 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
         return moved._replace(status=status.astype(jnp.int32))
 
     ended = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, begun)
-    return ended._replace(ys=ended.ys[:count])
+    ended = ended._replace(ys=ended.ys[:count])
+    return _observe_all(plan, ended, ts[:count], finite) if plan.wide else ended
+
+
+def step_of(kept: Kept, ts: Array) -> Array:
+    """In which step each of ts is, the earlier one where two meet."""
+    taken = jnp.arange(1, kept.times.size) <= kept.num_steps
+    before = taken[None, :] & (kept.times[None, 1:] < ts[:, None])
+    return jnp.minimum(jnp.sum(before, axis=1, dtype=jnp.int32), jnp.maximum(kept.num_steps - 1, 0))
+
+
+def weights_of(plan: Plan, kept: Kept, ts: Array, index: Array) -> Array:
+    """What of the rows of its step the state at each of ts is, shape `(times, rows)`."""
+    t = kept.times[index]
+    h = kept.times[index + 1] - t
+
+    def one(t: Array, h: Array, at: Array) -> Array:
+        return plan.method.observe(t, h, jnp.eye(plan.method.rows(), dtype=h.dtype), at[None])[0]
+
+    return jax.vmap(one)(t, jnp.where(h > 0, h, 1.0), jnp.maximum(ts, t))
+
+
+def _observe_all(plan: Plan, ended: March, ts: Array, finite: Array) -> March:
+    """The states at all of ts that were reached, from what is kept of their steps."""
+    kept = ended.kept
+    index = step_of(kept, ts)
+    weights = weights_of(plan, kept, ts, index)
+    states = jnp.einsum("tr,trn->tn", weights, kept.states[index], precision=jax.lax.Precision.HIGHEST)
+    at_start = ts <= kept.times[0]
+    reached = finite & (at_start | (ts <= kept.t_end))
+    ys = jnp.where((at_start & finite)[:, None], ended.ys, jnp.where(reached[:, None], states, jnp.nan))
+    return ended._replace(ys=ys, kept=kept._replace(num_saved=jnp.sum(reached, dtype=jnp.int32)))
 
 
 def first_length(plan: Plan, theta: PyTree, y0: Array, t0: Array, slope: Array, numbers: Numbers) -> Array:

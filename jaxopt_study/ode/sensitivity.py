@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.march import Kept, Numbers, Plan, attempt, slot, window
+from jaxopt_study.ode.march import Kept, Numbers, Plan, attempt, slot, step_of, weights_of, window
 from jaxopt_study.ode.methods import Explicit
 from jaxopt_study.types import PyTree
+
+AT_ONCE = 64  # observations, all of which are looked at in every step: less than a loop over those in it
 
 
 class Moves(NamedTuple):
@@ -109,6 +111,12 @@ def pulled(
     unreached = (jnp.arange(ts.size) >= kept.num_saved)[:, None]
     lost = jnp.any(unreached & (back.ys != 0))
     # A window to spare in front, in which there is nothing.
+    at_once = plan.wide and ts.size <= AT_ONCE
+    if at_once:
+        number = step_of(kept, ts)
+        # What is at the start, or not reached, is in no step.
+        number = jnp.where((ts > kept.times[0]) & ~unreached[:, 0], number, -1)
+        weights = weights_of(plan, kept, ts, jnp.maximum(number, 0))
     ts = jnp.pad(ts, (width, 0), constant_values=-jnp.inf)
     ys_bar = jnp.pad(jnp.where(unreached, 0.0, back.ys), ((width, 0), (0, 0)))
     pull = jnp.where(lost, jnp.full_like(sources.y0, jnp.nan), 0.0)
@@ -135,9 +143,14 @@ def pulled(
                 jnp.add, dense_bar, observe(bar)[0]
             )
 
-        index, dense_bar = jax.lax.while_loop(
-            lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing)
-        )
+        if at_once:
+            here = jnp.where((number == step)[:, None], weights, 0.0)
+            highest = jax.lax.Precision.HIGHEST
+            dense_bar = jnp.einsum("tr,tn->rn", here, ys_bar[width:], precision=highest)
+        else:
+            index, dense_bar = jax.lax.while_loop(
+                lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing)
+            )
         more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar), known)
         if plan.dense:
             y_bar = y_bar + jnp.where(step > 0, back.all_states[step], 0.0)
@@ -181,7 +194,7 @@ def pulled(
     _, of_start = jax.vjp(lambda floats, y: plan.field(kept.times[0], y, rebuild(floats)), floats, sources.y0)
     more, y_bar = of_start(bars[1])
     pull = bars[0] + y_bar
-    at_start = jnp.arange(ts.size) < index + width
+    at_start = ts <= kept.times[0] if at_once else jnp.arange(ts.size) < index + width
     pull = pull + jnp.sum(jnp.where(at_start[:, None], ys_bar, 0.0), axis=0)
     if plan.dense:
         pull = pull + back.all_states[0]
