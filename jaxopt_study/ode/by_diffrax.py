@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -44,5 +45,10 @@ def solve_by_diffrax(
     out_of_steps = solution.result == diffrax.RESULTS.max_steps_reached
     failed = jnp.where(out_of_steps, Status.OUT_OF_STEPS, Status.STEP_TOO_SMALL)
     status = jnp.where(solved, Status.END_REACHED, failed).astype(jnp.int32)
-    # diffrax writes infinity where it did not come to.
-    return jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan), solution.stats, status
+    # diffrax writes a constant, infinity, where it did not come to; here even its derivatives are NaN.
+    reached = jnp.isfinite(solution.ys)
+    leaves = [leaf for leaf in jax.tree.leaves((y0, theta)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    everything = sum(jnp.sum(leaf).astype(y0.dtype) for leaf in leaves)
+    nothing = everything - jax.lax.stop_gradient(everything)
+    missing = jnp.where(reached, 0.0, jnp.nan).astype(y0.dtype)
+    return jnp.where(reached, solution.ys, jnp.nan) + missing * nothing, solution.stats, status

@@ -287,3 +287,17 @@ def test_backsolve_is_diffraxs_own_and_is_wrong_for_robertson():
     assert audit["auto"].error < 1e-4
     assert not audit["backsolve"].error < 1e-2
     assert 'Do not use "backsolve"' in str(audit)
+
+
+@pytest.mark.parametrize("adjoint", ["auto", "direct"])
+def test_derivative_of_what_was_not_reached_is_nan(adjoint):
+    def end(rate):
+        # Blows up at 1 / rate, which is before the last time and after the first.
+        field = lambda t, y, p: p * y**2  # noqa: E731
+        return jos.solve_ode(
+            field, jnp.ones(()), jnp.array([0.0, 0.5, 2.0]), rate, adjoint=adjoint, max_steps=64
+        ).ys
+
+    reached = jax.grad(lambda rate: end(rate)[1])(1.0)
+    assert jnp.isnan(jax.grad(lambda rate: end(rate)[2])(1.0))
+    assert float(reached) == pytest.approx(2.0, rel=1e-3) or jnp.isnan(reached)
