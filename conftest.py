@@ -26,5 +26,13 @@ def _few_programs_at_once():
 
 
 @pytest.fixture(autouse=True)
+def _precision_is_the_test_s_own():
+    """A page of the docs that enables x64 leaves it as it was for the next one."""
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(autouse=True)
 def _names(doctest_namespace):
     doctest_namespace.update(jax=jax, jnp=jnp, optax=optax)

@@ -133,7 +133,7 @@ def init(config: Config, key: Any) -> Carry:
     else:
         # Spread evenly: what the pieces leave out is not learned.
         begins = jnp.linspace(0, TIMES - config.length, config.pieces).astype(int)
-        seen = states[begins[:, None] + jnp.arange(config.length)]
+        seen = states[begins[:, None] + jnp.arange(config.length)[None, :]]
         each = tuple(jnp.full(config.pieces, number, seen.dtype) for number in tolerances)
         weights = jnp.full(config.pieces, config.pieces**-0.5, seen.dtype)  # a mean over pieces
         optimizer = jos.levenberg_marquardt(damping=config.damping, damping_rule=config.damping_rule)
@@ -158,7 +158,7 @@ def outcome(config: Config, carry: Carry) -> study.Outcome:
     drawn = jos.solve_ode(network, jnp.array([2.0, 0.0]), ts[:300], result.params, rtol=1e-5, atol=1e-6).ys
     value = loss(result.params, carry.judged, carry.tolerances)
     values = {"last_minibatch": result.value, "drawn": drawn}
-    return study.Outcome(result.status, result.num_steps, value, values, {"step": steps, "loss": judged})
+    return study.Outcome(result.status, result.num_steps, value, values, {"after": steps, "loss": judged})
 
 
 def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def plot(records: Mapping[str, study.Recorded]) -> dict[str, Any]:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for label, record in records.items():
         traces = record.outcome.traces
-        part = traces["step"] / max(1, int(record.outcome.num_steps))
+        part = traces["after"] / max(1, int(record.outcome.num_steps))
         left.plot(np.maximum(part * record.timing.run_seconds, 1e-3), traces["loss"], label=label)
         right.plot(*record.outcome.values["drawn"].T, lw=1, label=label)
     left.set(xscale="log", yscale="log", xlabel="seconds", ylabel="mean of half the squared error, judged")
