@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxopt_study.bench.pictures import draw
 from jaxopt_study.bench.results import Results, cases
-from jaxopt_study.bench.table import bytes_text, ratio_text, seconds_text
+from jaxopt_study.bench.table import bytes_text, limits_text, machine_text, ratio_text, seconds_text
 from jaxopt_study.study.record import atomic_write, write_picture
 
 FILE = "page.html"
@@ -75,15 +75,9 @@ def _svg(figure: Any) -> str:
 
 
 def _head(results: Results) -> str:
-    machine = results.machine
-    where = machine.get("cpu_model") if machine["platform"] == "cpu" else machine["device_kind"]
-    words = f"{where}, {machine['cpu_count']} cores, {machine['platform']}; jax {machine['jax']}"
-    limits = "; ".join(
-        f"{one.flops / 1e9:.0f} GFLOP/s and {one.bandwidth / 1e9:.0f} GB/s in {dtype}"
-        for dtype, one in results.limits.items()
-    )
+    where, limits = machine_text(results.machine), limits_text(results.limits)
     return (
-        f"<h1>Benchmarks</h1><p>{html.escape(words)}.<br>Limits measured in the same run: "
+        f"<h1>Benchmarks</h1><p>{html.escape(where)}.<br>Limits measured in the same run: "
         f"{html.escape(limits)}.<br>To repeat: <code>{html.escape(results.command)}</code> "
         f"({results.seconds / 60:.0f} minutes)</p>"
     )

@@ -8,9 +8,8 @@ import dataclasses
 import fnmatch
 import importlib
 import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -18,8 +17,8 @@ import jax
 from jaxopt_study.bench import baseline, peers
 from jaxopt_study.bench.case import Planned, Row, measure
 from jaxopt_study.bench.results import FILE, Results, write_results
-from jaxopt_study.bench.roofline import Limits, measure_limits
-from jaxopt_study.bench.table import print_case
+from jaxopt_study.bench.roofline import measure_limits
+from jaxopt_study.bench.table import limits_text, machine_text, print_case
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.record import check_writable, new_folder
@@ -122,7 +121,7 @@ def bench(request: BenchRequest) -> BenchReport:
         dtypes = sorted({case.dtype for cases in chosen.values() for case in cases})
         limits = {dtype: measure_limits(dtype) for dtype in dtypes}
         if not request.quiet:
-            _print_machine(environment, limits)
+            print(f"{machine_text(environment)}\nlimits: {limits_text(limits)}", flush=True)
         folder = new_folder(request.out, "bench")
         rows: list[Row] = []
 
@@ -205,14 +204,3 @@ def _command(request: BenchRequest) -> str:
     words += ["--device", request.device] if request.device else []
     words += ["--rounds", str(request.rounds)] if request.rounds else []
     return shlex.join(words)
-
-
-def _print_machine(environment: Mapping[str, object], limits: Mapping[str, Limits]) -> None:
-    print(
-        f"{environment['cpu_model'] or environment['device_kind']}, {environment['cpu_count']} cores, "
-        f"{environment['platform']}; jax {environment['jax']}"
-    )
-    for limit in limits.values():
-        flops, width = limit.flops / 1e9, limit.bandwidth / 1e9
-        print(f"limits, {limit.dtype}: {flops:.0f} GFLOP/s, {width:.1f} GB/s")
-    sys.stdout.flush()

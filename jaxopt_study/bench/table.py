@@ -1,8 +1,24 @@
 """Rows as a table for a terminal, and numbers as people read them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxopt_study.bench.case import Row
+from jaxopt_study.bench.roofline import Limits
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """The processor or accelerator, in a line."""
+    where = machine.get("cpu_model") if machine["platform"] == "cpu" else machine["device_kind"]
+    return f"{where}, {machine['cpu_count']} cores, {machine['platform']}; jax {machine['jax']}"
+
+
+def limits_text(limits: Mapping[str, Limits]) -> str:
+    """What the machine was seen to do, in a line."""
+    return "; ".join(
+        f"{one.flops / 1e9:.0f} GFLOP/s and {one.bandwidth / 1e9:.0f} GB/s in {dtype}"
+        for dtype, one in limits.items()
+    )
 
 
 def seconds_text(seconds: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jaxopt_study.bench.case import OURS, Row
 from jaxopt_study.bench.results import Results, cases
-from jaxopt_study.bench.table import bytes_text, ratio_text, seconds_text
+from jaxopt_study.bench.table import bytes_text, limits_text, machine_text, ratio_text, seconds_text
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.record import atomic_write
 
@@ -95,15 +95,10 @@ def _machine(results: Results) -> str:
     machine = results.machine
     versions = {name: machine[name] for name in ("python", "jax", "jaxlib", "optax", "numpy")}
     versions |= machine.get("peers", {})
-    limits = "; ".join(
-        f"{one.flops / 1e9:.0f} GFLOP/s and {one.bandwidth / 1e9:.0f} GB/s in {dtype}"
-        for dtype, one in results.limits.items()
-    )
-    where = machine.get("cpu_model") if machine["platform"] == "cpu" else machine["device_kind"]
     return (
         "## Machine\n\n"
-        f"{where}, {machine['cpu_count']} cores, {machine['platform']}; limits measured in the same run: "
-        f"{limits} (a large matrix product, a large copy).\n\n"
+        f"{machine_text(machine)}; limits measured in the same run: {limits_text(results.limits)} "
+        "(a large matrix product, a large copy).\n\n"
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".\n"
     )

@@ -21,13 +21,11 @@ from jaxopt_study.ode.shooting import shoot
 from jaxopt_study.ode.solve import Adjoint
 from jaxopt_study.ode.trajectory import Fitted, Trajectory
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
-from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.pytree import size, traceable
 from jaxopt_study.types import PyTree
 
 NEAR = 1e-9  # damping of Levenberg-Marquardt where multiple shooting has been
 LOOSEST = 1e-5  # a solver's tolerance: with √ε of float32 some fits stall in the errors of its solves
-NOISE = 0.1  # how much of the error of a solve is not a smooth function of the parameters
 FEW = 32  # numbers that a solution depends on; up to so many, forward sensitivities serve every derivative
 
 Sensitivities = Literal["auto", "forward", "reverse"]
@@ -101,8 +99,7 @@ def fit_ode(
         parameters and its own start; `"reverse"` leaves derivatives to JAX and the adjoint, for networks
         and others with many parameters; `"auto"` is forward up to 32, start included.
       optimizer: see `least_squares`.
-      max_steps, ftol, xtol, gtol: see `minimize`; ftol and xtol are a tenth of rtol if not given, because a
-        solution is smooth down to its errors only.
+      max_steps, ftol, xtol, gtol: see `minimize`. A solution is smooth down to the solver's errors only.
 
     Returns:
       A `Fit`. Where y0 is fitted, `params`, `stderr` and so on are each a `Fitted(params, y0)`. Its x are
@@ -240,20 +237,6 @@ def _begin(t0: Any, ts: Array) -> Array:
 def _few(params: PyTree, given: Series) -> bool:
     of_one = size(given.y0) // (1 if given.shared else given.number or 1)
     return size(params) + of_one <= FEW
-
-
-def _tolerances(ftol: Any, xtol: Any, rtol: Any, fitted: PyTree, optimizer: Any) -> tuple[Any, Any]:
-    """Tests of convergence that the errors of the solver let hold; none for first-order methods.
-
-    A solution is smooth down to its errors only: below them the value goes up and down with the number of
-    steps, and an iteration that is asked for more walks about in that for hundreds of steps.
-    """
-    if optimizer is not None:
-        state = jax.eval_shape(optimizer.init, fitted)
-        nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, StepInfo))
-        if not any(isinstance(node, StepInfo) for node in nodes):
-            return ftol, xtol
-    return (NOISE * rtol if ftol is None else ftol), (NOISE * rtol if xtol is None else xtol)
 
 
 def _bounds(fitted: Any, bounds: Any, y0_bounds: Any, fit_y0: Any, initial: str) -> Any:

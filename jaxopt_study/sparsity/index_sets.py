@@ -71,10 +71,6 @@ class IndexSets:
             seen[self.pool] = True
         return np.flatnonzero(seen)
 
-    def smear(self) -> "IndexSets":
-        """Every element depends on what any of them does."""
-        return shared(self.elements, self.columns(), self.inputs)
-
 
 def empty(elements: int, inputs: int) -> IndexSets:
     """Nothing depends on anything."""
