@@ -25,12 +25,20 @@ def _few_programs_at_once():
     jax.clear_caches()
 
 
+X64 = jax.config.jax_enable_x64
+
+
+def pytest_collection_finish():
+    """Every file under tests/ is imported to look for examples; none may change the precision of all others."""
+    if jax.config.jax_enable_x64 != X64:
+        raise pytest.UsageError("a test file changes jax_enable_x64 when it is imported")
+
+
 @pytest.fixture(autouse=True)
 def _precision_is_the_test_s_own():
     """A page of the docs that enables x64 leaves it as it was for the next one."""
-    before = jax.config.jax_enable_x64
     yield
-    jax.config.update("jax_enable_x64", before)
+    jax.config.update("jax_enable_x64", X64)
 
 
 @pytest.fixture(autouse=True)

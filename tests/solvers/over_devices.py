@@ -17,7 +17,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxopt_study as jos
 
-jax.config.update("jax_enable_x64", True)
 START = {"a": np.array(1.0), "c": np.array(0.0), "k": np.array(1.0)}
 
 
@@ -178,4 +177,5 @@ def processes():
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)  # not on import, which collecting doctests does
     print(json.dumps(globals()[sys.argv[1]]()), flush=True)
