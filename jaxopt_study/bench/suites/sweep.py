@@ -68,12 +68,16 @@ def _indices(points: Sequence[Point]) -> list[int]:
 
 
 def _error(reference: dict[int, float], points: Sequence[Point], values: np.ndarray) -> float:
-    """The largest difference to the values of one point at a time, relative; a point that failed has NaN."""
+    """The relative difference to one point at a time that 95 % of the points stay below.
+
+    Not the largest: the highest rates train chaotically, and a sum in another order is then another path.
+    Infinite where a point failed in one and not in the other.
+    """
     known = np.array([reference[index] for index in _indices(points)])
     both = np.isfinite(known) & np.isfinite(values)
     if np.any(np.isfinite(known) != np.isfinite(values)):
         return float("inf")
-    return float(np.max(np.abs(values - known)[both] / np.abs(known)[both], initial=0.0))
+    return float(np.quantile(np.abs(values - known)[both] / np.abs(known)[both], 0.95))
 
 
 def _sweep(planned: Planned, home: Path) -> np.ndarray:
