@@ -29,7 +29,7 @@ X64 = jax.config.jax_enable_x64
 
 
 def pytest_collection_finish():
-    """Every file under tests/ is imported to look for examples; none may change the precision of all others."""
+    """Every file under tests/ is imported to look for examples; none may change all others' precision."""
     if jax.config.jax_enable_x64 != X64:
         raise pytest.UsageError("a test file changes jax_enable_x64 when it is imported")
 

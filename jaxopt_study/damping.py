@@ -74,6 +74,25 @@ def reject(damping: Damping, rule: DampingRule = "nielsen", at_least: float = 0.
     return Damping(jnp.maximum(damping.value * growth, at_least), 2 * damping.growth)
 
 
+def by_gradient(damping: Damping, before: Float[Array, ""], after: Float[Array, ""]) -> Damping:
+    """After a trial that was accepted though rounding errors hide what it gained: λ follows the gradient.
+
+    It still tells where the value does not: λ falls by 10 while the gradient falls, and doubles where it
+    rises. (A λ that stays leaves steps along a narrow valley as short as they were when the value was last
+    seen to fall; one that follows gains made of rounding errors lets them overshoot.)
+
+    Args:
+      damping: after the trial.
+      before, after: the largest cosine between the residuals and a column, before and after the step.
+
+    >>> by_gradient(start(jnp.float32(1.0)), jnp.float32(1e-3), jnp.float32(2e-3)).value
+    Array(2., dtype=float32)
+    """
+    floor = jnp.finfo(damping.value.dtype).eps ** 2
+    value = jnp.where(after < before, jnp.maximum(damping.value / 10, floor), 2 * damping.value)
+    return Damping(value, damping.growth)
+
+
 def gain_ratio(actual: Float[Array, ""], predicted: Float[Array, ""]) -> Float[Array, ""]:
     """ρ, the actual reduction over the predicted one; -1 where that is not a number."""
     usable = jnp.isfinite(actual) & (predicted > 0)

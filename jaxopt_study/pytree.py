@@ -29,7 +29,10 @@ def traceable(tree: Any) -> Any:
     >>> jax.tree.leaves(traceable({"rate": 0.1, "schedule": jnp.sin}))
     [0.1]
     """
-    return jax.tree.map(lambda leaf: Partial(leaf) if callable(leaf) else leaf, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    if not any(map(callable, leaves)):
+        return tree
+    return jax.tree.unflatten(structure, [Partial(leaf) if callable(leaf) else leaf for leaf in leaves])
 
 
 def ravel(tree: PyTree) -> tuple[Shaped[Array, " n"], Callable[[Array], PyTree]]:

@@ -114,7 +114,7 @@ def bench(request: BenchRequest) -> BenchReport:
     for path in (request.save, request.trace):
         if path is not None:
             check_writable(path.parent)
-    with _on_device(request.device), _traced(request.trace):
+    with _in_the_calling_thread(), _on_device(request.device), _traced(request.trace):
         began = time.perf_counter()
         environment = describe_environment(Path(__file__))
         environment["peers"] = {name: version for name in PEERS if (version := peers.installed(name))}
@@ -172,6 +172,19 @@ def _wanted(names: Sequence[str] | None) -> Callable[[str], bool]:
         if name != "none" and not peers.installed(name):
             raise StudyInputError(f"bench: {name} is not installed")
     return lambda name: peers.installed(name) is not None and (names is None or name in names)
+
+
+@contextlib.contextmanager
+def _in_the_calling_thread() -> Iterator[None]:
+    """Run programs of the CPU where they are called, if no array was made before.
+
+    To hand one to another thread, and to be woken when it is done, takes as long as a small fit, and more on
+    an idle machine than on a busy one. So it is for everybody's programs.
+    """
+    before = jax.config.read("jax_cpu_enable_async_dispatch")
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    yield
+    jax.config.update("jax_cpu_enable_async_dispatch", before)
 
 
 @contextlib.contextmanager

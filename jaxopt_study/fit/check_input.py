@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.pytree import check_real, params_dtype
+from jaxopt_study.pytree import check_real, params_dtype, traceable
 from jaxopt_study.types import PyTree
 
 
@@ -65,7 +65,9 @@ def fill_missing(x: PyTree, y: Array) -> PyTree:
     What the model makes of them is not used; but backward derivatives of a number that is not finite
     are NaN, used or not. Rows of points that are there, and finite ones, stay as they are.
     """
-    return x if y.ndim == 0 else fill_rows(x, jnp.all(jnp.isnan(y), axis=tuple(range(1, y.ndim))))
+    if y.ndim == 0 or (is_concrete(y) and not np.any(np.isnan(y))):
+        return x
+    return fill_rows(x, jnp.all(jnp.isnan(y), axis=tuple(range(1, y.ndim))))
 
 
 def fill_rows(x: PyTree, missing: Array) -> PyTree:
@@ -95,13 +97,19 @@ def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Any)
         raise TypeError(
             f"model_fn: expected a function of (params, x), all parameters in one; it takes {takes}"
         )
-    out = jax.eval_shape(model_fn, params, x)
+    out = _call.eval_shape(traceable(model_fn), params, x)
     if not isinstance(out, jax.ShapeDtypeStruct):
         raise TypeError(f"model_fn: expected one array from model_fn(params, x), got a {type(out).__name__}")
     if out.shape != y.shape:
         raise ValueError(f"model_fn: returns shape {out.shape} where y has shape {y.shape}")
     if jnp.issubdtype(out.dtype, jnp.complexfloating):
         raise TypeError(f"model_fn: expected real numbers, got dtype {out.dtype}")
+
+
+@jax.jit
+def _call(model_fn: Callable[..., Any], params: PyTree, x: PyTree) -> Any:
+    """Never run: traced once for a function and its shapes, not at every call."""
+    return model_fn(params, x)
 
 
 def check_sigma(sigma: Any, y: Array, pointwise: bool) -> Array | None:

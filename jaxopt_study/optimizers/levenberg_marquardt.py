@@ -165,6 +165,9 @@ def _update(
     theta, unravel = ravel(params)
     here, solver = linearize_for(objective, params, args, state.scale, options.solver, options.jacobian, box)
     solve = damped_solver(here, solver)
+    last = state.info
+    unseen = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
+    control = jnp.where(last.accepted & last.at_rounding, jnp.stack(unseen), jnp.stack(state.damping))
 
     def attempt(damping: Float[Array, ""]) -> Trial:
         held = None
@@ -183,7 +186,7 @@ def _update(
     step, damping, info = search(
         attempt,
         follow_damping(options.damping_rule),
-        jnp.stack(state.damping),
+        control,
         theta,
         linearized_point(here),
         max_trials=max_trials,

@@ -267,7 +267,7 @@ def _inputs(
         check_loss(objective.loss, objective.loss_scale)
         if objective.pointwise:
             check_pointwise(objective, params, first_args)
-    functions = traceable((objective, optimizer, observe, batch_fn))
+    functions = map(traceable, (objective, optimizer, observe, batch_fn))
     return length, *functions, params, args, bounds, max_steps, tolerances, key, opt_state
 
 

@@ -181,3 +181,16 @@ def test_every_jacobian_gives_the_same_fit():
     ]
     np.testing.assert_allclose(fits[1], fits[0], rtol=1e-10)
     np.testing.assert_allclose(fits[2], fits[0], rtol=1e-10)
+
+
+def test_a_narrow_valley_whose_gains_rounding_hides_is_still_walked_to_its_end():
+    def residual(p):
+        along = p[0] - p[1]
+        return jnp.stack([1e3 + 0 * along, p[0] + p[1] - 2.0 + 0.01 * along**2, 3e-5 * (along - 1.0)])
+
+    start = jnp.zeros(2)
+    one = jos.least_squares(residual, start, gtol=0.0, ftol=0.0)
+    many = jos.least_squares_batch(residual, start[None], gtol=0.0, ftol=0.0)
+    for params, steps in ((one.params, one.num_steps), (many.params[0], many.num_steps[0])):
+        np.testing.assert_allclose(params, [1.495, 0.495], rtol=1e-10)
+        assert steps < 100

@@ -132,6 +132,10 @@ def _loop_case(name: str, wanted: Callable[[str], bool]) -> Case:
         )
         return carry[0], values
 
+    @jax.jit
+    def minimized(params: PyTree, args: tuple) -> jos.Result:
+        return jos.minimize(objective, params, ours, args, max_steps=steps)
+
     one = jax.jit(body)
 
     def python_loop() -> tuple[PyTree, Any]:
@@ -149,9 +153,9 @@ def _loop_case(name: str, wanted: Callable[[str], bool]) -> Case:
     settings = f"adam({RATE}), {steps} steps, no tests of convergence"
     contestants = {
         OURS: Contestant(
-            work=lambda: jos.minimize(objective, params, ours, args, max_steps=steps),
+            work=lambda: minimized(params, args),
             error=lambda result: error(result.params),
-            settings=settings,
+            settings=f"{settings}; jitted whole, as the scan is",
             units=steps,
             evaluations=lambda result: int(result.num_evals),
         ),

@@ -31,21 +31,29 @@ FIRST = {
 }
 
 
-def seconds_of(statement: str) -> float:
-    """Run a new Python; what it printed, as a number, or 0."""
-    done = subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True, text=True)
+def seconds_of(statement: str, bytecode: str) -> float:
+    """Run a new Python that keeps its bytecode in a folder; what it printed, as a number, or 0."""
+    environment = {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-c", statement],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment | {"PYTHONPYCACHEPREFIX": bytecode},
+    )
     return float(done.stdout or 0.0)
 
 
 def _case(statements: dict[str, str], words: str, unit: str, wanted: Callable[[str], bool]) -> Case:
     del wanted
+    folder = tempfile.TemporaryDirectory()
     for statement in statements.values():
-        seconds_of(statement)  # writes the bytecode
+        seconds_of(statement, folder.name)  # writes the bytecode, as an installed package has it
     contestants = {
-        name: Contestant(functools.partial(seconds_of, statement), float, words)
+        name: Contestant(functools.partial(seconds_of, statement, folder.name), float, words)
         for name, statement in statements.items()
     }
-    return Case(unit, contestants, most_error=1e-6, rounds=7, cold=True)
+    return Case(unit, contestants, most_error=1e-6, rounds=7, cold=True, keep=folder)
 
 
 STUDY = '''
