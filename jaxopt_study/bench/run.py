@@ -26,7 +26,7 @@ from jaxopt_study.study.record import check_writable, new_folder
 # Each from one or several modules of `bench.suites`.
 SUITES: dict[str, tuple[str, ...]] = {
     "first_order": ("first_order",),
-    "least_squares": ("least_squares", "small_problems", "large_problems"),
+    "least_squares": ("least_squares", "small_problems", "curve_fits", "large_problems"),
     "batch": ("batch",),
     "newton": ("newton_step", "newton_cg"),
     "root": ("roots",),

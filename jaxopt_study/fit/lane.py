@@ -169,8 +169,8 @@ def advance(
     accepted = fresh | verdict.accepted
     # With pivots lost in rounding a step with less damping would be noise.
     least = jnp.where(direction.rank_deficient, lost(theta), 0.0)
-    unseen = rule.by_gradient(rule.Damping(*verdict.control), here.gradient_test, there.gradient_test)
-    control = jnp.where(verdict.accepted & verdict.at_rounding, jnp.stack(unseen), verdict.control)
+    told = rule.by_gradient(rule.Damping(*verdict.control), here.gradient_test, there.gradient_test)
+    control = jnp.where(verdict.accepted & verdict.at_rounding, jnp.stack(told), verdict.control)
     control = control.at[0].max(least)
     report = _Report(
         step_norm=length,

@@ -166,8 +166,8 @@ def _update(
     here, solver = linearize_for(objective, params, args, state.scale, options.solver, options.jacobian, box)
     solve = damped_solver(here, solver)
     last = state.info
-    unseen = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
-    control = jnp.where(last.accepted & last.at_rounding, jnp.stack(unseen), jnp.stack(state.damping))
+    told = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
+    control = jnp.where(last.accepted & last.at_rounding, jnp.stack(told), jnp.stack(state.damping))
 
     def attempt(damping: Float[Array, ""]) -> Trial:
         held = None

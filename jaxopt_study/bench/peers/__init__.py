@@ -4,6 +4,7 @@ The only rooms that import them, and only when they are called: they are an opti
 """
 
 from jaxopt_study.bench.peers.batch import optimistix_batch, scipy_leastsq_spots
+from jaxopt_study.bench.peers.curve_fits import lmfit_model, scipy_curve_fit
 from jaxopt_study.bench.peers.installed import installed
 from jaxopt_study.bench.peers.least_squares import (
     Ended,
@@ -41,6 +42,7 @@ __all__ = [
     "installed",
     "jaxopt_jitted",
     "jaxopt_levenberg_marquardt",
+    "lmfit_model",
     "optax_lbfgs",
     "optax_lbfgs_to",
     "optimistix_batch",
@@ -52,6 +54,7 @@ __all__ = [
     "optimistix_root",
     "optimistix_to_the_end",
     "scipy_brentq",
+    "scipy_curve_fit",
     "scipy_jitted",
     "scipy_leastsq_spots",
     "scipy_levenberg_marquardt",

@@ -1,0 +1,68 @@
+"""One curve with its standard errors, as people fit it at a prompt: a decay of three parameters, 100 points.
+
+Against `scipy.optimize.curve_fit` with the derivative by hand, and lmfit's `Model`, which takes it by
+differences. The error is the largest of parameters and standard errors, relative to SciPy's with tolerances
+of 1e-15.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxopt_study as jos
+from jaxopt_study.bench import peers
+from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
+
+TRUTH = {"a": 2.5, "k": 1.3, "c": 0.5}
+START = {"a": 1.0, "k": 1.0, "c": 0.0}
+ENOUGH = 1e-4
+
+
+def decay(x: np.ndarray, a: float, k: float, c: float) -> np.ndarray:
+    """The model in NumPy, as SciPy and lmfit take it."""
+    return a * np.exp(-k * x) + c
+
+
+def _columns(x: np.ndarray, a: float, k: float, c: float) -> np.ndarray:
+    del c
+    fall = np.exp(-k * x)
+    return np.stack([fall, -a * x * fall, np.ones_like(x)], axis=1)
+
+
+def _model(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    return params["a"] * jnp.exp(-params["k"] * x) + params["c"]
+
+
+def _case(wanted: Callable[[str], bool]) -> Case:
+    x = np.linspace(0.0, 4.0, 100)
+    y = decay(x, **TRUTH) + 0.02 * np.random.default_rng(0).standard_normal(x.size)
+    inputs = (jnp.asarray(x), jnp.asarray(y), {name: np.asarray(value) for name, value in START.items()})
+    by_scipy = peers.scipy_curve_fit(decay, _columns, x, y, tuple(START.values()))
+    reference = np.concatenate(by_scipy(ftol=1e-15, xtol=1e-15, gtol=1e-15))
+
+    def error(found: Any) -> float:
+        both = [[part[name] for name in START] if isinstance(part, dict) else part for part in found]
+        return float(np.max(np.abs(np.concatenate(both) / reference - 1.0)))
+
+    def ours(x: jax.Array, y: jax.Array, start: dict[str, Any]) -> Any:
+        fit = jos.curve_fit(_model, x, y, start)
+        return fit.params, fit.stderr
+
+    jitted = jax.jit(ours)
+    contestants = {
+        OURS: Contestant(lambda: ours(*inputs), error, "called as it is; defaults"),
+        f"{OURS}, jitted": Contestant(lambda: jitted(*inputs), error, "inside jit; defaults"),
+        "scipy curve_fit": Contestant(by_scipy, error, "the derivative by hand; defaults"),
+    }
+    if wanted("lmfit"):
+        by_lmfit = peers.lmfit_model(decay, x, y, START)
+        contestants["lmfit Model"] = Contestant(by_lmfit, error, "its defaults")
+    return Case("fit", contestants, most_error=ENOUGH)
+
+
+def cases() -> tuple[Planned, ...]:
+    """The comparisons of this module."""
+    return (Planned("a curve and its errors, 100 points", _case),)
