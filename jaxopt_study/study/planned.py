@@ -114,7 +114,9 @@ def _add_words(table: dict[str, Any], known: argparse.Namespace) -> bool:
         changed = True
     if changed:
         table["axes"] = axes
-        table.pop("order", None)
+        order = table.get("order")
+        if isinstance(order, list):  # what is new comes last
+            table["order"] = [*order, *(key for key in axes if key not in order)]
     if known.zip_axes:
         table["zip"] = [words.split(",") for words in known.zip_axes]
     flags = {"draw": "samples", "draw_by": "sampler", "draw_seed": "sample_seed", "keep_trace": "trace"}

@@ -7,7 +7,7 @@ network are out of its reach.
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ def query(sql: str, root: Path | str = "runs", form: str = "table") -> None:
       form: `"table"`, `"csv"` or `"json"`.
 
     Raises:
-      StudyInputError: DuckDB is not installed, there are no records, one cannot be read, or the query is
+      StudyInputError: DuckDB is not installed, there are no records that can be read, or the query is
         wrong; the message is DuckDB's first line.
     """
-    names, rows = answer(sql, root)
+    names, rows = answer(sql, root, tell=lambda line: print(line, file=sys.stderr))
     if form == "csv":
         _print_csv(names, rows)
     elif form == "json":
@@ -39,15 +39,21 @@ def query(sql: str, root: Path | str = "runs", form: str = "table") -> None:
         _print_table(names, rows)
 
 
-def answer(sql: str, root: Path | str = "runs") -> tuple[list[str], list[tuple]]:
-    """The names of the columns of an answer, and its rows; see `query`."""
+def answer(
+    sql: str, root: Path | str = "runs", tell: Callable[[str], None] = lambda line: None
+) -> tuple[list[str], list[tuple]]:
+    """The names of the columns of an answer, and its rows; see `query`.
+
+    A record that cannot be read is left out, and `tell` called with a line that names the file: one that
+    is damaged is not to hide the others.
+    """
     if importlib.util.find_spec("duckdb") is None:
         raise StudyInputError('query: DuckDB is not installed: pip install "jaxopt_study[query]"')
     import duckdb
 
-    records = [read_record(folder) for folder in find_records(root)]
+    records = _readable(find_records(root), tell)
     if not records:
-        raise StudyInputError(f"{root}: there are no records")
+        raise StudyInputError(f"{root}: there are no records that can be read")
     try:
         with duckdb.connect(":memory:") as database:
             for name, table in tables(records).items():
@@ -64,6 +70,16 @@ def answer(sql: str, root: Path | str = "runs") -> tuple[list[str], list[tuple]]
         raise
     except (duckdb.Error, ValueError, RuntimeError) as error:
         raise StudyInputError(f"query: {_first_line(error)}") from None
+
+
+def _readable(folders: Sequence[Path], tell: Callable[[str], None]) -> list[Record]:
+    records = []
+    for folder in folders:
+        try:
+            records.append(read_record(folder))
+        except StudyInputError as error:
+            tell(f"jaxopt-study: {error}; left out")
+    return records
 
 
 def tables(records: Sequence[Record]) -> dict[str, Any]:
