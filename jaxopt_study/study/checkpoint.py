@@ -9,7 +9,7 @@ import dataclasses
 import json
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxopt_study.study import record
+from jaxopt_study.study.environment import describe_device
 from jaxopt_study.study.protocol import Study, StudyInputError, digest_of
 from jaxopt_study.version import __version__
 
@@ -48,6 +49,7 @@ class Checkpoints:
       seconds: between two checkpoints.
       keep: how many are kept.
       tell: called with a line when a checkpoint cannot be written; the run goes on.
+      must_fit: whether a checkpoint of something else is an error, or is not looked at.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Checkpoints:
         seconds: float,
         keep: int = KEEP,
         tell: Callable[[str], None] = lambda line: None,
+        must_fit: bool = True,
     ):
         self.folder, self.number, self.identity = folder / FOLDER, number, identity
         self.seconds, self.keep, self.tell = seconds, keep, tell
-        self.last = time.monotonic()
+        self.must_fit, self.last = must_fit, time.monotonic()
 
     def paths(self) -> list[Path]:
         """The checkpoints that are there, the oldest first."""
@@ -69,8 +72,12 @@ class Checkpoints:
 
     def save_if_due(self, carry: Any, run_seconds: float) -> None:
         """Write a checkpoint, if the last is older than `seconds`."""
-        if time.monotonic() - self.last >= self.seconds:
+        if self.is_due():
             self.save(carry, run_seconds)
+
+    def is_due(self) -> bool:
+        """Whether the last one is older than `seconds`."""
+        return time.monotonic() - self.last >= self.seconds
 
     def save(self, carry: Any, run_seconds: float) -> None:
         """Write a checkpoint, and delete those before the last ones."""
@@ -109,21 +116,26 @@ class Checkpoints:
                 continue
             _, described = _leaves(like)
             for name, value in {**self.identity, "carry": described}.items():
+                if head.get(name) != value and not self.must_fit:
+                    return None
                 if head.get(name) != value:
                     was = "" if name == "carry" else f": {head.get(name)} then, {value} now"
                     raise StudyInputError(f"{path}: {_NAMES.get(name, name)} differs from the run's{was}")
             return Saved(_restore(like, arrays), float(head["run_seconds"]))
         return None
 
+    def remove(self) -> None:
+        """Delete the checkpoints, once what they were of is recorded."""
+        for path in self.paths():
+            path.unlink(missing_ok=True)
+
 
 _NAMES = {"carry": "the structure of the study's carry", "study_sha256": "the study's file"}
 
 
-def identity_of(study: Study, environment: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(study: Study) -> dict[str, Any]:
     """What a run and what goes on with it have in common, or the bits would not be the same."""
-    names = ("jax", "jaxlib", "platform", "device_kind")
-    same = {name: environment[name] for name in names}
-    return {"version": __version__, "study_sha256": digest_of(study), **same}
+    return {"version": __version__, "study_sha256": digest_of(study), **describe_device()}
 
 
 def room_for(carry: Any) -> int:

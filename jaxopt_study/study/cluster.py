@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxopt_study.study import sweep_record
+from jaxopt_study.study.checkpoint import SECONDS, Checkpoints, identity_of, remove_checkpoints
 from jaxopt_study.study.executor import ExecutorConfig, make_executor
 from jaxopt_study.study.lanes import Stopped
 from jaxopt_study.study.plan import Job, make_jobs
@@ -59,6 +60,8 @@ def sweep_on_cluster(
     ]
     timing = {"groups": groups, "wall_seconds": time.perf_counter() - began}
     result = join_record(planned, folder, jobs, timing, bool(ended.missing))
+    if not ended.missing:
+        remove_checkpoints(folder)
     if not quiet:
         print_sweep(planned.study.title, result, folder)
     if ended.missing and not interrupted():
@@ -173,9 +176,12 @@ def run_task(folder: str, numbers: Sequence[int]) -> dict[int, tuple[float, floa
 def _run_job(planned: Planned, folder: Path, lanes: Program, job: Job, stop: Callable[[], bool]) -> None:
     """Run one job and write its rows."""
     points = [planned.groups[job.group][member] for member in job.members]
-    outcomes = lanes.compile().run([point.config for point in points], stop)
+    # Another machine may go on with it, of another kind: then it begins anew.
+    saves = Checkpoints(folder, job.number, identity_of(planned.study), SECONDS, must_fit=False)
+    outcomes = lanes.compile().run([point.config for point in points], stop, saves)
     types = sweep_record.axis_types(planned.sweep)
     sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, lanes.extra_columns())
+    saves.remove()
 
 
 def _missing(folder: Path, jobs: Sequence[Job]) -> list[Job]:

@@ -34,7 +34,8 @@ def resume(
             print(f"{folder}: has ended; nothing is left to do (`jaxopt-study repeat` runs it again)")
         return 0
     if _is_sweep(folder):
-        return resume_sweep(read_planned(config), folder, quiet=quiet).exit_code
+        planned = read_planned(config)
+        return resume_sweep(planned, folder, checkpoint_seconds=checkpoint_seconds, quiet=quiet).exit_code
     study, configs = _load(config)
     report = resume_study(
         study, configs, folder, checkpoint_seconds=checkpoint_seconds, quiet=quiet, plots=plots

@@ -163,7 +163,7 @@ def _record(
         "start": compile_cache.describe_start(),  # everything is compiled, and no step taken
         "environment": environment,
     }
-    identity = checkpoint.identity_of(study, environment)
+    identity = checkpoint.identity_of(study)
     records: dict[str, Recorded] = {}
     with progress(quiet, tensorboard) as show:
         for number, (label, program) in enumerate(programs.items()):

@@ -39,6 +39,7 @@ def add_sweep(commands: Any, epilog: str) -> None:
     sweep.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)"
     )
+    add_checkpoint_seconds(sweep)
     sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
     sweep.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     sweep.set_defaults(parser=sweep)
@@ -78,7 +79,7 @@ def add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=60.0,
         metavar="S",
-        help="from one checkpoint of a run to the next (60)",
+        help="from one checkpoint to the next (60)",
     )
 
 
