@@ -101,7 +101,8 @@ def _pictures(records: Sequence[Record], folder: Path) -> Iterator[dict[str, Any
     """Each picture, written as PNG and SVG, and as it stands in the page."""
     import matplotlib
 
-    from jaxopt_study.study.report_pictures import STYLE, pictures
+    from jaxopt_study.study.picture_style import STYLE
+    from jaxopt_study.study.report_pictures import pictures
 
     with matplotlib.rc_context(STYLE):
         for number, picture in enumerate(pictures(records)):
@@ -125,17 +126,18 @@ def _saved(picture: Any, folder: Path) -> str:
     """Draw a picture, write it as PNG and SVG; the SVG for the page, without a background."""
     figure = picture.draw()
     name = re.sub(r"[^\w.\-]+", "_", picture.name)
-    for kind in ("png", "svg"):
-        save = functools.partial(figure.savefig, format=kind, facecolor="white")
-        atomic_write(folder / f"{name}.{kind}", save)
+    atomic_write(folder / f"{name}.png", functools.partial(figure.savefig, format="png", facecolor="white"))
+    figure.set_layout_engine("none")  # everything has its place; to find it takes as long as to draw
     memory = io.StringIO()
-    figure.savefig(memory, format="svg", transparent=True, dpi=110, metadata={"Date": None})
-    return memory.getvalue()
+    figure.savefig(memory, format="svg", facecolor="white", dpi=110, metadata={"Date": None})
+    svg = memory.getvalue()
+    atomic_write(folder / f"{name}.svg", lambda file: file.write(svg.encode()))
+    return re.sub(r'<g id="patch_1">.*?</g>', "", svg, count=1, flags=re.DOTALL)
 
 
 def _inline(svg: str, number: int, title: str) -> str:
     """An SVG for the page: its ids its own, its ink that of the page, described by its title."""
-    from jaxopt_study.study.report_pictures import FAINT, INK, RULE
+    from jaxopt_study.study.picture_style import FAINT, INK, RULE
 
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -240,13 +240,25 @@ def _axis(name: str, values: Sequence[Any]) -> Axis:
 def _words(table: Any, name: str) -> np.ndarray:
     if name not in table.column_names:
         return np.full(table.num_rows, "")
-    return np.array([str(item) for item in table.column(name).to_pylist()], dtype=object)
+    import pyarrow as pa
+
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    coded = column.combine_chunks().dictionary_encode()  # as many words as there are kinds of them
+    words = np.array([str(word) for word in coded.dictionary.to_pylist()] + ["None"], dtype=object)
+    return words[np.asarray(coded.indices.fill_null(len(words) - 1))]
 
 
 def _numbers(table: Any, name: str, missing: float = 0.0) -> np.ndarray:
     if name not in table.column_names:
         return np.full(table.num_rows, missing)
-    return np.array([math.nan if item is None else finite(item) for item in table.column(name).to_pylist()])
+    import pyarrow as pa
+
+    column = table.column(name)
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        return column.cast(pa.float64(), safe=False).to_numpy()
+    return np.array([math.nan if item is None else finite(item) for item in column.to_pylist()])
 
 
 def _lines(lane: np.ndarray, step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
