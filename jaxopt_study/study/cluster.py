@@ -17,6 +17,7 @@ import jax
 from jaxopt_study.study import sweep_record
 from jaxopt_study.study.checkpoint import SECONDS, Checkpoints, identity_of, remove_checkpoints
 from jaxopt_study.study.executor import ExecutorConfig, make_executor
+from jaxopt_study.study.job_tables import axis_types
 from jaxopt_study.study.lanes import Stopped
 from jaxopt_study.study.plan import Job, make_jobs
 from jaxopt_study.study.planned import Planned, Program, read_planned, trace_group
@@ -179,7 +180,7 @@ def _run_job(planned: Planned, folder: Path, lanes: Program, job: Job, stop: Cal
     # Another machine may go on with it, of another kind: then it begins anew.
     saves = Checkpoints(folder, job.number, identity_of(planned.study), SECONDS, must_fit=False)
     outcomes = lanes.compile().run([point.config for point in points], stop, saves)
-    types = sweep_record.axis_types(planned.sweep)
+    types = axis_types(planned.sweep)
     sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, lanes.extra_columns())
     saves.remove()
 

@@ -17,9 +17,11 @@ import jax
 import numpy as np
 
 from jaxopt_study.study import sweep_record
-from jaxopt_study.study.axes import Axis, Sweep, with_values
+from jaxopt_study.study.axes import Sweep, with_values
+from jaxopt_study.study.axis import Axis
 from jaxopt_study.study.checkpoint import SECONDS, Checkpoints, identity_of, remove_checkpoints
 from jaxopt_study.study.config_file import check_range
+from jaxopt_study.study.job_tables import axis_types
 from jaxopt_study.study.lanes import Lanes, Stopped, trace_lanes
 from jaxopt_study.study.plan import Job, Point
 from jaxopt_study.study.planned import Planned
@@ -70,7 +72,7 @@ def search_sweep(
     assert planned.search is not None
     search = planned.search
     ((label, config),) = planned.configs.items()
-    types = sweep_record.axis_types(planned.sweep)
+    types = axis_types(planned.sweep)
     jobs = search_jobs(search)
     seen = SweepSeen(search.trials, 0)
     points: list[Point] = []

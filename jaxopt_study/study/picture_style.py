@@ -35,6 +35,7 @@ STYLE: Any = {
     "text.color": INK,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
+    "xtick.major.pad": 6,  # in the corner the first labels of both axes meet
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "xtick.minor.size": 0,

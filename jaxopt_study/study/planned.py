@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study.study.axes import Sweep, read_axis_flag, read_sweep, typed_axes
+from jaxopt_study.study.axes import Sweep, read_sweep, typed_axes
+from jaxopt_study.study.axis import read_axis_flag
 from jaxopt_study.study.config_file import load_configs, read_config_file
 from jaxopt_study.study.executor import ExecutorConfig, read_executor
 from jaxopt_study.study.flags import apply_flags

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.read_record import Record, as_table, find_records, finite, read_record
-from jaxopt_study.study.report_data import as_text, counted, median_of
+from jaxopt_study.study.report_text import as_text, counted, median_of
 
 
 def query(sql: str, root: Path | str = "runs", form: str = "table") -> None:

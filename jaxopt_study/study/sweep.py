@@ -16,6 +16,7 @@ import jax
 
 from jaxopt_study.study import checkpoint, record, sweep_record
 from jaxopt_study.study.cluster import sweep_on_cluster
+from jaxopt_study.study.job_tables import axis_types
 from jaxopt_study.study.lanes import Stopped
 from jaxopt_study.study.lock import locked
 from jaxopt_study.study.optuna_search import search_sweep
@@ -141,7 +142,7 @@ def _finish(
     if planned.executor is not None:
         return sweep_on_cluster(planned, folder, widths, jobs, interrupted, began, quiet)
     done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
-    types = sweep_record.axis_types(planned.sweep)
+    types = axis_types(planned.sweep)
     identity = checkpoint.identity_of(planned.study)
     busy = [0.0] * len(lanes)
     failed: list[BaseException] = []

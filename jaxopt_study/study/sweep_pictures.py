@@ -121,7 +121,7 @@ def _map(x: Axis, y: Axis, value: np.ndarray) -> Any:
         nothing = Rectangle((left, bottom), width, height, fc="none", ec=FAINT, hatch="////", lw=0, alpha=0.6)
         ax.add_patch(nothing)
     mesh = ax.pcolormesh(
-        _edges(x), _edges(y), np.ma.masked_invalid(cells), cmap=SHADES, norm=norm, lw=0, ec="face"
+        _edges(x), _edges(y), np.ma.masked_invalid(cells), cmap=SHADES, norm=norm, lw=0.4, ec="face"
     )
     color_bar(figure, mesh, ax)
     best = np.unravel_index(np.nanargmin(cells), cells.shape)
