@@ -84,7 +84,8 @@ def read_sweep(table: Mapping[str, Any], where: str) -> Sweep:
     for name, count in counts.items():
         least = 1 if name == "samples" else 0
         if type(count) is not int or not least <= count <= LARGEST:
-            raise StudyInputError(f"{where}sweep.{name}: expected a whole number >= {least}, got {count!r}")
+            expected = f"expected a whole number from {least} to {LARGEST:,}"
+            raise StudyInputError(f"{where}sweep.{name}: {expected}, got {count!r}")
     sampler = table.get("sampler", Sweep.sampler)
     if sampler not in ("sobol", "random"):
         raise StudyInputError(f'{where}sweep.sampler: expected "sobol" or "random", got {sampler!r}')

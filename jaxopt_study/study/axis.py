@@ -108,7 +108,7 @@ def _check_numbers(kind: str, numbers: Any, wanted: Any, where: str) -> None:
         if type(number) is not int or not abs(number) < 2**63:
             raise StudyInputError(f"{where}: {kind}: expected a whole number, got {number!r}")
     if kind in ("linspace", "logspace") and not 1 <= numbers[2] <= LARGEST:
-        raise StudyInputError(f"{where}: {kind}: expected how many >= 1, got {numbers[2]}")
+        raise StudyInputError(f"{where}: {kind}: expected 1 to {LARGEST:,} values, got {numbers[2]:,}")
     if kind == "range" and len(numbers) == 3 and numbers[2] == 0:
         raise StudyInputError(f"{where}: range: the step is 0")
     if kind in ("logspace", "loguniform") and min(numbers[:2]) <= 0:

@@ -67,19 +67,29 @@ def sweep_on_cluster(
         print_sweep(planned.study.title, result, folder)
     if ended.missing and not interrupted():
         tries = 1 + planned.executor.retries
-        lost = f"{len(ended.missing)} of {len(jobs)} jobs failed {tries} times"
-        print(f"jaxopt-study: {folder}: {lost}; the last log: {ended.log}", file=sys.stderr)
+        lost = f"{len(ended.missing)} of {len(jobs)} jobs failed {tries} times; the last log: {ended.log}"
+        if ended.trouble:
+            lost = f"{ended.trouble}; `jaxopt-study resume` tries again"
+        print(f"jaxopt-study: {folder}: {lost}", file=sys.stderr)
         return SweepReport(folder, result, 1)
     return SweepReport(folder, result, interrupted.exit_code if ended.missing else 0)
 
 
 class Ended(NamedTuple):
-    """How the tasks of a sweep ended: what is missing still, where the last log is, seconds by group."""
+    """How the tasks of a sweep ended.
+
+    Attributes:
+      missing: jobs that are not done.
+      log: the last one, of a task that failed if there is one.
+      compile_seconds, run_seconds: by group.
+      trouble: why no task could be submitted; empty where they could.
+    """
 
     missing: list[Job]
     log: Path | None
     compile_seconds: dict[int, float]
     run_seconds: dict[int, float]
+    trouble: str = ""
 
 
 def run_on_cluster(
@@ -100,13 +110,17 @@ def run_on_cluster(
     """
     executor = make_executor(config, folder / "submitit")
     submitted: list[Any] = []
-    log = None
+    log, trouble = None, ""
     for _ in range(1 + config.retries):
         tasks = deal_out(_missing(folder, jobs), config.tasks)
         if not tasks or stop():
             break
         numbers = [[job.number for job in task] for task in tasks]
-        running = executor.map_array(run_task, [str(folder.resolve())] * len(tasks), numbers)
+        try:
+            running = executor.map_array(run_task, [str(folder.resolve())] * len(tasks), numbers)
+        except Exception as error:  # of submitit, which hands on what Slurm said
+            trouble = f"jobs cannot be submitted: {' '.join(str(error).split()) or type(error).__name__}"
+            break
         submitted += running
         log = running[0].paths.stderr
         _wait(folder, jobs, running, config, stop, show)
@@ -122,7 +136,7 @@ def run_on_cluster(
             compiling[group] = compiling.get(group, 0.0) + compile_seconds
             running_seconds[group] = running_seconds.get(group, 0.0) + run_seconds
     failed = [one.paths.stderr for one in submitted if not _result_is_there(one)]
-    return Ended(missing, failed[-1] if failed else log, compiling, running_seconds)
+    return Ended(missing, failed[-1] if failed else log, compiling, running_seconds, trouble)
 
 
 def deal_out(jobs: Sequence[Job], tasks: int) -> list[list[Job]]:

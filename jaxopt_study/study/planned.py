@@ -119,7 +119,7 @@ def _add_words(table: dict[str, Any], known: argparse.Namespace) -> bool:
         if isinstance(order, list):  # what is new comes last
             table["order"] = [*order, *(key for key in axes if key not in order)]
     if known.zip_axes:
-        table["zip"] = [words.split(",") for words in known.zip_axes]
+        table["zip"] = [[key.strip() for key in words.split(",")] for words in known.zip_axes]
     flags = {"draw": "samples", "draw_by": "sampler", "draw_seed": "sample_seed", "keep_trace": "trace"}
     for flag, name in flags.items():
         if getattr(known, flag) is not None:

@@ -84,14 +84,21 @@ def add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    number = _number(text, float, "seconds >= 0")
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected seconds >= 0, got {text}")
     return number
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = _number(text, int, "a whole number >= 1")
     if not 1 <= number <= 2**20:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {2**20:,}, got {text}")
     return number
+
+
+def _number(text: str, kind: Any, expected: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text}") from None
