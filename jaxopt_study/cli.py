@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import errno
 import importlib.util
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -307,8 +306,7 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
             study,
             configs,
             out,
-            # Over processes nobody holds the whole carry, and the clocks differ: no checkpoints.
-            checkpoint_seconds=math.inf if known.distributed else known.checkpoint_seconds,
+            checkpoint_seconds=known.checkpoint_seconds,
             quiet=known.quiet or not writes,
             tensorboard=known.tensorboard if writes else None,
             plots=known.plots and writes,
@@ -323,7 +321,11 @@ def _go_on(known: argparse.Namespace) -> int:
 
     if known.command == "resume":
         return resume(
-            known.run, checkpoint_seconds=known.checkpoint_seconds, quiet=known.quiet, plots=known.plots
+            known.run,
+            checkpoint_seconds=known.checkpoint_seconds,
+            distributed=known.distributed,
+            quiet=known.quiet,
+            plots=known.plots,
         )
     code, folder = repeat(known.run, known.out, quiet=known.quiet)
     if known.quiet:

@@ -57,6 +57,9 @@ def add_resume_and_repeat(commands: Any, epilog: str) -> None:
     )
     resume.add_argument("run", metavar="RUN", type=Path, help="the folder of the run")
     add_checkpoint_seconds(resume)
+    resume.add_argument(
+        "--distributed", action="store_true", help="of a run over several processes: this is one of them"
+    )
     resume.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     resume.add_argument("--quiet", action="store_true", help="print nothing")
     repeat = commands.add_parser(
