@@ -294,8 +294,8 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
         return 0
     configs = apply_flags(configs, flags)
     from jaxopt_study.study.devices import laid_out, one_writer, set_up
-    from jaxopt_study.study.progress import check_tensorboard
     from jaxopt_study.study.run import run_study
+    from jaxopt_study.study.tensorboard import check_tensorboard
 
     check_tensorboard(known.tensorboard)
     rows = set_up(file.devices if known.devices is None else known.devices, known.distributed)

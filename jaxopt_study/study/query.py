@@ -4,6 +4,7 @@ Records are read, never written: the database is in memory, and once the tables 
 network are out of its reach.
 """
 
+import decimal
 import importlib.util
 import json
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.read_record import Record, as_table, find_records, finite, read_record
+from jaxopt_study.study.record import to_json
 from jaxopt_study.study.report_text import as_text, counted, median_of
 
 
@@ -34,7 +36,8 @@ def query(sql: str, root: Path | str = "runs", form: str = "table") -> None:
     if form == "csv":
         _print_csv(names, rows)
     elif form == "json":
-        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2, default=str))
+        strict = to_json([dict(zip(names, row, strict=True)) for row in rows])
+        print(json.dumps(strict, indent=2, default=_plain_json, allow_nan=False))
     else:
         _print_table(names, rows)
 
@@ -199,6 +202,10 @@ def _as_texts(table: Any, names: set[str]) -> Any:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _plain_json(value: Any) -> Any:
+    return float(value) if isinstance(value, decimal.Decimal) else str(value)
 
 
 def _print_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

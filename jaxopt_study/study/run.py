@@ -20,8 +20,9 @@ from jaxopt_study.study import checkpoint, compile_cache, record
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.lock import locked
 from jaxopt_study.study.program import Program, compile_study, dtype_of
-from jaxopt_study.study.progress import Seen, print_report, progress
+from jaxopt_study.study.progress import print_report, progress
 from jaxopt_study.study.protocol import Recorded, Study, Timing, to_host
+from jaxopt_study.study.seen import Seen
 from jaxopt_study.study.shared_checkpoints import checkpoints, shared
 from jaxopt_study.study.signals import Interrupted, Interrupts, hear_interrupts
 from jaxopt_study.version import __version__

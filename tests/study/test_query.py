@@ -110,3 +110,11 @@ def test_a_damaged_record_is_named_and_the_others_answer(write_run, tmp_path, ca
     named = [line.split(": ")[1].replace(f"{tmp_path}/", "") for line in errors.splitlines()]
     assert named == ["binary/result.json", "columns/trace.parquet", "cut/result.json", "list/result.json"]
     assert all(line.endswith("; left out") for line in errors.splitlines())
+
+
+def test_what_is_not_finite_is_strict_json_too(runs, capsys):
+    assert (
+        cli.main(["query", "SELECT 'nan'::DOUBLE AS a, 1.5 AS b", "--runs", str(runs), "--format", "json"])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out, parse_constant=None) == [{"a": "NaN", "b": 1.5}]
