@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -403,27 +404,26 @@ def test_the_network_of_1200_points_compiles_exactly_three_programs(compiled):
 
 @pytest.mark.slow
 def test_a_sweep_killed_again_and_again_ends_at_the_same_rows(write_toml):
-    text = (
-        "[config]\nmax_steps = 40000\n[sweep.axes]\nlanes = [1, 2]\ngrowth = { linspace = [3.7, 3.99, 40] }\n"
-    )
-    path = write_toml(text, study=TOYS / "chaos.py")
+    axes = "lanes = [1, 2]\ngrowth = { linspace = [3.7, 3.99, 10] }\n"
+    path = write_toml(f"[config]\nmax_steps = 300_000\n[sweep.axes]\n{axes}", study=TOYS / "chaos.py")
     whole = run_sweep(read_planned(path), "whole", quiet=True, width=1).folder
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "jaxopt_study.cli"]
-    process = subprocess.Popen([*words, "sweep", str(path), "--quiet", "--side-by-side", "1"], env=env)
-    kills = 0
-    while process.poll() is None and kills < 6:
-        done = len(list(Path("runs").glob("*/jobs/*.parquet")))
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until:
-            if len(list(Path("runs").glob("*/jobs/*.parquet"))) > done:
-                process.kill()
-                kills += 1
-                break
+    words, often = [sys.executable, "-m", "jaxopt_study"], ["--checkpoint-seconds", "0.02", "--quiet"]
+    process = subprocess.Popen([*words, "sweep", str(path), "--side-by-side", "1", *often], env=env)
+    moments, kills = random.Random(0), []
+    written = lambda: {file.name for file in Path("runs").glob("*/*/0*") if file.suffix != ".tmp"}  # noqa: E731
+    while process.poll() is None and len(kills) < 8:
+        before, until = written(), time.monotonic() + 60
+        while process.poll() is None and written() == before and time.monotonic() < until:
             time.sleep(0.002)
-        process.wait()
+        time.sleep(moments.uniform(0.0, 0.3))
+        if process.poll() is None:
+            kills.append(moments.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+            process.send_signal(kills[-1])
+        assert process.wait() in (0, -signal.SIGKILL, 143)
         (folder,) = Path("runs").iterdir()
-        process = subprocess.Popen([*words, "resume", str(folder), "--quiet"], env=env)
+        process = subprocess.Popen([*words, "resume", str(folder), *often], env=env)
     assert process.wait(timeout=120) == 0
-    assert kills >= 3
+    assert kills.count(signal.SIGKILL) >= 3
     assert not list(resume.compare(whole, folder))
+    assert not (folder / "checkpoints").exists()
