@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import errno
 import importlib.util
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -295,8 +294,8 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
         return 0
     configs = apply_flags(configs, flags)
     from jaxopt_study.study.devices import laid_out, one_writer, set_up
-    from jaxopt_study.study.progress import check_tensorboard
     from jaxopt_study.study.run import run_study
+    from jaxopt_study.study.tensorboard import check_tensorboard
 
     check_tensorboard(known.tensorboard)
     rows = set_up(file.devices if known.devices is None else known.devices, known.distributed)
@@ -307,8 +306,7 @@ def _run(known: argparse.Namespace, flags: Sequence[str]) -> int:
             study,
             configs,
             out,
-            # Over processes nobody holds the whole carry, and the clocks differ: no checkpoints.
-            checkpoint_seconds=math.inf if known.distributed else known.checkpoint_seconds,
+            checkpoint_seconds=known.checkpoint_seconds,
             quiet=known.quiet or not writes,
             tensorboard=known.tensorboard if writes else None,
             plots=known.plots and writes,
@@ -323,7 +321,11 @@ def _go_on(known: argparse.Namespace) -> int:
 
     if known.command == "resume":
         return resume(
-            known.run, checkpoint_seconds=known.checkpoint_seconds, quiet=known.quiet, plots=known.plots
+            known.run,
+            checkpoint_seconds=known.checkpoint_seconds,
+            distributed=known.distributed,
+            quiet=known.quiet,
+            plots=known.plots,
         )
     code, folder = repeat(known.run, known.out, quiet=known.quiet)
     if known.quiet:

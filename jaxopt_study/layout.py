@@ -102,7 +102,7 @@ def joined(parts: Sequence[Array], rows: NamedSharding | None) -> Array:
 
 
 def summed(fn: Callable[..., Any], rows: NamedSharding | None, *arrays: Array) -> Any:
-    """`fn(*arrays)`, where `fn` sums over the last axis of each, or takes maxima over it.
+    """`fn(*arrays)`, where `fn` sums over the last axis of each.
 
     Laid out, each device calls `fn` on its own share, and the results are added, all in one all-reduce.
 
@@ -111,26 +111,18 @@ def summed(fn: Callable[..., Any], rows: NamedSharding | None, *arrays: Array) -
     """
     if rows is None:
         return fn(*arrays)
-    return _reduced(fn, rows, arrays, jax.lax.psum)
 
+    def share(*shares: Array) -> Any:
+        flat, unravel = ravel_pytree(fn(*shares))
+        return unravel(jax.lax.psum(flat, _axes(rows)))
 
-def largest(fn: Callable[..., Any], rows: NamedSharding | None, *arrays: Array) -> Any:
-    """As `summed`, for maxima."""
-    return fn(*arrays) if rows is None else _reduced(fn, rows, arrays, jax.lax.pmax)
+    return _mapped(share, rows, arrays, PartitionSpec())
 
 
 def gathered(fn: Callable[..., Array], rows: NamedSharding, *arrays: Array) -> Array:
     """What `fn` makes of each device's share, one below the other, on every device."""
     stacked = _mapped(fn, rows, arrays, PartitionSpec(_entry(rows)))
     return jax.lax.with_sharding_constraint(stacked, NamedSharding(rows.mesh, PartitionSpec()))
-
-
-def _reduced(fn: Callable[..., Any], rows: NamedSharding, arrays: Sequence[Array], reduce: Any) -> Any:
-    def share(*shares: Array) -> Any:
-        flat, unravel = ravel_pytree(fn(*shares))
-        return unravel(reduce(flat, _axes(rows)))
-
-    return _mapped(share, rows, arrays, PartitionSpec())
 
 
 def _mapped(fn: Callable[..., Any], rows: NamedSharding, arrays: Sequence[Array], out: PartitionSpec) -> Any:

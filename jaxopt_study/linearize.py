@@ -19,8 +19,7 @@ from jaxopt_study.derivatives import (
     residual_and_jacobian,
     thin_gram,
 )
-from jaxopt_study.layout import largest as largest_over
-from jaxopt_study.layout import summed
+from jaxopt_study.device_sums import sums_over_devices
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves
 from jaxopt_study.types import Bool, Float, JacobianMode, PyTree
@@ -139,20 +138,24 @@ def linearize(
         jacobian_t = jnp.where(factor[None, :] == 0, 0.0, jacobian_t * factor[None, :])
     unit, length, value = jnp.ones_like(largest_norms), None, None
     if jnp.finfo(jacobian_t.dtype).maxexp < 1024:
-        # Squares would overflow, see `pytree.norms`.
-        unit = scale_of(largest_over(_largest_of_rows, objective.sharding, jacobian_t))
+        # Squares would overflow, see `pytree.norms`. Over devices the largest norms seen have to do.
+        alone = objective.sharding is None
+        unit = scale_of(jnp.max(jnp.abs(jacobian_t), axis=1, initial=0.0) if alone else largest_norms)
         jacobian_t = jacobian_t / unit[:, None]
+    stored = unit
     if objective.sharding is not None:
-        product, slope, squares, length, value = _sums(objective, jacobian_t, plain, residual, gram)
+        product, slope, unit, columns, length, value = sums_over_devices(
+            objective, jacobian_t, plain, residual, unit, gram
+        )
     elif gram:
         product, slope = gram_and_gradient(jacobian_t, residual)
-        squares = jnp.diagonal(product)
+        columns = unit * jnp.sqrt(jnp.diagonal(product))
     else:
         product, slope = None, jacobian_t @ residual
-        squares = jnp.sum(jacobian_t**2, axis=1)
-    columns = unit * jnp.sqrt(squares)
+        columns = unit * jnp.sqrt(jnp.sum(jacobian_t**2, axis=1))
     largest = jnp.maximum(columns, largest_norms)
-    to_scaled = unit / scale_of(largest)
+    scale = scale_of(largest)
+    to_scaled = unit / scale
     return _measured(
         objective,
         params,
@@ -163,48 +166,11 @@ def linearize(
         to_scaled * slope,
         box,
         jacobian_t=jacobian_t,
-        to_scaled=to_scaled,
+        to_scaled=stored / scale,
         gram=None if product is None else product * jnp.outer(to_scaled, to_scaled),
         length=length,
         value=value,
     )
-
-
-def _largest_of_rows(matrix: Float[Array, "rows columns"]) -> Float[Array, " rows"]:
-    return jnp.max(jnp.abs(matrix), axis=1, initial=0.0)
-
-
-def _sums(
-    objective: LeastSquares,
-    jacobian_t: Float[Array, "params residuals"],
-    plain: Float[Array, " residuals"],
-    residual: Float[Array, " residuals"],
-    gram: bool,
-) -> tuple[Any, Any, Any, Any, Any]:
-    """All that a linearization sums over residuals on several devices, in one message.
-
-    Returns:
-      JᵀJ (None if it is not wanted), Jᵀr, the diagonal of JᵀJ, ‖r‖ and the objective.
-    """
-    # As in `pytree.norms`: in units of the largest, or with a second sum that stands by.
-    unit: Any = 1.0
-    small = 2.0**-600
-    if jnp.finfo(residual.dtype).maxexp < 1024:
-        unit, small = scale_of(largest_over(_largest_of_rows, objective.sharding, residual[None, :])[0]), 1.0
-
-    def share(jacobian_t: Array, plain: Array, residual: Array) -> tuple[Any, ...]:
-        if gram:
-            product, slope = gram_and_gradient(jacobian_t, residual)
-        else:
-            product, slope = jnp.sum(jacobian_t**2, axis=1), jacobian_t @ residual
-        scaled = residual / unit
-        squares = jnp.stack([jnp.sum(scaled**2), jnp.sum((small * scaled) ** 2)])
-        return product, slope, squares, jnp.sum(objective.costs(plain))
-
-    product, slope, squares, costs = summed(share, objective.sharding, jacobian_t, plain, residual)
-    length = unit * jnp.where(jnp.isfinite(squares[0]), jnp.sqrt(squares[0]), jnp.sqrt(squares[1]) / small)
-    diagonal = jnp.diagonal(product) if gram else product
-    return product if gram else None, slope, diagonal, length, 0.5 * costs
 
 
 def linearize_thin(

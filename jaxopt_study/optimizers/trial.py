@@ -116,16 +116,35 @@ def try_direction(
     """Evaluate the residuals after a step in scaled variables."""
     step = direction.step / here.scale
     plain = objective.residual(unravel(move(theta, step, box)), *args)
-    value, actual = half_sums(
-        objective.costs(plain), objective.falls(here.plain, plain), rows=objective.sharding
-    )
+    value, actual = _value_and_fall(objective, here, plain, predicted)
     return Trial(step, value, actual, predicted, step_norm, direction.rank_deficient, direction.orthogonal)
 
 
-def half_sums(*terms: Float[Array, " n"], rows: Any = None) -> tuple[Float[Array, ""], ...]:
+def _value_and_fall(
+    objective: LeastSquares,
+    here: Linearization,
+    plain: Float[Array, " residuals"],
+    predicted: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The objective after a step, and by how much it is lower than at `here`.
+
+    Both are sums over residuals, neither of which is the difference of the other and `here.value` without a
+    loss: of a fall that is a small part of the value the difference keeps few digits, and of the little that
+    a great fall leaves. Over several devices one of them is summed, so that one number is sent: the one that
+    the model says is small.
+    """
+    costs, falls = objective.costs(plain), objective.falls(here.plain, plain)
+    if objective.sharding is None:
+        value, actual = half_sums(costs, falls)
+        return value, actual
+    great = predicted > 0.5 * here.value
+    small = 0.5 * summed(jnp.sum, objective.sharding, jnp.where(great, costs, falls))
+    other = here.value - small
+    return jnp.where(great, small, other), jnp.where(great, other, small)
+
+
+def half_sums(*terms: Float[Array, " n"]) -> tuple[Float[Array, ""], ...]:
     """Half the sum of each vector; of short ones in one reduction, each of which costs as much as its sum."""
-    if rows is not None:
-        return summed(half_sums, rows, *terms)
     if terms[0].size > SHORT:
         return tuple(0.5 * jnp.sum(term) for term in terms)
     return tuple(0.5 * jnp.sum(jnp.stack(terms), axis=1))

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxopt_study.study import sweep_record
+from jaxopt_study.study.checkpoint import SECONDS, Checkpoints, identity_of, remove_checkpoints
 from jaxopt_study.study.executor import ExecutorConfig, make_executor
+from jaxopt_study.study.job_tables import axis_types
 from jaxopt_study.study.lanes import Stopped
 from jaxopt_study.study.plan import Job, make_jobs
 from jaxopt_study.study.planned import Planned, Program, read_planned, trace_group
@@ -59,23 +61,35 @@ def sweep_on_cluster(
     ]
     timing = {"groups": groups, "wall_seconds": time.perf_counter() - began}
     result = join_record(planned, folder, jobs, timing, bool(ended.missing))
+    if not ended.missing:
+        remove_checkpoints(folder)
     if not quiet:
         print_sweep(planned.study.title, result, folder)
     if ended.missing and not interrupted():
         tries = 1 + planned.executor.retries
-        lost = f"{len(ended.missing)} of {len(jobs)} jobs failed {tries} times"
-        print(f"jaxopt-study: {folder}: {lost}; the last log: {ended.log}", file=sys.stderr)
+        lost = f"{len(ended.missing)} of {len(jobs)} jobs failed {tries} times; the last log: {ended.log}"
+        if ended.trouble:
+            lost = f"{ended.trouble}; `jaxopt-study resume` tries again"
+        print(f"jaxopt-study: {folder}: {lost}", file=sys.stderr)
         return SweepReport(folder, result, 1)
     return SweepReport(folder, result, interrupted.exit_code if ended.missing else 0)
 
 
 class Ended(NamedTuple):
-    """How the tasks of a sweep ended: what is missing still, where the last log is, seconds by group."""
+    """How the tasks of a sweep ended.
+
+    Attributes:
+      missing: jobs that are not done.
+      log: the last one, of a task that failed if there is one.
+      compile_seconds, run_seconds: by group.
+      trouble: why no task could be submitted; empty where they could.
+    """
 
     missing: list[Job]
     log: Path | None
     compile_seconds: dict[int, float]
     run_seconds: dict[int, float]
+    trouble: str = ""
 
 
 def run_on_cluster(
@@ -96,13 +110,17 @@ def run_on_cluster(
     """
     executor = make_executor(config, folder / "submitit")
     submitted: list[Any] = []
-    log = None
+    log, trouble = None, ""
     for _ in range(1 + config.retries):
         tasks = deal_out(_missing(folder, jobs), config.tasks)
         if not tasks or stop():
             break
         numbers = [[job.number for job in task] for task in tasks]
-        running = executor.map_array(run_task, [str(folder.resolve())] * len(tasks), numbers)
+        try:
+            running = executor.map_array(run_task, [str(folder.resolve())] * len(tasks), numbers)
+        except Exception as error:  # of submitit, which hands on what Slurm said
+            trouble = f"jobs cannot be submitted: {' '.join(str(error).split()) or type(error).__name__}"
+            break
         submitted += running
         log = running[0].paths.stderr
         _wait(folder, jobs, running, config, stop, show)
@@ -118,7 +136,7 @@ def run_on_cluster(
             compiling[group] = compiling.get(group, 0.0) + compile_seconds
             running_seconds[group] = running_seconds.get(group, 0.0) + run_seconds
     failed = [one.paths.stderr for one in submitted if not _result_is_there(one)]
-    return Ended(missing, failed[-1] if failed else log, compiling, running_seconds)
+    return Ended(missing, failed[-1] if failed else log, compiling, running_seconds, trouble)
 
 
 def deal_out(jobs: Sequence[Job], tasks: int) -> list[list[Job]]:
@@ -173,9 +191,12 @@ def run_task(folder: str, numbers: Sequence[int]) -> dict[int, tuple[float, floa
 def _run_job(planned: Planned, folder: Path, lanes: Program, job: Job, stop: Callable[[], bool]) -> None:
     """Run one job and write its rows."""
     points = [planned.groups[job.group][member] for member in job.members]
-    outcomes = lanes.compile().run([point.config for point in points], stop)
-    types = sweep_record.axis_types(planned.sweep)
+    # Another machine may go on with it, of another kind: then it begins anew.
+    saves = Checkpoints(folder, job.number, identity_of(planned.study), SECONDS, must_fit=False)
+    outcomes = lanes.compile().run([point.config for point in points], stop, saves)
+    types = axis_types(planned.sweep)
     sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, lanes.extra_columns())
+    saves.remove()
 
 
 def _missing(folder: Path, jobs: Sequence[Job]) -> list[Job]:

@@ -20,7 +20,7 @@ from jaxopt_study.study.config import is_static
 from jaxopt_study.study.protocol import Study, StudyInputError, load_study
 
 MOST_STEPS = 2**31 - 1  # steps are counted in int32, and a trace has one entry more
-TOP_LEVEL = ("study", "config", "variants", "sweep", "search", "executor", "devices")
+TOP_LEVEL = ("study", "config", "variants", "sweep", "search", "executor", "devices", "processes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,8 @@ class ConfigFile:
       sweep: the table [sweep], which `run` does not look into; see `axes`.
       search: the table [search]; see `search`.
       executor: the table [executor]; see `executor`.
-      devices: over how many a run is divided, None for no division; see `devices`.
+      devices: over how many a run is divided, in each process, None for no division; see `devices`.
+      processes: by how many processes a recorded run was made, None for one.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class ConfigFile:
     search: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     executor: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     devices: int | None = None
+    processes: int | None = None
 
     @property
     def title(self) -> str:
@@ -92,15 +94,16 @@ def read_config_file(path: Path | str) -> ConfigFile:
     for key, value in {"config": base, "variants": variants, **rest}.items():
         if not isinstance(value, dict):
             raise StudyInputError(f"{path}: {key}: expected a table [{key}]")
-    devices = table.get("devices")
-    if devices is not None and (type(devices) is not int or devices < 1):
-        raise StudyInputError(f"{path}: devices: expected a whole number > 0, got {devices!r}")
+    counts: dict[str, Any] = {name: table.get(name) for name in ("devices", "processes")}
+    for name, count in counts.items():
+        if count is not None and (type(count) is not int or count < 1):
+            raise StudyInputError(f"{path}: {name}: expected a whole number > 0, got {count!r}")
     if not variants:
         raise StudyInputError(f"{path}: variants: has no table [variants.NAME]")
     for label, value in variants.items():
         if not isinstance(value, dict):
             raise StudyInputError(f"{path}: variants.{label}: expected a table [variants.{label}]")
-    return ConfigFile(path, study_path, base, variants, **rest, devices=devices)
+    return ConfigFile(path, study_path, base, variants, **rest, **counts)
 
 
 def load_configs(file: ConfigFile) -> tuple[Study, dict[str, Any]]:

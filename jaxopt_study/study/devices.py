@@ -112,8 +112,8 @@ def laid_out(study: Study, configs: dict[str, Any], rows: NamedSharding) -> Stud
         init=lambda config, key: settled(config, init(config, key)),
         advance=lambda config, carry, n: settled(config, advance(config, carry, n)),
         outcome=replicated,
-        # A run over several processes goes on in none of them alone.
-        devices=devices_along(rows) if jax.process_count() == 1 else None,
+        devices=devices_along(rows) // jax.process_count(),
+        processes=jax.process_count() if jax.process_count() > 1 else None,
     )
 
 

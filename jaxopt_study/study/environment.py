@@ -17,6 +17,13 @@ PACKAGES = ("jax", "jaxlib", "optax", "numpy")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
 
 
+def describe_device() -> dict[str, str]:
+    """What the last bits of a result depend on: the compiler, and what it compiles for."""
+    device = jax.devices()[0]
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
+    return {**versions, "platform": device.platform, "device_kind": device.device_kind}
+
+
 def describe_environment(study_path: Path) -> dict[str, Any]:
     """What a reader must know to trust a time or to repeat a value.
 
@@ -26,14 +33,12 @@ def describe_environment(study_path: Path) -> dict[str, Any]:
     Returns:
       Numbers, strings and None, ready for JSON.
     """
-    device = jax.devices()[0]
     revision, dirty = _git(study_path.parent)
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "system": platform.platform(),
-        "platform": device.platform,
-        "device_kind": device.device_kind,
+        **describe_device(),
         "device_count": jax.device_count(),
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),

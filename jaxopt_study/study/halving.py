@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_study.study.lanes import LARGEST_CALL, OneLane, Stopped, split_outcome, stack_leaves
+from jaxopt_study.study.checkpoint import Checkpoints
+from jaxopt_study.study.lanes import LARGEST_CALL, Stopped, split_outcome
+from jaxopt_study.study.one_lane import OneLane, stack_leaves
 from jaxopt_study.study.program import dtype_of
 from jaxopt_study.study.protocol import Outcome, Study, StudyInputError, to_host
 
@@ -46,8 +48,11 @@ class Halving:
             self.compile_seconds += time.perf_counter() - began
         return self
 
-    def run(self, configs: Sequence[Any], stop: Callable[[], bool]) -> list[Outcome]:
-        """Run all points of the group, each as far as it gets."""
+    def run(
+        self, configs: Sequence[Any], stop: Callable[[], bool], saves: Checkpoints | None = None
+    ) -> list[Outcome]:
+        """Run all points of the group, each as far as it gets; in one call, which has no checkpoints."""
+        del saves
         if stop():
             raise Stopped
         with dtype_of(self.config):

@@ -1,7 +1,7 @@
 """A study's functions for many points side by side: one program for all points that differ in leaves.
 
 Here is all that a sweep asks of `jax.jit`. Which points run together is `plan`'s business, when
-they run `sweep`'s.
+they run `sweep`'s; the functions for one point are `one_lane`'s.
 """
 
 import dataclasses
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_study.result import Status
-from jaxopt_study.study.lane_cost import choose_width
-from jaxopt_study.study.program import dtype_of, strongly_typed
+from jaxopt_study.study.checkpoint import Checkpoints
+from jaxopt_study.study.one_lane import OneLane, stack_leaves
+from jaxopt_study.study.program import dtype_of
 from jaxopt_study.study.protocol import Outcome, Study, check_outcome, to_host
 
 SECONDS_PER_CALL = 0.25
@@ -45,6 +46,7 @@ class Lanes:
     lowered: Any
     blank: Any
     varying: list[bool]
+    ends: Any = None
     first_call: int = 1
     program: Any = None
 
@@ -58,53 +60,100 @@ class Lanes:
             self.compile_seconds += time.perf_counter() - began
         return self
 
-    def run(self, configs: Sequence[Any], stop: Callable[[], bool]) -> list[Outcome]:
+    def run(
+        self, configs: Sequence[Any], stop: Callable[[], bool], saves: Checkpoints | None = None
+    ) -> list[Outcome]:
         """Run points of the group to their ends.
 
         Args:
           configs: theirs.
           stop: asked between calls.
+          saves: where checkpoints are, to begin from and to write; None for none.
 
         Returns:
           Their outcomes, numpy arrays.
 
         Raises:
-          Stopped: `stop` said so.
+          Stopped: `stop` said so; a checkpoint has been written.
         """
-        outcomes: list[Outcome] = []
-        for at in range(0, len(configs), self.width):
+        chunks = [configs[at : at + self.width] for at in range(0, len(configs), self.width)]
+        began = time.perf_counter()
+        saves = None if self.on_host else saves
+        with dtype_of(self.config):
+            ended, carry = ([], None) if saves is None else self._load(saves, len(chunks))
+
+        def save(carry: Any, always: bool) -> None:
+            if saves is not None and (always or saves.is_due()):
+                saves.save(self._state(ended, carry, len(chunks)), time.perf_counter() - began)
+
+        for chunk in chunks[len(ended) :]:
             if stop():
+                save(carry, always=bool(ended) or carry is not None)
                 raise Stopped
-            outcomes.extend(self._run_together(configs[at : at + self.width], stop))
-        return outcomes
+            ended.append(self._run_together(chunk, carry, stop, save))
+            carry = None
+        pairs = zip(chunks, ended, strict=True)
+        return [lane for chunk, end in pairs for lane in self._split(end, len(chunk))]
+
+    @property
+    def on_host(self) -> bool:
+        """Whether points are run by a function that is not jitted, in one call each."""
+        return getattr(self.study.run, "on_host", False)
 
     def extra_columns(self) -> dict[str, list[Any]]:
         """What a record has of the points of the last `run` besides their outcomes."""
         return {}
 
-    def _run_together(self, configs: Sequence[Any], stop: Callable[[], bool]) -> list[Outcome]:
-        if getattr(self.study.run, "on_host", False):
-            return [self._run_on_host(configs[0])]
+    def _run_together(
+        self, configs: Sequence[Any], carry: Any, stop: Callable[[], bool], save: Callable[[Any, bool], None]
+    ) -> Outcome:
+        if self.on_host:
+            return self._run_on_host(configs[0])
         padded = [*configs, *[configs[-1]] * (self.width - len(configs))]
         with dtype_of(self.config):
             pairs = zip(stack_leaves(padded), self.varying, strict=True)
             leaves = [leaf if varies and self.width > 1 else leaf[0] for leaf, varies in pairs]
-            outcome = to_host(self._advance(leaves, stop))
-        return [outcome] if self.width == 1 else split_outcome(outcome, len(configs))
+            return to_host(self._advance(leaves, carry, stop, save))
 
-    def _advance(self, leaves: list[Any], stop: Callable[[], bool]) -> Outcome:
-        carry, fresh, n = self.blank, True, self.first_call
+    def _split(self, outcome: Outcome, count: int) -> list[Outcome]:
+        return [outcome] if self.width == 1 else split_outcome(outcome, count)
+
+    def _advance(
+        self, leaves: list[Any], carry: Any, stop: Callable[[], bool], save: Callable[[Any, bool], None]
+    ) -> Outcome:
+        fresh, n = carry is None, self.first_call
+        carry = self.blank if fresh else carry
         while True:
             began = time.perf_counter()
             carry, outcome = jax.block_until_ready(self.program(leaves, carry, np.bool_(fresh), np.int32(n)))
             took = time.perf_counter() - began
             if self.study.run is not None or not np.any(np.asarray(outcome.status) == Status.RUNNING):
                 return outcome
-            if stop():
+            stopped = stop()
+            save(carry, stopped)
+            if stopped:
                 raise Stopped
             growth = min(SECONDS_PER_CALL / max(took, 1e-9), LARGEST_GROWTH)
             fresh, n = False, min(max(int(n * growth), 1), LARGEST_CALL)
             self.first_call = n  # of the next points, which are much the same
+
+    def _state(self, ended: Sequence[Outcome], carry: Any, chunks: int) -> dict[str, Any]:
+        """What a checkpoint of some points holds, of the same shapes however far they are."""
+        outcomes = jax.tree.map(lambda leaf: np.zeros((chunks, *leaf.shape), leaf.dtype), self.ends)
+        for at, outcome in enumerate(ended):
+            jax.tree.map(lambda all_, one, at=at: all_.__setitem__(at, one), outcomes, outcome)
+        far = np.array([len(ended), carry is not None], np.int32)
+        return {"far": far, "carry": self.blank if carry is None else carry, "ended": outcomes}
+
+    def _load(self, saves: Checkpoints, chunks: int) -> tuple[list[Outcome], Any]:
+        """The outcomes that are known, and the carry of the chunk that was running or None."""
+        saved = saves.load(self._state([], None, chunks))
+        if saved is None:
+            return [], None
+        count, is_running = map(int, saved.carry["far"])
+        stacked = to_host(saved.carry["ended"])
+        ended = [jax.tree.map(lambda leaf, at=at: leaf[at], stacked) for at in range(count)]
+        return ended, saved.carry["carry"] if is_running else None
 
     def _run_on_host(self, config: Any) -> Outcome:
         assert self.study.run is not None
@@ -112,13 +161,6 @@ class Lanes:
             outcome = self.study.run(config, jax.random.key(config.seed))
             check_outcome(self.study, outcome)
             return to_host(outcome)
-
-
-def stack_leaves(configs: Sequence[Any]) -> list[np.ndarray]:
-    """Every leaf of Configs of the same structure, in their dtype, one entry a Config."""
-    floats = np.dtype(configs[0].dtype)
-    columns = zip(*map(jax.tree.leaves, configs), strict=True)
-    return [_as_array(column, floats) for column in columns]
 
 
 def split_outcome(outcome: Outcome, count: int) -> list[Outcome]:
@@ -170,8 +212,8 @@ def trace_lanes(
         program = _program(one, width, varying)
         flag, count = jax.ShapeDtypeStruct((), np.bool_), jax.ShapeDtypeStruct((), np.int32)
         lowered = jax.jit(program).lower(shapes, blank, flag, count)
-        carry = jax.tree.map(_blank, blank)
-    return Lanes(study, configs[0], width, time.perf_counter() - began, lowered, carry, varying)
+        carry, (_, ends) = jax.tree.map(_blank, blank), lowered.out_info
+    return Lanes(study, configs[0], width, time.perf_counter() - began, lowered, carry, varying, ends)
 
 
 def even_width(width: int, points: int, at_once: int) -> int:
@@ -184,52 +226,6 @@ def even_width(width: int, points: int, at_once: int) -> int:
     if width > 1 and points > 1:
         calls = -(-calls // at_once) * at_once
     return -(-points // min(calls, points))
-
-
-class OneLane:
-    """The study's functions on the leaves of one point; jitted, so that each is traced once.
-
-    Attributes:
-      leaves: their shapes.
-      carry: its shapes.
-    """
-
-    def __init__(self, study: Study, config: Any):
-        self.study, self.structure = study, jax.tree.structure(config)
-        self.begin = jax.jit(self._begin)
-        self.go = jax.jit(self._go)
-        self.see = jax.jit(self._see)
-        self.leaves = [jax.ShapeDtypeStruct((), leaf.dtype) for leaf in stack_leaves([config])]
-        self.carry = jax.eval_shape(self.begin, self.leaves)
-        check_outcome(study, jax.eval_shape(self.see, self.leaves, self.carry))
-
-    def width(self) -> int:
-        """How many to run side by side, see `lane_cost`."""
-        if self.study.run is not None:
-            return 1
-        traced = jax.make_jaxpr(self.go)(self.leaves, self.carry, jax.ShapeDtypeStruct((), np.int32))
-        held = sum(_nbytes(leaf) for leaf in jax.tree.leaves(self.carry))
-        return choose_width(traced, held, accelerator=jax.default_backend() != "cpu")
-
-    def _config(self, leaves: list[Any]) -> Any:
-        return jax.tree.unflatten(self.structure, leaves)
-
-    def _begin(self, leaves: list[Any]) -> Any:
-        config = self._config(leaves)
-        key = jax.random.key(config.seed)
-        if self.study.run is not None:
-            return self.study.run(config, key)
-        return strongly_typed(self.study.steps[0](config, key))
-
-    def _go(self, leaves: list[Any], carry: Any, n: Any) -> Any:
-        if self.study.run is not None:
-            return carry
-        return strongly_typed(self.study.steps[1](self._config(leaves), carry, n))
-
-    def _see(self, leaves: list[Any], carry: Any) -> Any:
-        if self.study.run is not None:
-            return carry
-        return self.study.steps[2](self._config(leaves), carry)
 
 
 def _program(one: OneLane, width: int, varying: Sequence[bool]) -> Callable[..., Any]:
@@ -247,17 +243,6 @@ def _program(one: OneLane, width: int, varying: Sequence[bool]) -> Callable[...,
         return carry, see(leaves, carry)
 
     return advance_points
-
-
-def _as_array(column: Sequence[Any], floats: Any) -> np.ndarray:
-    if all(type(value) is int for value in column):
-        return np.array(column, np.int64 if floats == np.float64 else np.int32)
-    return np.array(column, floats)
-
-
-def _nbytes(leaf: Any) -> int:
-    keys = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
-    return int(np.prod(leaf.shape, dtype=int)) * (8 if keys else leaf.dtype.itemsize)
 
 
 def _blank(leaf: Any) -> Any:

@@ -17,8 +17,11 @@ import jax
 import numpy as np
 
 from jaxopt_study.study import sweep_record
-from jaxopt_study.study.axes import Axis, Sweep, with_values
+from jaxopt_study.study.axes import Sweep, with_values
+from jaxopt_study.study.axis import Axis
+from jaxopt_study.study.checkpoint import SECONDS, Checkpoints, identity_of, remove_checkpoints
 from jaxopt_study.study.config_file import check_range
+from jaxopt_study.study.job_tables import axis_types
 from jaxopt_study.study.lanes import Lanes, Stopped, trace_lanes
 from jaxopt_study.study.plan import Job, Point
 from jaxopt_study.study.planned import Planned
@@ -58,20 +61,27 @@ class Asker:
 
 
 def search_sweep(
-    planned: Planned, folder: Path, interrupted: Interrupts, began: float, quiet: bool
+    planned: Planned,
+    folder: Path,
+    interrupted: Interrupts,
+    checkpoint_seconds: float,
+    began: float,
+    quiet: bool,
 ) -> SweepReport:
     """Run a search by Optuna, and write its record; the arguments are those of a sweep's end."""
     assert planned.search is not None
     search = planned.search
     ((label, config),) = planned.configs.items()
-    types = sweep_record.axis_types(planned.sweep)
+    types = axis_types(planned.sweep)
     jobs = search_jobs(search)
     seen = SweepSeen(search.trials, 0)
     points: list[Point] = []
     busy, compiling = 0.0, 0.0
     with sweep_progress(quiet) as show, contextlib.suppress(Stopped):
         show(seen)
-        chunks = run_search(planned.study, config, label, planned.sweep, search, folder, interrupted)
+        chunks = run_search(
+            planned.study, config, label, planned.sweep, search, folder, interrupted, checkpoint_seconds
+        )
         for chunk in chunks:
             points += chunk.points
             if chunk.outcomes:
@@ -83,6 +93,8 @@ def search_sweep(
             busy, compiling = busy + chunk.run_seconds, compiling + chunk.compile_seconds
             show(seen)
     cut = len(points) < search.trials
+    if not cut:
+        remove_checkpoints(folder)
     whole = dataclasses.replace(planned, groups=[points])
     seconds = {"compile_seconds": compiling, "run_seconds": busy}
     timing = {
@@ -113,6 +125,7 @@ def run_search(
     search: Search,
     folder: Path,
     stop: Callable[[], bool],
+    checkpoint_seconds: float = SECONDS,
 ) -> Iterator[Chunk]:
     """Run a search chunk by chunk; what is recorded already is told and not run.
 
@@ -124,6 +137,7 @@ def run_search(
       search: how.
       folder: the record.
       stop: asked between calls.
+      checkpoint_seconds: between two checkpoints of what is running.
 
     Yields:
       Every `Chunk`, once it has been told of.
@@ -133,7 +147,15 @@ def run_search(
     """
     asker = Asker(sweep, search)
     programs: dict[Any, Lanes] = {}
-    for job in search_jobs(search):
+    jobs, identity = search_jobs(search), identity_of(study)
+
+    def saves_of(job: Job) -> Callable[[int], Checkpoints]:
+        # Points of another structure, in the same job, have a number of their own.
+        return lambda part: Checkpoints(
+            folder, job.number + part * len(jobs), identity, checkpoint_seconds, must_fit=False
+        )
+
+    for job in jobs:
         asked = asker.ask(len(job.members))
         points = [
             Point(index, variant, values, with_values(config, values, ""))
@@ -148,7 +170,7 @@ def run_search(
             values = sweep_record.medians(path)
             outcomes: list[Outcome] = []
         else:
-            outcomes = _run_chunk(study, points, programs, search.together, stop)
+            outcomes = _run_chunk(study, points, programs, search.together, stop, saves_of(job))
             values = [median(outcome.value) for outcome in outcomes]
         for (trial, _), value in zip(asked, values, strict=True):
             asker.tell(trial, value)
@@ -163,18 +185,19 @@ def _run_chunk(
     programs: dict[Any, Lanes],
     together: int,
     stop: Callable[[], bool],
+    saves: Callable[[int], Checkpoints],
 ) -> list[Outcome]:
     groups: dict[Any, list[int]] = {}
     for at, point in enumerate(points):
         groups.setdefault(jax.tree.structure(point.config), []).append(at)
     outcomes: dict[int, Outcome] = {}
-    for structure, members in groups.items():
+    for part, (structure, members) in enumerate(groups.items()):
         if stop():
             raise Stopped
         if structure not in programs:
             example = points[members[0]].config
             programs[structure] = trace_lanes(study, [example], None, many=together).compile()
-        ended = programs[structure].run([points[at].config for at in members], stop)
+        ended = programs[structure].run([points[at].config for at in members], stop, saves(part))
         outcomes.update(zip(members, ended, strict=True))
     return [outcomes[at] for at in range(len(points))]
 

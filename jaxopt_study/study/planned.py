@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study.study.axes import Sweep, read_axis_flag, read_sweep, typed_axes
+from jaxopt_study.study.axes import Sweep, read_sweep, typed_axes
+from jaxopt_study.study.axis import read_axis_flag
 from jaxopt_study.study.config_file import load_configs, read_config_file
 from jaxopt_study.study.executor import ExecutorConfig, read_executor
 from jaxopt_study.study.flags import apply_flags
@@ -114,9 +115,11 @@ def _add_words(table: dict[str, Any], known: argparse.Namespace) -> bool:
         changed = True
     if changed:
         table["axes"] = axes
-        table.pop("order", None)
+        order = table.get("order")
+        if isinstance(order, list):  # what is new comes last
+            table["order"] = [*order, *(key for key in axes if key not in order)]
     if known.zip_axes:
-        table["zip"] = [words.split(",") for words in known.zip_axes]
+        table["zip"] = [[key.strip() for key in words.split(",")] for words in known.zip_axes]
     flags = {"draw": "samples", "draw_by": "sampler", "draw_seed": "sample_seed", "keep_trace": "trace"}
     for flag, name in flags.items():
         if getattr(known, flag) is not None:

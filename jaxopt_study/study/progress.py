@@ -1,54 +1,26 @@
 """What a person sees: a bar while a run goes on (plain lines where there is no terminal), a table
 at its end.
 
-Nothing here touches a device; a file only for TensorBoard, where that was asked for.
+Nothing here touches a device.
 """
 
 import contextlib
-import importlib.util
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxopt_study.study.protocol import Recorded, StudyInputError
-from jaxopt_study.study.record import status_names
+from jaxopt_study.study.protocol import Recorded
+from jaxopt_study.study.seen import Seen, median, summarize_status
+from jaxopt_study.study.tensorboard import tensorboard_scalars
 
 SECONDS_BETWEEN_LINES = 5.0
 SPARKS = "▁▂▃▄▅▆▇█"
 PLAIN_SPARKS = "_.-=+*#@"  # where the terminal knows no more than ASCII
 SPARKLINE = 16  # characters
-
-
-class Seen(NamedTuple):
-    """What is known of a variant between two chunks.
-
-    Attributes:
-      label: the variant.
-      max_steps: how many steps there can be, or None.
-      status: per lane, or None before the first chunk.
-      num_steps: per lane.
-      value: per lane.
-      seconds: running so far.
-      ended: whether no chunk follows.
-    """
-
-    label: str
-    max_steps: int | None
-    status: Any
-    num_steps: Any
-    value: Any
-    seconds: float
-    ended: bool
-
-    @property
-    def steps(self) -> int:
-        """Steps of the lane that has taken the most."""
-        return int(np.max(self.num_steps, initial=0))
 
 
 @contextlib.contextmanager
@@ -67,7 +39,7 @@ def progress(quiet: bool, tensorboard: Path | None = None) -> Iterator[Callable[
         if not quiet:
             shows.append(stack.enter_context(_bar()) if sys.stderr.isatty() else _lines())
         if tensorboard is not None:
-            shows.append(stack.enter_context(_tensorboard(tensorboard)))
+            shows.append(stack.enter_context(tensorboard_scalars(tensorboard)))
 
         def show(seen: Seen) -> None:
             for each in shows:
@@ -187,68 +159,6 @@ def sparkline(values: Sequence[float] | np.ndarray, sparks: str = SPARKS) -> str
         sparks[round(float(part) * (len(sparks) - 1))] if there else " "
         for part, there in zip(share, good, strict=True)
     )
-
-
-def check_tensorboard(folder: Path | None) -> None:
-    """Raise a `StudyInputError` if TensorBoard's files cannot be written, before anything is run."""
-    if folder is None:
-        return
-    if importlib.util.find_spec("tensorboardX") is None:
-        raise StudyInputError(
-            '--tensorboard: tensorboardX is not installed: pip install "jaxopt_study[tensorboard]"'
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyInputError(f"--tensorboard: {folder}: cannot be made: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _tensorboard(folder: Path) -> Iterator[Callable[[Seen], None]]:
-    """What is seen, as TensorBoard's scalars: a run a variant, its value (median over lanes) and speed."""
-    import tensorboardX
-
-    writers: dict[str, Any] = {}
-
-    def show(seen: Seen) -> None:
-        if seen.label not in writers:
-            writers[seen.label] = tensorboardX.SummaryWriter(str(folder / seen.label))
-        writer = writers[seen.label]
-        writer.add_scalar("value", median(seen.value), seen.steps)
-        if seen.seconds > 0 and seen.steps:
-            writer.add_scalar("steps per second", seen.steps / seen.seconds, seen.steps)
-        writer.flush()
-
-    try:
-        yield show
-    finally:
-        for writer in writers.values():
-            writer.close()
-
-
-def median(value: Any) -> float:
-    """The median over lanes; of the finite ones where there are any.
-
-    >>> median(np.array([1.0, np.nan, 3.0]))
-    2.0
-    """
-    flat = np.asarray(value, dtype=float).ravel()
-    finite = flat[np.isfinite(flat)]
-    if finite.size:
-        return float(np.median(finite))
-    return float(flat[0]) if flat.size else float("nan")
-
-
-def summarize_status(status: Any) -> str:
-    """A status in words, or how many lanes have which.
-
-    >>> summarize_status(np.array([4, 4, 5]))
-    '2 target reached, 1 out of steps'
-    """
-    names = [str(name).lower().replace("_", " ") for name in status_names(status).ravel()]
-    if np.ndim(status) == 0:
-        return names[0]
-    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
 
 
 def print_report(title: str, records: Mapping[str, Recorded], summary: Mapping[str, Any]) -> None:

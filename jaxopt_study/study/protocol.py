@@ -103,7 +103,8 @@ class Study:
       run: `run(config, key) -> Outcome`, in one call; jitted, unless it is marked `on_host`.
       plot: `plot(records) -> dict` of matplotlib figures by name, or None.
       summary: `summary(records) -> dict` of numbers and strings by name, or None.
-      devices: over how many of this process's devices its arrays are laid out, None if they are not.
+      devices: over how many devices of each process its arrays are laid out, None if they are not.
+      processes: over how many processes, None if it is one.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Study:
     plot: Callable[..., Any] | None = None
     summary: Callable[..., Any] | None = None
     devices: int | None = None
+    processes: int | None = None
 
     @property
     def steps(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:

@@ -4,10 +4,11 @@ Records are read, never written: the database is in memory, and once the tables 
 network are out of its reach.
 """
 
+import decimal
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.read_record import Record, as_table, find_records, finite, read_record
-from jaxopt_study.study.report_data import as_text, counted, median_of
+from jaxopt_study.study.record import to_json
+from jaxopt_study.study.report_text import as_text, counted, median_of
 
 
 def query(sql: str, root: Path | str = "runs", form: str = "table") -> None:
@@ -27,27 +29,34 @@ def query(sql: str, root: Path | str = "runs", form: str = "table") -> None:
       form: `"table"`, `"csv"` or `"json"`.
 
     Raises:
-      StudyInputError: DuckDB is not installed, there are no records, one cannot be read, or the query is
+      StudyInputError: DuckDB is not installed, there are no records that can be read, or the query is
         wrong; the message is DuckDB's first line.
     """
-    names, rows = answer(sql, root)
+    names, rows = answer(sql, root, tell=lambda line: print(line, file=sys.stderr))
     if form == "csv":
         _print_csv(names, rows)
     elif form == "json":
-        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2, default=str))
+        strict = to_json([dict(zip(names, row, strict=True)) for row in rows])
+        print(json.dumps(strict, indent=2, default=_plain_json, allow_nan=False))
     else:
         _print_table(names, rows)
 
 
-def answer(sql: str, root: Path | str = "runs") -> tuple[list[str], list[tuple]]:
-    """The names of the columns of an answer, and its rows; see `query`."""
+def answer(
+    sql: str, root: Path | str = "runs", tell: Callable[[str], None] = lambda line: None
+) -> tuple[list[str], list[tuple]]:
+    """The names of the columns of an answer, and its rows; see `query`.
+
+    A record that cannot be read is left out, and `tell` called with a line that names the file: one that
+    is damaged is not to hide the others.
+    """
     if importlib.util.find_spec("duckdb") is None:
         raise StudyInputError('query: DuckDB is not installed: pip install "jaxopt_study[query]"')
     import duckdb
 
-    records = [read_record(folder) for folder in find_records(root)]
+    records = _readable(find_records(root), tell)
     if not records:
-        raise StudyInputError(f"{root}: there are no records")
+        raise StudyInputError(f"{root}: there are no records that can be read")
     try:
         with duckdb.connect(":memory:") as database:
             for name, table in tables(records).items():
@@ -64,6 +73,16 @@ def answer(sql: str, root: Path | str = "runs") -> tuple[list[str], list[tuple]]
         raise
     except (duckdb.Error, ValueError, RuntimeError) as error:
         raise StudyInputError(f"query: {_first_line(error)}") from None
+
+
+def _readable(folders: Sequence[Path], tell: Callable[[str], None]) -> list[Record]:
+    records = []
+    for folder in folders:
+        try:
+            records.append(read_record(folder))
+        except StudyInputError as error:
+            tell(f"jaxopt-study: {error}; left out")
+    return records
 
 
 def tables(records: Sequence[Record]) -> dict[str, Any]:
@@ -183,6 +202,10 @@ def _as_texts(table: Any, names: set[str]) -> Any:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _plain_json(value: Any) -> Any:
+    return float(value) if isinstance(value, decimal.Decimal) else str(value)
 
 
 def _print_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -1,16 +1,16 @@
 """What of records is drawn and listed: curves, axes of sweeps, paths; numbers without any drawing."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxopt_study.study.job_tables import FIXED
 from jaxopt_study.study.protocol import ROW
 from jaxopt_study.study.read_record import Record, finite
-from jaxopt_study.study.sweep_record import FIXED
+from jaxopt_study.study.report_text import as_text
 
 LARGEST_TABLE = 2000  # rows of points on the page; all are in points.parquet
 FEW_GROUPS = 6  # colors in one picture of curves
@@ -147,70 +147,6 @@ def is_log(numbers: np.ndarray) -> bool:
     return bool(np.log(finite_ones.max()) - np.log(finite_ones.min()) > math.log(GEOMETRIC))
 
 
-def differences(configs: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """The keys in which Configs differ, and those in which they are the same.
-
-    >>> differences({"a": {"n": 1, "m": 2}, "b": {"n": 1, "m": 3}})
-    (['m'], ['n'])
-    """
-    keys = list(dict.fromkeys(key for config in configs.values() for key in config))
-    texts = {key: {as_text(config.get(key)) for config in configs.values()} for key in keys}
-    return [key for key in keys if len(texts[key]) > 1], [key for key in keys if len(texts[key]) == 1]
-
-
-def as_text(value: Any) -> str:
-    """A value as a person reads it.
-
-    >>> as_text(0.1 + 0.2), as_text([1, 2.0]), as_text(None), as_text(True)
-    ('0.3', '[1, 2]', '', 'true')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(_rounded(value), ensure_ascii=False, default=str)
-    return str(value)
-
-
-def median_of(value: Any) -> float:
-    """The median of the finite numbers in a list of `result.json`, or the number itself."""
-    flat = np.array([finite(item) for item in _flat(value)])
-    good = flat[np.isfinite(flat)]
-    return float(np.median(good)) if good.size else (float(flat[0]) if flat.size else math.nan)
-
-
-def counted(value: Any) -> str:
-    """Statuses in words, counted where there are several.
-
-    >>> counted("STALLED"), counted(["STALLED", "STALLED", "OUT_OF_STEPS"])
-    ('stalled', '2 stalled, 1 out of steps')
-    """
-    names = [str(name).lower().replace("_", " ") for name in _flat(value)]
-    if not isinstance(value, list):
-        return names[0] if names else ""
-    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-
-
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return [leaf for item in value for leaf in _flat(item)]
-    return [] if value is None else [value]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float) and math.isfinite(value):
-        short = float(f"{value:.6g}")
-        return int(short) if short.is_integer() and abs(short) < 1e15 else short
-    return value
-
-
 def _groups(record: Record, variants: np.ndarray) -> np.ndarray:
     """For every row of a sweep's trace the value of one axis at its point."""
     few = [axis for axis in axes_of(record) if not axis.is_seed and len(axis.levels) <= FEW_GROUPS]
@@ -240,13 +176,25 @@ def _axis(name: str, values: Sequence[Any]) -> Axis:
 def _words(table: Any, name: str) -> np.ndarray:
     if name not in table.column_names:
         return np.full(table.num_rows, "")
-    return np.array([str(item) for item in table.column(name).to_pylist()], dtype=object)
+    import pyarrow as pa
+
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    coded = column.combine_chunks().dictionary_encode()  # as many words as there are kinds of them
+    words = np.array([str(word) for word in coded.dictionary.to_pylist()] + ["None"], dtype=object)
+    return words[np.asarray(coded.indices.fill_null(len(words) - 1))]
 
 
 def _numbers(table: Any, name: str, missing: float = 0.0) -> np.ndarray:
     if name not in table.column_names:
         return np.full(table.num_rows, missing)
-    return np.array([math.nan if item is None else finite(item) for item in table.column(name).to_pylist()])
+    import pyarrow as pa
+
+    column = table.column(name)
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        return column.cast(pa.float64(), safe=False).to_numpy()
+    return np.array([math.nan if item is None else finite(item) for item in column.to_pylist()])
 
 
 def _lines(lane: np.ndarray, step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

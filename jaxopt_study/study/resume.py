@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxopt_study.study.checkpoint import FOLDER, SECONDS
 from jaxopt_study.study.config_file import load_configs, read_config_file
-from jaxopt_study.study.devices import laid_out, set_up
+from jaxopt_study.study.devices import laid_out, one_writer, set_up
 from jaxopt_study.study.planned import read_planned
 from jaxopt_study.study.protocol import Study, StudyInputError
 from jaxopt_study.study.run import resume_study, run_study
@@ -18,9 +20,14 @@ from jaxopt_study.study.sweep_record import read_plan
 
 
 def resume(
-    folder: Path, *, checkpoint_seconds: float = SECONDS, quiet: bool = False, plots: bool = True
+    folder: Path,
+    *,
+    checkpoint_seconds: float = SECONDS,
+    distributed: bool = False,
+    quiet: bool = False,
+    plots: bool = True,
 ) -> int:
-    """Go on with a run or a sweep.
+    """Go on with a run or a sweep; `distributed` with as many processes as it was begun by.
 
     Returns:
       The exit code; 0 too where there was nothing left to do.
@@ -34,11 +41,20 @@ def resume(
             print(f"{folder}: has ended; nothing is left to do (`jaxopt-study repeat` runs it again)")
         return 0
     if _is_sweep(folder):
-        return resume_sweep(read_planned(config), folder, quiet=quiet).exit_code
-    study, configs = _load(config)
-    report = resume_study(
-        study, configs, folder, checkpoint_seconds=checkpoint_seconds, quiet=quiet, plots=plots
-    )
+        if distributed:
+            raise StudyInputError(f"{folder}: is a sweep; --distributed is for runs")
+        planned = read_planned(config)
+        return resume_sweep(planned, folder, checkpoint_seconds=checkpoint_seconds, quiet=quiet).exit_code
+    study, configs = _load(config, distributed)
+    with one_writer(folder) as (where, writes):
+        report = resume_study(
+            study,
+            configs,
+            where,
+            checkpoint_seconds=checkpoint_seconds,
+            quiet=quiet or not writes,
+            plots=plots and writes,
+        )
     return report.exit_code
 
 
@@ -119,11 +135,17 @@ def _config_of(folder: Path) -> Path:
     return config
 
 
-def _load(config: Path) -> tuple[Study, dict[str, Any]]:
-    """The study of a record, over as many devices as it ran on: the bits depend on them."""
+def _load(config: Path, distributed: bool = False) -> tuple[Study, dict[str, Any]]:
+    """The study of a record, over as many devices and processes as it ran on: the bits depend on them."""
     file = read_config_file(config)
     study, configs = load_configs(file)
-    rows = set_up(file.devices, distributed=False)
+    wanted = file.processes or 1
+    if wanted > 1 and not distributed:
+        which = f"was run by {wanted} processes; as many go on with it, by `resume --distributed`"
+        raise StudyInputError(f"{config.parent}: {which}")
+    rows = set_up(file.devices, distributed)
+    if jax.process_count() != wanted:
+        raise StudyInputError(f"{config.parent}: was run by {wanted} processes, not {jax.process_count()}")
     return (study if rows is None else laid_out(study, configs, rows)), configs
 
 

@@ -20,8 +20,10 @@ from jaxopt_study.study import checkpoint, compile_cache, record
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.lock import locked
 from jaxopt_study.study.program import Program, compile_study, dtype_of
-from jaxopt_study.study.progress import Seen, print_report, progress
+from jaxopt_study.study.progress import print_report, progress
 from jaxopt_study.study.protocol import Recorded, Study, Timing, to_host
+from jaxopt_study.study.seen import Seen
+from jaxopt_study.study.shared_checkpoints import checkpoints, shared
 from jaxopt_study.study.signals import Interrupted, Interrupts, hear_interrupts
 from jaxopt_study.version import __version__
 
@@ -86,12 +88,14 @@ def run_study(
     """
     out_root = Path(out_root)
     record.check_writable(out_root)
-    with hear_interrupts() as interrupted:
+    with hear_interrupts() as heard:
+        interrupted = shared(heard)
         programs = _compile_all(study, configs, interrupted)
         record.check_room(out_root, sum(checkpoint.room_for(one.carry) for one in programs.values()))
         folder = record.new_folder(out_root, study.name)
         with locked(folder):
-            more = {} if study.devices is None else {"devices": study.devices}
+            more = {"devices": study.devices, "processes": study.processes}
+            more = {name: count for name, count in more.items() if count is not None}
             record.begin(folder, lambda: record.write_config(folder, study, configs, more))
             return _record(
                 study, programs, folder, interrupted, checkpoint_seconds, quiet, plots, tensorboard
@@ -126,7 +130,8 @@ def resume_study(
       StudyInputError: another process runs in the folder, it cannot be written, or a checkpoint is of
         another study, version or device.
     """
-    with hear_interrupts() as interrupted, locked(folder):
+    with hear_interrupts() as heard, locked(folder):
+        interrupted = shared(heard)
         record.check_writable(folder)
         record.remove_unfinished(folder)
         programs = _compile_all(study, configs, interrupted)
@@ -163,12 +168,12 @@ def _record(
         "start": compile_cache.describe_start(),  # everything is compiled, and no step taken
         "environment": environment,
     }
-    identity = checkpoint.identity_of(study, environment)
+    identity = checkpoint.identity_of(study)
     records: dict[str, Recorded] = {}
     with progress(quiet, tensorboard) as show:
         for number, (label, program) in enumerate(programs.items()):
             if not interrupted():
-                saves = checkpoint.Checkpoints(folder, number, identity, checkpoint_seconds)
+                saves = checkpoints(folder, number, identity, checkpoint_seconds)
                 records[label] = drive(program, label, show, interrupted, saves)
     running = any(np.any(one.outcome.status == Status.RUNNING) for one in records.values())
     whole = len(records) == len(programs)
@@ -260,6 +265,6 @@ def drive(
             n = min(max(int(n * growth), 1), LARGEST_CHUNK)
         show(Seen(label, max_steps, status, steps, value, seconds, ended=True))
         outcome = to_host(program.outcome(carry))
-        if saves is not None and (interrupted() or saves.paths()):  # variants that follow may take long
+        if saves is not None and (interrupted() or saves.are_there()):  # variants that follow may take long
             saves.save(carry, seconds)
     return Recorded(program.config, outcome, Timing(program.compile_seconds, seconds))

@@ -14,8 +14,9 @@ from typing import Any
 
 import jax
 
-from jaxopt_study.study import record, sweep_record
+from jaxopt_study.study import checkpoint, record, sweep_record
 from jaxopt_study.study.cluster import sweep_on_cluster
+from jaxopt_study.study.job_tables import axis_types
 from jaxopt_study.study.lanes import Stopped
 from jaxopt_study.study.lock import locked
 from jaxopt_study.study.optuna_search import search_sweep
@@ -31,17 +32,19 @@ def run_sweep(
     out_root: Path | str,
     *,
     width: int | Sequence[int] | None = None,
+    checkpoint_seconds: float = checkpoint.SECONDS,
     quiet: bool = False,
 ) -> SweepReport:
     """Run a sweep and write its record.
 
-    The first Ctrl-C, or SIGTERM, ends it after the calls in progress; what is done is recorded, and
-    `resume_sweep` goes on.
+    The first Ctrl-C, or SIGTERM, ends it after the calls in progress, with checkpoints; what is done is
+    recorded, and `resume_sweep` goes on.
 
     Args:
       planned: from `plan_sweep`.
       out_root: where the folder is made.
       width: how many points run side by side, of each group or of all; None to choose.
+      checkpoint_seconds: between two checkpoints of a job in progress.
       quiet: show no progress and no table.
 
     Returns:
@@ -59,7 +62,7 @@ def run_sweep(
         with hear_interrupts() as interrupted:
             folder = start_record(planned, out_root, [chosen or planned.search.together])
             with locked(folder):
-                return search_sweep(planned, folder, interrupted, began, quiet)
+                return search_sweep(planned, folder, interrupted, checkpoint_seconds, began, quiet)
     with hear_interrupts() as interrupted, _Workers() as workers:
         lanes: list[Program | None] = []
         for index in range(len(planned.groups)):
@@ -72,15 +75,17 @@ def run_sweep(
                 raise Interrupted(interrupted.exit_code)
         folder = start_record(planned, out_root, [one.width for one in lanes if one is not None])
         with locked(folder):
-            return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
+            return _finish(planned, folder, lanes, workers, interrupted, checkpoint_seconds, began, quiet)
 
 
-def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> SweepReport:
+def resume_sweep(
+    planned: Planned, folder: Path, *, checkpoint_seconds: float = checkpoint.SECONDS, quiet: bool = False
+) -> SweepReport:
     """Go on with a sweep: run the jobs that are not done, and join all.
 
     Raises:
       StudyInputError: the folder is not a sweep's or cannot be written, another process runs it, or
-        the study has changed.
+        the study, a version or the device has changed.
     """
     began = time.perf_counter()
     widths = check_plan(planned, folder)
@@ -89,7 +94,7 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
         record.remove_unfinished(folder)
         record.remove_unfinished(folder / "jobs")
         if planned.search is not None and planned.search.method == "optuna":
-            return search_sweep(planned, folder, interrupted, began, quiet)
+            return search_sweep(planned, folder, interrupted, checkpoint_seconds, began, quiet)
         jobs = make_jobs(planned.groups, widths)
         done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
         left = {job.group for job in jobs if job.number not in done}
@@ -102,7 +107,7 @@ def resume_sweep(planned: Planned, folder: Path, *, quiet: bool = False) -> Swee
                 workers.prepare(one)
             if interrupted():
                 raise Interrupted(interrupted.exit_code)
-        return _finish(planned, folder, lanes, workers, interrupted, began, quiet)
+        return _finish(planned, folder, lanes, workers, interrupted, checkpoint_seconds, began, quiet)
 
 
 class _Workers(contextlib.AbstractContextManager["_Workers"]):
@@ -128,6 +133,7 @@ def _finish(
     lanes: Sequence[Program | None],
     workers: _Workers,
     interrupted: Interrupts,
+    checkpoint_seconds: float,
     began: float,
     quiet: bool,
 ) -> SweepReport:
@@ -136,7 +142,8 @@ def _finish(
     if planned.executor is not None:
         return sweep_on_cluster(planned, folder, widths, jobs, interrupted, began, quiet)
     done = {job.number for job in sweep_record.done_jobs(folder, jobs)}
-    types = sweep_record.axis_types(planned.sweep)
+    types = axis_types(planned.sweep)
+    identity = checkpoint.identity_of(planned.study)
     busy = [0.0] * len(lanes)
     failed: list[BaseException] = []
 
@@ -147,10 +154,12 @@ def _finish(
         workers.ready[id(program)].result()
         began = time.perf_counter()
         points = [planned.groups[job.group][member] for member in job.members]
-        outcomes = program.run([point.config for point in points], stop)
+        saves = checkpoint.Checkpoints(folder, job.number, identity, checkpoint_seconds, must_fit=False)
+        outcomes = program.run([point.config for point in points], stop, saves)
         seconds = time.perf_counter() - began
         extra = program.extra_columns()
         sweep_record.write_job(folder, job, points, outcomes, types, planned.sweep.trace, extra)
+        saves.remove()
         return job.group, outcomes, seconds
 
     seen = SweepSeen(len(planned.points), sum(len(job.members) for job in jobs if job.number in done))
@@ -190,6 +199,8 @@ def _finish(
     timing = {"groups": groups, "wall_seconds": time.perf_counter() - began}
     cut = bool(failed) or (interrupted() and len(sweep_record.done_jobs(folder, jobs)) < len(jobs))
     result = join_record(planned, folder, jobs, timing, cut)
+    if not cut:
+        checkpoint.remove_checkpoints(folder)
     if failed:
         raise failed[0]
     if not quiet:

@@ -25,7 +25,11 @@ def sweep_command(known: argparse.Namespace, flags: Sequence[str]) -> int:
         print(flags_help(config))
         return 0
     report = run_sweep(
-        read_planned(known.config, known, flags), known.out, width=known.side_by_side, quiet=known.quiet
+        read_planned(known.config, known, flags),
+        known.out,
+        width=known.side_by_side,
+        checkpoint_seconds=known.checkpoint_seconds,
+        quiet=known.quiet,
     )
     if known.quiet:
         print(report.folder)

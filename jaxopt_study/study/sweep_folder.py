@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxopt_study.study import record, sweep_record
+from jaxopt_study.study.checkpoint import identity_of
 from jaxopt_study.study.environment import describe_environment
 from jaxopt_study.study.plan import Job, static_fields
 from jaxopt_study.study.planned import Planned
-from jaxopt_study.study.protocol import StudyInputError, digest_of
+from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.version import __version__
 
 
@@ -34,7 +33,10 @@ class SweepReport:
 def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Path:
     """Make the folder of a sweep, with all that is needed to run its jobs."""
     folder = record.new_folder(out_root, planned.study.name)
-    plan = {"widths": list(widths), **_identity(planned)}
+    identity = identity_of(planned.study)
+    if planned.executor is not None:
+        identity = {name: identity[name] for name in ("study_sha256", "version", "jax")}
+    plan = {"widths": list(widths), **identity}
     tables = {"sweep": planned.sweep.to_toml()}
     if planned.search is not None:
         tables["search"] = planned.search.to_toml()
@@ -54,20 +56,17 @@ def start_record(planned: Planned, out_root: Path, widths: Sequence[int]) -> Pat
 def check_plan(planned: Planned, folder: Path) -> list[int]:
     """The widths of a sweep's groups, if it still is the sweep that was begun."""
     plan = sweep_record.read_plan(folder)
-    names = {"study_sha256": str(planned.study.path), "version": "jaxopt_study", "jax": "jax"}
-    for name, now in _identity(planned).items():
-        if plan.get(name) != now:
-            since = f"has changed since the sweep in {folder} began"
-            raise StudyInputError(f"{names[name]}: {since}: go on with what it was, or sweep anew")
+    for name, now in identity_of(planned.study).items():
+        # Of one whose tasks may run on several kinds of machines the device was not written down.
+        if name in plan and plan[name] != now:
+            what = {"study_sha256": str(planned.study.path), "version": "jaxopt_study"}.get(name, name)
+            which = "" if name == "study_sha256" else f" ({plan[name]} then, {now} now)"
+            since = f"has changed since the sweep in {folder} began{which}"
+            raise StudyInputError(f"{what}: {since}: go on with what it was, or sweep anew")
     widths = plan["widths"]
     if len(widths) != max(len(planned.groups), 1):
         raise StudyInputError(f"{folder}/plan.json: {len(widths)} widths for {len(planned.groups)} groups")
     return widths
-
-
-def _identity(planned: Planned) -> dict[str, str]:
-    """What all jobs of a sweep have in common, wherever they run, or their bits might differ."""
-    return {"study_sha256": digest_of(planned.study), "version": __version__, "jax": jax.__version__}
 
 
 def join_record(

@@ -39,6 +39,7 @@ def add_sweep(commands: Any, epilog: str) -> None:
     sweep.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where records go (runs)"
     )
+    add_checkpoint_seconds(sweep)
     sweep.add_argument("--quiet", action="store_true", help="print the record's path and nothing else")
     sweep.add_argument("-h", "--help", action="store_true", help="show this, and the study's flags")
     sweep.set_defaults(parser=sweep)
@@ -56,6 +57,9 @@ def add_resume_and_repeat(commands: Any, epilog: str) -> None:
     )
     resume.add_argument("run", metavar="RUN", type=Path, help="the folder of the run")
     add_checkpoint_seconds(resume)
+    resume.add_argument(
+        "--distributed", action="store_true", help="of a run over several processes: this is one of them"
+    )
     resume.add_argument("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     resume.add_argument("--quiet", action="store_true", help="print nothing")
     repeat = commands.add_parser(
@@ -78,19 +82,26 @@ def add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=60.0,
         metavar="S",
-        help="from one checkpoint of a run to the next (60)",
+        help="from one checkpoint to the next (60)",
     )
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    number = _number(text, float, "seconds >= 0")
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected seconds >= 0, got {text}")
     return number
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = _number(text, int, "a whole number >= 1")
     if not 1 <= number <= 2**20:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {2**20:,}, got {text}")
     return number
+
+
+def _number(text: str, kind: Any, expected: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text}") from None

@@ -1,6 +1,6 @@
 """Fits over eight devices and on one, in a process of its own; prints what it found as one line of JSON.
 
-    python over_devices.py answers | more_answers | program | large
+    python over_devices.py answers | more_answers | values | program | large
     python over_devices.py processes PORT PROCESS       one of two, four devices each
 
 A process has as many host devices as XLA_FLAGS said when JAX began, so that tests cannot change it.
@@ -38,6 +38,11 @@ def one_column_twice(p, x, y):
     return (p["a"] + p["k"]) * x + p["c"] - y
 
 
+def in_odd_units(p, x, y):
+    """Columns of 10¹⁶ and 10⁻¹⁴: their squares are no numbers of float32."""
+    return curve({"a": 1e16 * p["a"], "c": 1e-14 * p["c"], "k": p["k"]}, x) - y
+
+
 def data(count, dtype="float64"):
     x = np.linspace(0.0, 4.0, count)
     noise = 0.05 * np.sin(1e4 * x) + 0.05 * np.random.default_rng(0).standard_normal(count)
@@ -69,8 +74,38 @@ def answers():
         one, jos.least_squares(residual, START, laid_out(both["host"], "explicit"))
     )
     single = {"devices": laid_out(data(8 * 500, "float32")), "one": data(8 * 500, "float32")}
-    start = jax.tree.map(lambda leaf: leaf.astype("float32"), START)
+    start = narrow(START)
     found["float32"] = compared(lambda args: jos.least_squares(residual, start, args), single)
+    odd = narrow({"a": np.array(1e-16), "c": np.array(1e13), "k": np.array(1.0)})
+    found["float32, odd units"] = compared(lambda args: jos.least_squares(in_odd_units, odd, args), single)
+    return found
+
+
+def narrow(tree):
+    return jax.tree.map(lambda leaf: leaf.astype("float32"), tree)
+
+
+def values():
+    """What a step that leaves nothing leaves, and by how much one that changes nothing lowers the value."""
+    both = here_and_there()
+    exact = {**both, "devices": laid_out((both["host"][0], 2.0 * both["host"][0] + 1.0))}
+    exact["one"] = tuple(map(jnp.asarray, jax.device_get(exact["devices"])))
+    found = {}
+    for where in ("one", "devices"):
+        line = jos.least_squares(
+            lambda p, x, y: p["a"] * x + p["c"] - y,
+            {"a": 300.0, "c": 100.0},
+            exact[where],
+            optimizer=jos.gauss_newton(),
+            max_steps=1,
+            trace=True,
+        )
+        info = jos.least_squares(residual, START, both[where]).opt_state.info
+        found[where] = {
+            "left": (line.trace.value[1] / line.trace.value[0]).item(),
+            "value": info.value.item(),
+            "fall": info.actual.item(),
+        }
     return found
 
 
@@ -129,17 +164,22 @@ def difference(one, other):
 
 def program(count=8 * 1000):
     """The collectives of a whole minimization, by the computation of the program that they stand in."""
-    args = laid_out(data(count))
-    lowered = jax.jit(jos.least_squares, static_argnums=0).lower(
-        jos.LeastSquares(residual, sharding=args[0].sharding), START, args
-    )
-    return collectives(lowered.compile().as_text())
+    found = {}
+    for dtype, start in {"float64": START, "float32": narrow(START)}.items():
+        args = laid_out(data(count, dtype))
+        lowered = jax.jit(jos.least_squares, static_argnums=0).lower(
+            jos.LeastSquares(residual, sharding=args[0].sharding), start, args
+        )
+        found[dtype] = collectives(lowered.compile().as_text())
+    return found
 
 
 def collectives(text):
     """Each collective operation: its name, its elements, and the computation around it."""
     kinds = "all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
     found, inside = [], ""
+    branches = set(re.findall(r"[\w.\-]+", " ".join(re.findall(r"branch_computations={([^}]*)}", text))))
+    branches |= set(re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", text))
     for line in text.splitlines():
         opened = re.match(r"(?:ENTRY )?%?([\w.\-]+) .*\{$", line)
         if opened:
@@ -148,7 +188,8 @@ def collectives(text):
         if operation:
             shapes = re.findall(r"\w+\[([\d,]*)\]", operation[1])
             sizes = [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
-            found.append({"kind": operation[2], "elements": sum(sizes), "inside": inside})
+            size, branch = sum(sizes), inside in branches
+            found.append({"kind": operation[2], "elements": size, "inside": inside, "branch": branch})
     return found
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxopt_study import study
-from jaxopt_study.study.axes import points_of, read_axis_flag, read_sweep, typed_axes, with_values
+from jaxopt_study.study.axes import points_of, read_sweep, typed_axes, with_values
+from jaxopt_study.study.axis import read_axis_flag
 
 
 @study.config

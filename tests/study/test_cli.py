@@ -218,6 +218,13 @@ def test_a_study_imports_nothing_that_only_a_run_needs():
     assert not {"tyro", "rich", "pyarrow", "matplotlib", "msgspec", "tomli_w"} & set(done.stdout.split())
 
 
+def test_the_package_is_the_command_too():
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jaxopt_study", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.startswith("jaxopt_study ")
+
+
 def test_ctrl_c_before_the_run_begins_writes_nothing(write_study, write_toml, capsys):
     press = "    import signal; signal.raise_signal(signal.SIGINT)\n"
     path = write_study([("def init(config, key):\n", f"def init(config, key):\n{press}")])

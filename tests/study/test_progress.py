@@ -1,5 +1,6 @@
 """What a person sees while a run goes on."""
 
+import errno
 import importlib.util
 import io
 import math
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from jaxopt_study.result import Status
 from jaxopt_study.study import progress as module
-from jaxopt_study.study.progress import SPARKS, Seen, check_tensorboard, progress, sparkline
+from jaxopt_study.study.progress import SPARKS, progress, sparkline
 from jaxopt_study.study.protocol import StudyInputError
+from jaxopt_study.study.seen import Seen
+from jaxopt_study.study.tensorboard import check_tensorboard
 
 
 def seen(steps, value, seconds, ended=False):
@@ -87,6 +90,22 @@ def test_tensorboard_reads_the_values_that_were_seen(tmp_path):
     values = {step: value for step, tag, value in scalars if tag == "value"}
     assert values == {0: 8.0, 25: 4.0, 50: 2.0, 100: 1.0}
     assert {value for _, tag, value in scalars if tag != "value"} == {25.0}
+
+
+def test_a_disk_without_room_for_tensorboard_is_told_once_and_stops_nothing(tmp_path, monkeypatch, capsys):
+    tensorboard = pytest.importorskip("tensorboardX")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", full)
+    with progress(quiet=True, tensorboard=tmp_path) as show:
+        for event in EVENTS:
+            show(event)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--tensorboard" in said
+    assert "No space left on device; the run goes on" in said
 
 
 def test_without_tensorboardx_one_line_says_what_to_install(tmp_path, monkeypatch):

@@ -95,3 +95,26 @@ def test_without_duckdb_one_line_says_what_to_install(runs, monkeypatch, capsys)
 def test_where_there_are_no_records_one_line_says_so(tmp_path, capsys):
     assert cli.main(["query", "SELECT 1", "--runs", str(tmp_path)]) == 2
     assert "there are no records" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_named_and_the_others_answer(write_run, tmp_path, capsys):
+    write_run(tmp_path / "good")
+    for name, text in {"cut": '{"study": ', "list": "[1]", "binary": "\0"}.items():
+        (write_run(tmp_path / name) / "result.json").write_text(text)
+    (write_run(tmp_path / "columns") / "trace.parquet").write_bytes(b"PAR1")
+    assert (
+        cli.main(["query", "SELECT DISTINCT run FROM runs", "--runs", str(tmp_path), "--format", "csv"]) == 0
+    )
+    out, errors = capsys.readouterr()
+    assert out == "run\ngood\n"
+    named = [line.split(": ")[1].replace(f"{tmp_path}/", "") for line in errors.splitlines()]
+    assert named == ["binary/result.json", "columns/trace.parquet", "cut/result.json", "list/result.json"]
+    assert all(line.endswith("; left out") for line in errors.splitlines())
+
+
+def test_what_is_not_finite_is_strict_json_too(runs, capsys):
+    assert (
+        cli.main(["query", "SELECT 'nan'::DOUBLE AS a, 1.5 AS b", "--runs", str(runs), "--format", "json"])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out, parse_constant=None) == [{"a": "NaN", "b": 1.5}]

@@ -14,8 +14,8 @@ from jaxopt_study.study import run
 from jaxopt_study.study.config_file import load_configs, read_config_file
 from jaxopt_study.study.flags import apply_flags
 from jaxopt_study.study.program import compile_study
-from jaxopt_study.study.progress import median
 from jaxopt_study.study.protocol import to_host
+from jaxopt_study.study.seen import median
 
 LONG = ["--max-steps", "1000", "--target", "0", "--learning-rate", "1e-4"]
 

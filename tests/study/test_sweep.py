@@ -1,7 +1,9 @@
 """Sweeps: compiled once a group, lanes that touch no other, records that join, resume and repeat."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,10 +17,12 @@ import pytest
 
 from jaxopt_study import cli
 from jaxopt_study.study import lanes, resume, run, sweep_record
+from jaxopt_study.study.checkpoint import Checkpoints
 from jaxopt_study.study.lane_cost import choose_width
 from jaxopt_study.study.plan import make_groups, make_jobs
 from jaxopt_study.study.planned import plan_sweep, read_planned
 from jaxopt_study.study.program import compile_study
+from jaxopt_study.study.signals import Interrupts
 from jaxopt_study.study.sweep import resume_sweep, run_sweep
 from jaxopt_study.study.sweep_progress import print_sweep
 
@@ -209,6 +213,59 @@ def test_a_sweep_that_is_stopped_goes_on_with_what_is_not_done(write_toml, monke
     assert not list(resume.compare(whole, report.folder))
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_sweep_stopped_within_a_job_takes_no_step_twice(width, write_toml, monkeypatch):
+    planned = read_planned(
+        write_toml("[config]\nmax_steps = 300\n[sweep.axes]\nseed = [0, 1, 2]\n", study=TOYS / "chaos.py")
+    )
+    whole = run_sweep(planned, "whole", quiet=True, width=width).folder
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(lanes, "SECONDS_PER_CALL", 1e-9)  # every call takes one step
+    saved, save = [], Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda *words: (saved.append(words), save(*words)))
+    taken, stop = _count_calls(monkeypatch)
+    stop.after = 430 if width == 1 else 130  # alone: in the second of three points
+    report = run_sweep(planned, "runs", quiet=True, width=width)
+    assert (report.exit_code, len(taken), len(saved)) == (130, stop.after, 1)
+    stop.after = np.inf
+    assert resume_sweep(planned, report.folder, quiet=True).exit_code == 0
+    assert len(taken) == (900 if width == 1 else 300)
+    assert not list(resume.compare(whole, report.folder))
+    assert not (report.folder / "checkpoints").exists()
+
+
+def test_a_sweep_goes_on_only_on_a_device_of_its_kind(write_toml, capsys):
+    folder = sweep(write_toml("[sweep.axes]\nseed = [0, 1]\n"))
+    (folder / "result.json").unlink()
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps({**plan, "device_kind": "abacus"}))
+    assert cli.main(["resume", str(folder)]) == 2
+    assert "device_kind: has changed since the sweep in" in (said := capsys.readouterr().err)
+    assert "(abacus then, cpu now)" in said
+
+
+def _count_calls(monkeypatch):
+    """A list of the calls of any sweep's program, and an interrupt that comes after some of them."""
+    taken, run = [], lanes.Lanes.run
+
+    class Stop(Interrupts):
+        def __call__(self):
+            return len(taken) >= self.after
+
+    def counting(self, *words):
+        program = self.program
+        self.program = lambda *args: (taken.append(None), program(*args))[1]
+        try:
+            return run(self, *words)
+        finally:
+            self.program = program
+
+    stop = Stop()
+    monkeypatch.setattr(lanes.Lanes, "run", counting)
+    monkeypatch.setattr("jaxopt_study.study.sweep.hear_interrupts", lambda: contextlib.nullcontext(stop))
+    return taken, stop
+
+
 def test_a_sweep_of_a_changed_study_is_not_gone_on_with(write_study, write_toml, capsys):
     path = write_study()
     folder = sweep(write_toml("[sweep.axes]\nseed = [0, 1]\n", study=path))
@@ -226,6 +283,18 @@ def test_studies_that_cannot_be_stopped_are_swept_too_jitted_or_on_the_host(writ
     path.write_text(text)
     folder = sweep(write_toml(study=path.resolve()), "--axis", "height=[1.0, 2.0]")
     assert [row["value"] for row in rows_of(folder)] == [1.0, 2.0]
+
+
+def test_an_axis_given_by_a_flag_keeps_its_place_in_the_order_and_a_new_one_comes_last(write_toml):
+    text = '[sweep]\norder = ["seed", "growth"]\n[sweep.axes]\ngrowth = [3.8]\nseed = [1, 2]\n'
+    path = write_toml(text, study=TOYS / "chaos.py")
+    words = cli._parser().parse_known_args(["sweep", str(path), "--axis", "growth=[3.9, 3.8]"])[0]
+    points = [tuple(point.values.items()) for point in read_planned(path, words).points]
+    assert points == [(("seed", seed), ("growth", growth)) for seed in (1, 2) for growth in (3.9, 3.8)]
+    words = cli._parser().parse_known_args(["sweep", str(path), "--axis", "lanes=[1]"])[0]
+    assert [tuple(point.values) for point in read_planned(path, words).points] == [
+        ("seed", "growth", "lanes")
+    ] * 2
 
 
 def test_what_is_printed_of_an_interrupted_sweep_says_how_to_go_on(capsys):
@@ -335,27 +404,26 @@ def test_the_network_of_1200_points_compiles_exactly_three_programs(compiled):
 
 @pytest.mark.slow
 def test_a_sweep_killed_again_and_again_ends_at_the_same_rows(write_toml):
-    text = (
-        "[config]\nmax_steps = 40000\n[sweep.axes]\nlanes = [1, 2]\ngrowth = { linspace = [3.7, 3.99, 40] }\n"
-    )
-    path = write_toml(text, study=TOYS / "chaos.py")
+    axes = "lanes = [1, 2]\ngrowth = { linspace = [3.7, 3.99, 10] }\n"
+    path = write_toml(f"[config]\nmax_steps = 300_000\n[sweep.axes]\n{axes}", study=TOYS / "chaos.py")
     whole = run_sweep(read_planned(path), "whole", quiet=True, width=1).folder
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "jaxopt_study.cli"]
-    process = subprocess.Popen([*words, "sweep", str(path), "--quiet", "--side-by-side", "1"], env=env)
-    kills = 0
-    while process.poll() is None and kills < 6:
-        done = len(list(Path("runs").glob("*/jobs/*.parquet")))
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until:
-            if len(list(Path("runs").glob("*/jobs/*.parquet"))) > done:
-                process.kill()
-                kills += 1
-                break
+    words, often = [sys.executable, "-m", "jaxopt_study"], ["--checkpoint-seconds", "0.02", "--quiet"]
+    process = subprocess.Popen([*words, "sweep", str(path), "--side-by-side", "1", *often], env=env)
+    moments, kills = random.Random(0), []
+    written = lambda: {file.name for file in Path("runs").glob("*/*/0*") if file.suffix != ".tmp"}  # noqa: E731
+    while process.poll() is None and len(kills) < 8:
+        before, until = written(), time.monotonic() + 60
+        while process.poll() is None and written() == before and time.monotonic() < until:
             time.sleep(0.002)
-        process.wait()
+        time.sleep(moments.uniform(0.0, 0.3))
+        if process.poll() is None:
+            kills.append(moments.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+            process.send_signal(kills[-1])
+        assert process.wait() in (0, -signal.SIGKILL, 143)
         (folder,) = Path("runs").iterdir()
-        process = subprocess.Popen([*words, "resume", str(folder), "--quiet"], env=env)
+        process = subprocess.Popen([*words, "resume", str(folder), *often], env=env)
     assert process.wait(timeout=120) == 0
-    assert kills >= 3
+    assert kills.count(signal.SIGKILL) >= 3
     assert not list(resume.compare(whole, folder))
+    assert not (folder / "checkpoints").exists()
