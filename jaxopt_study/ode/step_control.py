@@ -29,9 +29,12 @@ class Next(NamedTuple):
 def error_ratio(
     error: Float[Array, " n"], y0: Float[Array, " n"], y1: Float[Array, " n"], tolerances: Tolerances
 ) -> Float[Array, ""]:
-    """The error over what is tolerated, root mean square; infinite where the state is not finite."""
+    """The error over what is tolerated, root mean square; infinite where the state is not finite.
+
+    No error is nothing, also of an element that is zero where only a relative error is tolerated.
+    """
     scale = tolerances.atol + tolerances.rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
-    ratio = _rms(error / scale)
+    ratio = _rms(jnp.where(error == 0, 0.0, error / scale))
     return jnp.where(jnp.isfinite(ratio) & jnp.all(jnp.isfinite(y1)), ratio, jnp.inf)
 
 
@@ -70,11 +73,13 @@ def first_step(
     Source: E. Hairer, S. Nørsett and G. Wanner, Solving ODEs I, 1993, section II.4.
     """
     scale = tolerances.atol + jnp.abs(y0) * tolerances.rtol
-    d0 = _rms(y0 / scale)
-    d1 = _rms(k0 / scale)
+    # What is zero, and may not be wrong, has no size to compare with.
+    inverse = jnp.where(scale > 0, 1.0 / jnp.where(scale > 0, scale, 1.0), 0.0)
+    d0 = _rms(y0 * inverse)
+    d1 = _rms(k0 * inverse)
     h0 = jnp.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1)
     k1 = slope(t0 + h0, y0 + h0 * k0)
-    d2 = _rms((k1 - k0) / scale) / h0
+    d2 = _rms((k1 - k0) * inverse) / h0
     largest = jnp.maximum(d1, d2)
     h1 = jnp.where(largest <= 1e-15, jnp.maximum(1e-6, h0 * 1e-3), (0.01 / largest) ** (1.0 / order))
     h = jnp.minimum(100 * h0, h1)
