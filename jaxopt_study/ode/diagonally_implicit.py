@@ -95,8 +95,7 @@ class DiagonallyImplicit:
         if self.tableau.error_weights is not None:
             error = combined(self.tableau.error_weights, list(slopes))
             error = jnp.where(jnp.all(solved), error, jnp.inf)
-        rows = jnp.concatenate([y[None], y1[None], slopes])
-        return Stepped(y1, slopes[-1] / h, error, rows)
+        return Stepped(y1, slopes[-1] / h, error, jnp.stack([y, y1]), slopes)
 
     def _newton(
         self, conditions: Any, inverse: Array, start: Array, gamma: float, y: Array, tolerances: Tolerances

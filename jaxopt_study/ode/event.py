@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.march import Place, attempt, begin, moved
+from jaxopt_study.ode.march import attempt, begin
+from jaxopt_study.ode.place import Place, moved
 from jaxopt_study.ode.plan import Numbers, Plan
 from jaxopt_study.types import Bool, Float, Int, PyTree
 

@@ -8,31 +8,38 @@ from jax import Array
 
 from jaxopt_study.ode.kept import Kept, keep, nothing_kept
 from jaxopt_study.ode.observe import observe_all, observe_step, window
+from jaxopt_study.ode.place import Place, moved
 from jaxopt_study.ode.plan import Numbers, Plan
-from jaxopt_study.ode.step_control import Next, decide, error_ratio, first_step
+from jaxopt_study.ode.step_control import Next, all_finite, decide, error_ratio, first_step
 from jaxopt_study.ode.tableau import Stepped
 from jaxopt_study.result import Status
 from jaxopt_study.types import Float, Int, PyTree
 
 
-class Place(NamedTuple):
-    """Where the loop is: time, state, slope there, length to try, and what the step control remembers."""
-
-    t: Float[Array, ""]
-    y: Float[Array, " n"]
-    slope: Float[Array, " n"]
-    h: Float[Array, ""]
-    memory: Float[Array, ""]
-
-
 class March(NamedTuple):
-    """The state of the loop, and in the end its outcome."""
+    """The state of the loop, and in the end its outcome.
+
+    Attributes:
+      place: see `Place`.
+      counts: status, tries, and accepted steps.
+      ys: the observations.
+      kept: see `Kept`.
+    """
 
     place: Place
-    tries: Int[Array, ""]
-    status: Int[Array, ""]
+    counts: Int[Array, " 3"]
     ys: Float[Array, "times n"]
     kept: Kept
+
+    @property
+    def status(self) -> Int[Array, ""]:
+        """A `Status`."""
+        return self.counts[0]
+
+    @property
+    def tries(self) -> Int[Array, ""]:
+        """Steps tried."""
+        return self.counts[1]
 
 
 def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers) -> March:
@@ -42,7 +49,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     start = begin(plan, theta, y0, t0, numbers)
     # Times that turn round, or are not numbers, are found here where they are traced.
     ordered = jnp.all(jnp.diff(ts) >= 0) & (ts[0] >= t0) & jnp.isfinite(span)
-    finite = jnp.all(jnp.isfinite(y0)) & jnp.all(jnp.isfinite(start.slope)) & ordered
+    finite = all_finite(start.states) & ordered
     status = jnp.where(
         finite, jnp.where(span > 0, Status.RUNNING, Status.END_REACHED), Status.NON_FINITE_START
     )
@@ -51,20 +58,22 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     at_start = (ts <= t0) & finite
     ys = jnp.where(at_start[:, None], y0[None, :], jnp.nan)
     kept = nothing_kept(plan, y0, t0, jnp.sum(at_start, dtype=jnp.int32))
-    begun = March(start, jnp.zeros((), jnp.int32), status.astype(jnp.int32), ys, kept)
+    begun = March(start, jnp.stack([status, 0, 0]).astype(jnp.int32), ys, kept)
     smallest = jnp.finfo(dtype).eps ** 2 * jnp.abs(span)
 
     def body(now: March) -> March:
-        t, y, slope = now.place[:3]
         t_new, h, stepped, following = attempt(plan, theta, now.place, end, numbers)
         accept = following.accept
+        status, tries, number = now.counts
         num_saved, ys = now.kept.num_saved, now.ys
         if not plan.wide:  # else observed in the end, all at once
-            num_saved, ys = observe_step(plan, t, t_new, stepped.rows, ts, accept, width, (num_saved, ys))
-        kept = keep(plan, now.kept, (t, y, slope), t_new, h, stepped, following)
-        status, tries = now.status, now.tries + 1
+            num_saved, ys = observe_step(
+                plan, now.place.t, t_new, stepped.rows, ts, accept, width, (num_saved, ys)
+            )
+        kept = keep(plan, now.kept, number, now.place, t_new, h, stepped, following)
+        tries += 1
         if plan.adapts(numbers):
-            too_small = jnp.maximum(4 * jnp.finfo(dtype).eps * jnp.abs(t), smallest) >= following.h
+            too_small = jnp.maximum(4 * jnp.finfo(dtype).eps * jnp.abs(now.place.t), smallest) >= following.h
         else:
             too_small = jnp.zeros((), bool)
             status = jnp.where(accept, status, Status.NON_FINITE)
@@ -72,14 +81,14 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
         status = jnp.where(~accept & too_small, Status.STEP_TOO_SMALL, status)
         status = jnp.where(accept & (t_new >= end), Status.END_REACHED, status)
         place = moved(now.place, t_new, stepped, following)
-        return March(place, tries, status.astype(jnp.int32), ys, kept._replace(num_saved=num_saved))
+        counts = jnp.stack([status, tries, number + accept]).astype(jnp.int32)
+        return March(place, counts, ys, kept._replace(num_saved=num_saved))
 
     ended = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, begun)
-    ys = ended.ys[:count]
-    if not plan.wide:
-        return ended._replace(ys=ys)
-    ys, num_saved = observe_all(plan, ended.kept, ts[:count], ys, finite)
-    return ended._replace(ys=ys, kept=ended.kept._replace(num_saved=num_saved))
+    ys, kept = ended.ys[:count], ended.kept._replace(t_end=ended.place.t, num_steps=ended.counts[2])
+    if plan.wide:
+        ys, kept = observe_all(plan, kept, ts[:count], ys, finite)
+    return ended._replace(ys=ys, kept=kept)
 
 
 def begin(plan: Plan, theta: PyTree, y0: Array, t0: Array, numbers: Numbers) -> Place:
@@ -91,7 +100,7 @@ def begin(plan: Plan, theta: PyTree, y0: Array, t0: Array, numbers: Numbers) -> 
     else:
         order = plan.method.tableau.order
         h = first_step(lambda t, y: plan.field(t, y, theta), t0, y0, slope, numbers.tolerances, order)
-    return Place(t0, y0, slope, h, jnp.ones((), y0.dtype))
+    return Place(jnp.stack([t0, h, jnp.zeros((), y0.dtype)]), jnp.stack([y0, slope]))
 
 
 def attempt(
@@ -109,18 +118,3 @@ def attempt(
     else:
         following = Next(jnp.all(jnp.isfinite(stepped.y)), now.h, now.memory)
     return t_new, h, stepped, following
-
-
-def moved(now: Place, t_new: Array, stepped: Stepped, following: Next) -> Place:
-    """The place after a try."""
-
-    def choose(new: Array, old: Array) -> Array:
-        return jnp.where(following.accept, new, old)
-
-    return Place(
-        choose(t_new, now.t),
-        choose(stepped.y, now.y),
-        choose(stepped.slope, now.slope),
-        following.h,
-        following.memory,
-    )

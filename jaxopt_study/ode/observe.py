@@ -43,28 +43,29 @@ def observe_step(
     return jax.lax.while_loop(more, save, seen)
 
 
-def observe_all(plan: Plan, kept: Kept, ts: Array, ys: Array, finite: Array) -> tuple[Array, Array]:
-    """The states at all of ts that were reached, from the rows that are kept, and how many they are.
+def observe_all(plan: Plan, kept: Kept, ts: Array, ys: Array, finite: Array) -> tuple[Array, Kept]:
+    """The states at all of ts that were reached, from the rows that are kept, which now say where they are.
 
     `ys` are those at the start; `finite` says whether that is one.
     """
-    index = step_of(kept, ts)
-    weights = weights_of(plan, kept, ts, index)
+    index = _step_of(kept, ts)
+    weights = _weights_of(plan, kept, ts, index)
     states = jnp.einsum("tr,trn->tn", weights, kept.states[index], precision=jax.lax.Precision.HIGHEST)
     at_start = ts <= kept.times[0]
     reached = finite & (at_start | (ts <= kept.t_end))
     ys = jnp.where((at_start & finite)[:, None], ys, jnp.where(reached[:, None], states, jnp.nan))
-    return ys, jnp.sum(reached, dtype=jnp.int32)
+    num_saved = jnp.sum(reached, dtype=jnp.int32)
+    return ys, kept._replace(num_saved=num_saved, step_of=index, weights=weights)
 
 
-def step_of(kept: Kept, ts: Array) -> Array:
+def _step_of(kept: Kept, ts: Array) -> Array:
     """In which step each of ts is, the earlier one where two meet."""
     taken = jnp.arange(1, kept.times.size) <= kept.num_steps
     before = taken[None, :] & (kept.times[None, 1:] < ts[:, None])
     return jnp.minimum(jnp.sum(before, axis=1, dtype=jnp.int32), jnp.maximum(kept.num_steps - 1, 0))
 
 
-def weights_of(plan: Plan, kept: Kept, ts: Array, index: Array) -> Array:
+def _weights_of(plan: Plan, kept: Kept, ts: Array, index: Array) -> Array:
     """What of the rows of its step the state at each of ts is, shape `(times, rows)`."""
     tableau = plan.method.tableau
     t = kept.times[index]

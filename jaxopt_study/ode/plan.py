@@ -48,6 +48,11 @@ class Plan:
         return method_of(self.solver)
 
     @property
+    def keeps_all(self) -> bool:
+        """Whether there is a slot for every step."""
+        return self.slots >= self.max_steps
+
+    @property
     def segment(self) -> int:
         """Steps between two kept states at most, and some to spare."""
         return _power_of_two(-(-self.max_steps // self.slots)) + 8

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.ode.kept import Kept, slot
-from jaxopt_study.ode.march import Place, attempt, moved
-from jaxopt_study.ode.observe import step_of, weights_of, window
+from jaxopt_study.ode.march import attempt
+from jaxopt_study.ode.observe import window
+from jaxopt_study.ode.place import Place, moved
 from jaxopt_study.ode.plan import Numbers, Plan
 from jaxopt_study.types import PyTree
 
@@ -116,12 +117,11 @@ def pulled(
     # A window to spare in front, in which there is nothing.
     at_once = plan.wide and ts.size <= AT_ONCE
     if at_once:
-        number = step_of(kept, ts)
         # What is at the start, or not reached, is in no step.
-        number = jnp.where((ts > kept.times[0]) & ~unreached[:, 0], number, -1)
-        weights = weights_of(plan, kept, ts, jnp.maximum(number, 0))
+        number = jnp.where((ts > kept.times[0]) & ~unreached[:, 0], kept.step_of, -1)
+    all_bar = jnp.where(unreached, 0.0, back.ys)
     ts = jnp.pad(ts, (width, 0), constant_values=-jnp.inf)
-    ys_bar = jnp.pad(jnp.where(unreached, 0.0, back.ys), ((width, 0), (0, 0)))
+    ys_bar = jnp.pad(all_bar, ((width, 0), (0, 0)))
     pull = jnp.where(lost, jnp.full_like(sources.y0, jnp.nan), 0.0)
     if plan.dense:
         last = jax.lax.dynamic_index_in_dim(back.all_states, kept.num_steps, 0, keepdims=False)
@@ -147,9 +147,9 @@ def pulled(
             return index - jnp.sum(inside, dtype=index.dtype), rows_bar + observe(bar)[0]
 
         if at_once:
-            here = jnp.where((number == step)[:, None], weights, 0.0)
+            here = jnp.where((number == step)[:, None], kept.weights, 0.0)
             highest = jax.lax.Precision.HIGHEST
-            rows_bar = jnp.einsum("tr,tn->rn", here, ys_bar[width:], precision=highest)
+            rows_bar = jnp.einsum("tr,tn->rn", here, all_bar, precision=highest)
         else:
             index, rows_bar = jax.lax.while_loop(
                 lambda state: ts[state[0] + width - 1] > t, collect, (index, jnp.zeros_like(rows))
@@ -163,7 +163,8 @@ def pulled(
     def through_row(now: Any) -> Any:
         """One kept state, and one step, because all are kept."""
         row, *state = now
-        t, h, _, _ = kept.scalars[row]
+        t = kept.times[row]
+        h = kept.times[row + 1] - t
         block = kept.states[row]
         known, slope = (block, block[2] / h) if plan.wide else (None, block[1])
         return row - 1, *through_step(row, (t, h, block[0], slope), known, *state)
@@ -186,7 +187,7 @@ def pulled(
         return row - 1, kept.scalars[at, 0], *state
 
     state = (kept.num_saved, (pull, jnp.zeros_like(pull)), jax.tree.map(jnp.zeros_like, floats))
-    if plan.slots >= plan.max_steps:
+    if plan.keeps_all:
         *_, index, bars, floats_bar = jax.lax.while_loop(
             lambda now: now[0] >= 0, through_row, (kept.num_steps - 1, *state)
         )
@@ -210,13 +211,12 @@ def _again(
 ) -> _Again:
     """The steps from a kept state to the next, chosen as they were chosen the first time."""
     t, h, h_next, memory = scalars
-    y, slope = kept_state
     segment = plan.segment
-    begins = jnp.zeros((segment, 2), y.dtype).at[0].set(jnp.stack([t, h]))
-    states = jnp.zeros((segment, 2, y.size), y.dtype).at[0].set(kept_state)
+    begins = jnp.zeros((segment, 2), t.dtype).at[0].set(jnp.stack([t, h]))
+    states = jnp.zeros((segment, *kept_state.shape), t.dtype).at[0].set(kept_state)
     done = t + h * (1 + 1e-3) >= t_after
     count = jnp.where(done, 1, 0)
-    place = Place(jnp.where(done, t_after, t), y, slope, h, memory)
+    place = Place(jnp.stack([jnp.where(done, t_after, t), h, memory]), kept_state)
     start = _Again(place, count, begins, states, jnp.ones((), bool))
 
     def body(now: _Again) -> _Again:
@@ -232,7 +232,7 @@ def _again(
             moved(now.place, t_new, stepped, following),
             now.taken + following.accept,
             put(now.begins, jnp.stack([now.place.t, h]), now.taken, 0),
-            put(now.states, jnp.stack([now.place.y, now.place.slope]), now.taken, 0),
+            put(now.states, now.place.states, now.taken, 0),
             jnp.zeros((), bool),
         )
 

@@ -26,13 +26,20 @@ class Stepped(NamedTuple):
       y: the state at its end, `(n,)`.
       slope: the field there, with which the next step begins.
       error: the estimate of its error, `(n,)`; None for a method that has none.
-      rows: what `Tableau.observe` needs, `(rows, n)`.
+      ends: the state at its start and that at its end, `(2, n)`.
+      slopes: of all stages, times its length, `(stages, n)`.
     """
 
     y: Array
     slope: Array
     error: Array | None
-    rows: Array
+    ends: Array
+    slopes: Array
+
+    @property
+    def rows(self) -> Array:
+        """What `Tableau.observe` needs, `(rows, n)`."""
+        return jnp.concatenate([self.ends, self.slopes])
 
 
 class Stage(NamedTuple):
