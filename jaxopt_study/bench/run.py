@@ -31,7 +31,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "newton": ("newton_step", "newton_cg"),
     "root": ("roots",),
     "derivatives": ("derivatives",),
-    "ode": ("ode",),
+    "ode": ("ode", "ode_training"),
     "sweep": ("sweep",),
     "import": ("startup",),
 }

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.ode.by_diffrax import solve_by_diffrax
-from jaxopt_study.ode.methods import VectorField
-from jaxopt_study.ode.step_control import Tolerances
+from jaxopt_study.ode.plan import Numbers
+from jaxopt_study.ode.tableau import VectorField
 from jaxopt_study.types import PyTree
 
 
@@ -38,7 +38,7 @@ class Forward(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def backsolve(
-    how: Forward, theta: PyTree, y0: Array, t0: Array, ts: Array, tolerances: Tolerances
+    how: Forward, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers
 ) -> tuple[Array, Any, Array]:
     """The states at ts, counts of steps and a status; the gradient solves the adjoint equation backwards.
 
@@ -48,25 +48,29 @@ def backsolve(
       y0: the state at t0, shape `(n,)`.
       t0: the first time.
       ts: the times observed, increasing, shape `(times,)`.
-      tolerances: of both solves.
+      numbers: tolerances and first step of both solves.
     """
     import diffrax
 
     forwards = diffrax.ForwardMode()
-    return solve_by_diffrax(how.field, how.solver, theta, y0, t0, ts, tolerances, forwards, how.max_steps)
+    return solve_by_diffrax(
+        how.field, how.solver, theta, y0, t0, ts, numbers.tolerances, forwards, how.max_steps,
+        numbers.first_step,
+    )  # fmt: skip
 
 
 def _forward(
-    how: Forward, theta: PyTree, y0: Array, t0: Array, ts: Array, tolerances: Tolerances
+    how: Forward, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers
 ) -> tuple[Any, Any]:
-    out = backsolve(how, theta, y0, t0, ts, tolerances)
-    return out, (theta, y0, t0, ts, out[0], tolerances)
+    out = backsolve(how, theta, y0, t0, ts, numbers)
+    return out, (theta, y0, t0, ts, out[0], numbers)
 
 
 def _backward(how: Forward, kept: Any, bars: Any) -> Any:
     import diffrax
 
-    theta, y0, t0, ts, ys, tolerances = kept
+    theta, y0, t0, ts, ys, numbers = kept
+    tolerances, first_step = numbers.tolerances, numbers.first_step
     ys_bar = bars[0]
 
     def augmented(t: Any, state: Any, theta: PyTree) -> Any:
@@ -85,7 +89,7 @@ def _backward(how: Forward, kept: Any, bars: Any) -> Any:
             how.solver,
             t_after,
             t_before,
-            None,
+            None if first_step is None else -first_step,
             (y, a, g),
             theta,
             stepsize_controller=diffrax.PIDController(rtol=tolerances.rtol, atol=tolerances.atol),
@@ -102,7 +106,7 @@ def _backward(how: Forward, kept: Any, bars: Any) -> Any:
     befores = jnp.concatenate([t0[None], ts[:-1]])
     (a, g), ts_bar = jax.lax.scan(between, nothing, (befores, ts, ys, ys_bar), reverse=True)
     t0_bar = -jnp.sum(a * how.field(t0, y0, theta))
-    return g, a, t0_bar, ts_bar, jax.tree.map(jnp.zeros_like, tolerances)
+    return g, a, t0_bar, ts_bar, jax.tree.map(jnp.zeros_like, numbers)
 
 
 backsolve.defvjp(_forward, _backward)

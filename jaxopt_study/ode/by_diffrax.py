@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.methods import VectorField
 from jaxopt_study.ode.step_control import Tolerances
+from jaxopt_study.ode.tableau import VectorField
 from jaxopt_study.result import Status
 from jaxopt_study.types import PyTree
 

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.march import Numbers, Plan, attempt, first_length
+from jaxopt_study.ode.march import attempt, begin
+from jaxopt_study.ode.place import Place, moved
+from jaxopt_study.ode.plan import Numbers, Plan
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
 HALVINGS = 60
@@ -16,11 +18,7 @@ HALVINGS = 60
 class _Before(NamedTuple):
     """The start of the step that is tried, and the sign there."""
 
-    t: Float[Array, ""]
-    y: Float[Array, " n"]
-    carry: Any
-    h: Float[Array, ""]
-    memory: Float[Array, ""]
+    place: Place
     sign: Float[Array, ""]
     tries: Int[Array, ""]
     crossed: Bool[Array, ""]
@@ -41,44 +39,32 @@ def first_crossing(
     interpolant is bisected to rounding. Where the event is zero at the start, the first sign after it counts
     as the start's. Carries no derivatives.
     """
-    plan = plan.bound(numbers.tolerances)
-    slope = plan.field(t0, y0, theta)
-    h = first_length(plan, theta, y0, t0, slope, numbers)
-    carry = plan.method.begin(plan.field, theta, t0, h, y0, slope)
+    place = begin(plan, theta, y0, t0, numbers)
     sign = jnp.sign(event(t0, y0, theta))
-    start = _Before(t0, y0, carry, h, jnp.ones_like(h), sign, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    start = _Before(place, sign, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
     def going(now: _Before) -> Array:
-        return (now.t < end) & ~now.crossed & (now.tries < plan.max_steps)
+        return (now.place.t < end) & ~now.crossed & (now.tries < plan.max_steps)
 
     def body(now: _Before) -> _Before:
-        t_new, _, stepped, following = attempt(plan, theta, now, end, numbers)
-        accept = following.accept
+        t_new, _, stepped, following = attempt(plan, theta, now.place, end, numbers)
         sign = jnp.sign(event(t_new, stepped.y, theta))
-        crossed = accept & (now.sign != 0) & (sign != now.sign) & ~jnp.isnan(sign)
-        moved = _Before(
-            t_new,
-            stepped.y,
-            stepped.carry,
-            following.h,
-            following.memory,
-            jnp.where(now.sign == 0, sign, now.sign),
-            now.tries + 1,
-            crossed,
-        )
+        crossed = following.accept & (now.sign != 0) & (sign != now.sign) & ~jnp.isnan(sign)
+        place = moved(now.place, t_new, stepped, following)
         # A step that crosses is not taken: from its start it is found again below.
-        stay = now._replace(tries=now.tries + 1, crossed=crossed, h=jnp.where(crossed, now.h, following.h))
-        return jax.tree.map(lambda new, old: jnp.where(accept & ~crossed, new, old), moved, stay)
+        place = jax.tree.map(lambda new, old: jnp.where(crossed, old, new), place, now.place)
+        seen = following.accept & (now.sign == 0)
+        return _Before(place, jnp.where(seen, sign, now.sign), now.tries + 1, crossed)
 
     last = jax.lax.while_loop(going, body, start)
-    t_new, h, stepped, _ = attempt(plan, theta, last, end, numbers)
+    t_new, h, stepped, _ = attempt(plan, theta, last.place, end, numbers)
 
     def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         before, after = ends
         middle = before + 0.5 * (after - before)
-        y = plan.method.observe(last.t, h, stepped.dense, middle[None])[0]
+        y = plan.method.tableau.observe(last.place.t, h, stepped.rows, middle[None])[0]
         beyond = jnp.sign(event(middle, y, theta)) != last.sign
         return jnp.where(beyond, before, middle), jnp.where(beyond, middle, after)
 
-    _, found = jax.lax.fori_loop(0, HALVINGS, halve, (last.t, t_new))
+    _, found = jax.lax.fori_loop(0, HALVINGS, halve, (last.place.t, t_new))
     return jnp.where(last.crossed, found, end), last.crossed

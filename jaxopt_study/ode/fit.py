@@ -16,9 +16,9 @@ from jaxopt_study.fit.check_input import check_params, is_concrete
 from jaxopt_study.fit.curve_fit import fit_curve, prepare
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.losses import check_loss
+from jaxopt_study.ode.check_input import Adjoint
 from jaxopt_study.ode.series import Series, gather, like_series
 from jaxopt_study.ode.shooting import shoot
-from jaxopt_study.ode.solve import Adjoint
 from jaxopt_study.ode.trajectory import Fitted, Trajectory
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.pytree import size, traceable

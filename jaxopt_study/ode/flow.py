@@ -14,7 +14,9 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from jaxopt_study.ode import linear_map
-from jaxopt_study.ode.march import Kept, March, Numbers, Plan, march
+from jaxopt_study.ode.kept import Kept
+from jaxopt_study.ode.march import March, march
+from jaxopt_study.ode.plan import Numbers, Plan
 from jaxopt_study.ode.replay import replay
 from jaxopt_study.ode.sensitivity import Moves, Sources, pulled, pushed
 from jaxopt_study.types import PyTree
@@ -35,8 +37,7 @@ def flow(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Nu
     def run(
         floats: list[Array], y0: Array, t0: Array, ts: Array, others: list[Any], numbers: Numbers
     ) -> Outcome:
-        bound = plan.bound(numbers.tolerances)
-        done = march(bound, rebuild_from(floats, others), y0, t0, ts, numbers)
+        done = march(plan, rebuild_from(floats, others), y0, t0, ts, numbers)
         return Outcome(Moves(done.ys, done.kept.all_states), done)
 
     def rule(primals: tuple, tangents: tuple) -> tuple[Outcome, Outcome]:
@@ -77,20 +78,19 @@ def _linear(
 
     def opened(fixed: list[Any]) -> tuple:
         sources, others, kept, t0, ts, numbers = jax.tree.unflatten(structure, fixed)
-        bound = plan.bound(numbers.tolerances)
-        return bound, lambda floats: rebuild_from(floats, others), sources, kept, t0, ts, numbers
+        return lambda floats: rebuild_from(floats, others), sources, kept, t0, ts, numbers
 
     def forward(fixed: list[Any], moves: Sources) -> Moves:
-        bound, rebuild, sources, kept, _, ts, _ = opened(fixed)
-        return pushed(bound, rebuild, sources, kept, ts, moves)
+        rebuild, sources, kept, _, ts, numbers = opened(fixed)
+        return pushed(plan, rebuild, sources, kept, ts, numbers, moves)
 
     def backward(fixed: list[Any], back: Moves) -> Sources:
-        bound, rebuild, sources, kept, _, ts, numbers = opened(fixed)
-        return pulled(bound, rebuild, sources, kept, ts, numbers, back)
+        rebuild, sources, kept, _, ts, numbers = opened(fixed)
+        return pulled(plan, rebuild, sources, kept, ts, numbers, back)
 
     def plain(fixed: list[Any], moves: Sources) -> Moves:
-        bound, rebuild, sources, kept, t0, ts, _ = opened(fixed)
-        again = lambda sources: replay(bound, rebuild, sources, kept, t0, ts)  # noqa: E731
+        rebuild, sources, kept, t0, ts, numbers = opened(fixed)
+        again = lambda sources: replay(plan, rebuild, sources, kept, t0, ts, numbers)  # noqa: E731
         return jax.jvp(again, (sources,), (moves,))[1]
 
     like: list[Any] = [

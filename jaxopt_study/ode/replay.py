@@ -11,13 +11,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
 
-from jaxopt_study.ode.march import Kept, Plan
+from jaxopt_study.ode.kept import Kept
+from jaxopt_study.ode.plan import Numbers, Plan
 from jaxopt_study.ode.sensitivity import Moves, Sources
 
 BLOCK = 32
 
 
-def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts: Array) -> Moves:
+def replay(
+    plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts: Array, numbers: Numbers
+) -> Moves:
     """The observed states as a function of the sources, t0 and ts."""
     begin = kept.times[0]
     start = sources.y0 - (t0 - begin) * plan.field(begin, sources.y0, rebuild(sources.floats))
@@ -31,8 +34,8 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts
 
     def advance(t: Array, h: Array, y: Array) -> tuple[Array, Any]:
         theta = rebuild(sources.floats)
-        y1, _, dense = plan.method.advance(plan.field, theta, t, h, y, plan.field(t, y, theta))
-        return y1, dense
+        stepped = plan.method.step(plan.field, theta, t, h, y, plan.field(t, y, theta), numbers.tolerances)
+        return stepped.y, stepped.rows
 
     def step(y: Array, now: Any) -> tuple[Array, Array]:
         number, t, t_new = now
@@ -62,8 +65,8 @@ def replay(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, t0: Array, ts
     def observe(index: Array, at: Array) -> Array:
         t, t_new = kept.times[index], kept.times[index + 1]
         y = states[index]
-        _, dense = advance(t, t_new - t, y)
-        return plan.method.observe(t, t_new - t, dense, at[None])[0]
+        _, rows = advance(t, t_new - t, y)
+        return plan.method.tableau.observe(t, t_new - t, rows, at[None])[0]
 
     ys = jax.vmap(observe)(index, jnp.where(saved, ts, kept.times[0]))
     ys = jnp.where(saved[:, None], ys, jnp.nan)

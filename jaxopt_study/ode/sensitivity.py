@@ -12,8 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.ode.march import Kept, Numbers, Plan, attempt, slot, step_of, weights_of, window
-from jaxopt_study.ode.methods import Explicit
+from jaxopt_study.ode.kept import Kept, slot
+from jaxopt_study.ode.march import attempt
+from jaxopt_study.ode.observe import window
+from jaxopt_study.ode.place import Place, moved
+from jaxopt_study.ode.plan import Numbers, Plan
 from jaxopt_study.types import PyTree
 
 AT_ONCE = 64  # observations, all of which are looked at in every step: less than a loop over those in it
@@ -33,7 +36,9 @@ class Sources(NamedTuple):
     floats: list[Array]
 
 
-def pushed(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, moves: Sources) -> Moves:
+def pushed(
+    plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, numbers: Numbers, moves: Sources
+) -> Moves:
     """The tangents of the observed states, for tangents of the sources; NaN where there is no solution."""
     t0 = kept.times[0]
     size = sources.y0.size
@@ -54,21 +59,25 @@ def pushed(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, mo
     start = (jnp.zeros((), jnp.int32), jnp.sum(at_start, dtype=jnp.int32), state, out, every)
 
     def body(now: Any) -> Any:
-        step, index, (state, move), out, every = now
-        t = kept.times[step]
-        t_new = kept.times[step + 1]
+        number, index, (state, move), out, every = now
+        t = kept.times[number]
+        t_new = kept.times[number + 1]
         h = t_new - t
-        (y, slope, dense), (y_move, slope_move, dense_move) = jax.jvp(
-            lambda floats, y, slope: plan.method.advance(plan.field, rebuild(floats), t, h, y, slope),
-            (sources.floats, *state),
-            (moves.floats, *move),
+
+        def step_from(floats: list[Array], y: Array, slope: Array) -> tuple[Array, Array, Array]:
+            tolerances = numbers.tolerances
+            stepped = plan.method.step(plan.field, rebuild(floats), t, h, y, slope, tolerances)
+            return stepped.y, stepped.slope, stepped.rows
+
+        (y, slope, _), (y_move, slope_move, rows_move) = jax.jvp(
+            step_from, (sources.floats, *state), (moves.floats, *move)
         )
 
         def save(state: tuple[Array, Array]) -> tuple[Array, Array]:
             index, out = state
             ats = jax.lax.dynamic_slice_in_dim(ts, index, width)
             inside = ats <= t_new
-            _, here = jax.jvp(lambda dense: plan.method.observe(t, h, dense, ats), (dense,), (dense_move,))
+            here = plan.method.tableau.observe(t, h, rows_move, ats)
             here = jnp.where(inside[:, None], here, jnp.nan)
             return index + jnp.sum(inside, dtype=index.dtype), jax.lax.dynamic_update_slice_in_dim(
                 out, here, index, 0
@@ -76,22 +85,17 @@ def pushed(plan: Plan, rebuild: Any, sources: Sources, kept: Kept, ts: Array, mo
 
         index, out = jax.lax.while_loop(lambda state: ts[state[0]] <= t_new, save, (index, out))
         if plan.dense:
-            every = jax.lax.dynamic_update_index_in_dim(every, y_move, step + 1, 0)
-        return step + 1, index, ((y, slope), (y_move, slope_move)), out, every
+            every = jax.lax.dynamic_update_index_in_dim(every, y_move, number + 1, 0)
+        return number + 1, index, ((y, slope), (y_move, slope_move)), out, every
 
     *_, out, every = jax.lax.while_loop(lambda now: now[0] < kept.num_steps, body, start)
     return Moves(out[:count], every)
 
 
 class _Again(NamedTuple):
-    """The steps of one segment, taken once more; with what `attempt` needs."""
+    """The steps of one segment, taken once more."""
 
-    t: Array
-    y: Array
-    slope: Array
-    carry: Any
-    h: Array
-    memory: Array
+    place: Place
     taken: Array
     begins: Array  # (segment, 2): time and length
     states: Array  # (segment, 2, n): state and slope
@@ -113,12 +117,11 @@ def pulled(
     # A window to spare in front, in which there is nothing.
     at_once = plan.wide and ts.size <= AT_ONCE
     if at_once:
-        number = step_of(kept, ts)
         # What is at the start, or not reached, is in no step.
-        number = jnp.where((ts > kept.times[0]) & ~unreached[:, 0], number, -1)
-        weights = weights_of(plan, kept, ts, jnp.maximum(number, 0))
+        number = jnp.where((ts > kept.times[0]) & ~unreached[:, 0], kept.step_of, -1)
+    all_bar = jnp.where(unreached, 0.0, back.ys)
     ts = jnp.pad(ts, (width, 0), constant_values=-jnp.inf)
-    ys_bar = jnp.pad(jnp.where(unreached, 0.0, back.ys), ((width, 0), (0, 0)))
+    ys_bar = jnp.pad(all_bar, ((width, 0), (0, 0)))
     pull = jnp.where(lost, jnp.full_like(sources.y0, jnp.nan), 0.0)
     if plan.dense:
         last = jax.lax.dynamic_index_in_dim(back.all_states, kept.num_steps, 0, keepdims=False)
@@ -129,29 +132,30 @@ def pulled(
     ) -> tuple:
         """index: observations up to the end of the step; bars: of the state and the slope there."""
         t, h, y, slope = at
-        dense = jax.eval_shape(lambda: plan.method.advance(plan.field, theta, t, h, y, slope)[2])
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dense)
+        tableau = plan.method.tableau
+        rows = known
+        if rows is None:
+            rows = plan.method.step(plan.field, theta, t, h, y, slope, numbers.tolerances).rows
 
         def collect(state: Any) -> Any:
-            index, dense_bar = state
+            index, rows_bar = state
             ats = jax.lax.dynamic_slice_in_dim(ts, index, width)
             inside = ats > t
             ats = jnp.where(inside, ats, t)  # weights elsewhere may be infinite
             bar = jnp.where(inside[:, None], jax.lax.dynamic_slice_in_dim(ys_bar, index, width), 0.0)
-            observe = jax.linear_transpose(lambda dense: plan.method.observe(t, h, dense, ats), nothing)
-            return index - jnp.sum(inside, dtype=index.dtype), jax.tree.map(
-                jnp.add, dense_bar, observe(bar)[0]
-            )
+            observe = jax.linear_transpose(lambda rows: tableau.observe(t, h, rows, ats), rows)
+            return index - jnp.sum(inside, dtype=index.dtype), rows_bar + observe(bar)[0]
 
         if at_once:
-            here = jnp.where((number == step)[:, None], weights, 0.0)
+            here = jnp.where((number == step)[:, None], kept.weights, 0.0)
             highest = jax.lax.Precision.HIGHEST
-            dense_bar = jnp.einsum("tr,tn->rn", here, ys_bar[width:], precision=highest)
+            rows_bar = jnp.einsum("tr,tn->rn", here, all_bar, precision=highest)
         else:
-            index, dense_bar = jax.lax.while_loop(
-                lambda state: ts[state[0] + width - 1] > t, collect, (index, nothing)
+            index, rows_bar = jax.lax.while_loop(
+                lambda state: ts[state[0] + width - 1] > t, collect, (index, jnp.zeros_like(rows))
             )
-        more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, at, (*bars, dense_bar), known)
+        bars = (*bars, rows_bar)
+        more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, (t, h), rows, bars)
         if plan.dense:
             y_bar = y_bar + jnp.where(step > 0, back.all_states[step], 0.0)
         return index, (y_bar, slope_bar), jax.tree.map(jnp.add, floats_bar, more)
@@ -159,7 +163,8 @@ def pulled(
     def through_row(now: Any) -> Any:
         """One kept state, and one step, because all are kept."""
         row, *state = now
-        t, h, _, _ = kept.scalars[row]
+        t = kept.times[row]
+        h = kept.times[row + 1] - t
         block = kept.states[row]
         known, slope = (block, block[2] / h) if plan.wide else (None, block[1])
         return row - 1, *through_step(row, (t, h, block[0], slope), known, *state)
@@ -169,7 +174,7 @@ def pulled(
         at = slot(row, kept.level, plan.slots)
         again = _again(plan, theta, kept.scalars[at], kept.states[at], t_after, numbers)
         # More steps than there is room for: they were chosen otherwise the second time.
-        bars = (jnp.where(again.t < t_after, jnp.nan, bars[0]), bars[1])
+        bars = (jnp.where(again.place.t < t_after, jnp.nan, bars[0]), bars[1])
 
         def body(now: Any) -> Any:
             count, *state = now
@@ -182,7 +187,7 @@ def pulled(
         return row - 1, kept.scalars[at, 0], *state
 
     state = (kept.num_saved, (pull, jnp.zeros_like(pull)), jax.tree.map(jnp.zeros_like, floats))
-    if plan.slots >= plan.max_steps:
+    if plan.keeps_all:
         *_, index, bars, floats_bar = jax.lax.while_loop(
             lambda now: now[0] >= 0, through_row, (kept.num_steps - 1, *state)
         )
@@ -206,33 +211,29 @@ def _again(
 ) -> _Again:
     """The steps from a kept state to the next, chosen as they were chosen the first time."""
     t, h, h_next, memory = scalars
-    y, slope = kept_state
     segment = plan.segment
-    begins = jnp.zeros((segment, 2), y.dtype).at[0].set(jnp.stack([t, h]))
-    states = jnp.zeros((segment, 2, y.size), y.dtype).at[0].set(kept_state)
+    begins = jnp.zeros((segment, 2), t.dtype).at[0].set(jnp.stack([t, h]))
+    states = jnp.zeros((segment, *kept_state.shape), t.dtype).at[0].set(kept_state)
     done = t + h * (1 + 1e-3) >= t_after
-    carry = plan.method.begin(plan.field, theta, t, h, y, slope)
     count = jnp.where(done, 1, 0)
-    start = _Again(
-        jnp.where(done, t_after, t), y, slope, carry, h, memory, count, begins, states, jnp.ones((), bool)
-    )
+    place = Place(jnp.stack([jnp.where(done, t_after, t), h, memory]), kept_state)
+    start = _Again(place, count, begins, states, jnp.ones((), bool))
 
     def body(now: _Again) -> _Again:
-        t_new, h, stepped, following = attempt(plan, theta, now, t_after, numbers)
-        accept = following.accept | now.first  # the first was accepted; it may be so by less than rounding
-        row = now.taken
+        t_new, h, stepped, following = attempt(plan, theta, now.place, t_after, numbers)
+        # The first was accepted; it may be so by less than rounding.
+        following = following._replace(
+            accept=following.accept | now.first,
+            h=jnp.where(now.first, h_next, following.h),
+            memory=jnp.where(now.first, memory, following.memory),
+        )
         put = jax.lax.dynamic_update_index_in_dim
         return _Again(
-            jnp.where(accept, t_new, now.t),
-            jnp.where(accept, stepped.y, now.y),
-            jnp.where(accept, stepped.carry, now.slope) if isinstance(plan.method, Explicit) else now.slope,
-            jax.tree.map(lambda new, old: jnp.where(accept, new, old), stepped.carry, now.carry),
-            jnp.where(now.first, h_next, following.h),
-            jnp.where(now.first, memory, following.memory),
-            now.taken + accept,
-            put(now.begins, jnp.stack([now.t, h]), row, 0),
-            put(now.states, jnp.stack([now.y, now.slope]), row, 0),
+            moved(now.place, t_new, stepped, following),
+            now.taken + following.accept,
+            put(now.begins, jnp.stack([now.place.t, h]), now.taken, 0),
+            put(now.states, now.place.states, now.taken, 0),
             jnp.zeros((), bool),
         )
 
-    return jax.lax.while_loop(lambda now: (now.t < t_after) & (now.taken < segment), body, start)
+    return jax.lax.while_loop(lambda now: (now.place.t < t_after) & (now.taken < segment), body, start)

@@ -1,5 +1,6 @@
 """How long the next step is: Hairer's start, and the proportional-integral control of the error."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jaxopt_study.types import Bool, Float
 
 SAFETY = 0.9
 SHRINK, GROW = 0.2, 10.0
+LEAST = math.log(1e-4)  # that is remembered
 
 
 class Tolerances(NamedTuple):
@@ -19,7 +21,10 @@ class Tolerances(NamedTuple):
 
 
 class Next(NamedTuple):
-    """What the controller decides: whether to take the step, how long the next is, and what it remembers."""
+    """What the controller decides: whether to take the step, how long the next is, and what it remembers.
+
+    That is the logarithm of the error over what is tolerated, of the last accepted step.
+    """
 
     accept: Bool[Array, ""]
     h: Float[Array, ""]
@@ -29,10 +34,14 @@ class Next(NamedTuple):
 def error_ratio(
     error: Float[Array, " n"], y0: Float[Array, " n"], y1: Float[Array, " n"], tolerances: Tolerances
 ) -> Float[Array, ""]:
-    """The error over what is tolerated, root mean square; infinite where the state is not finite."""
+    """The error over what is tolerated, root mean square; infinite where the state is not finite.
+
+    No error is nothing, also of an element that is zero where only a relative error is tolerated.
+    """
     scale = tolerances.atol + tolerances.rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
-    ratio = _rms(error / scale)
-    return jnp.where(jnp.isfinite(ratio) & jnp.all(jnp.isfinite(y1)), ratio, jnp.inf)
+    # 0 y is NaN where y is not finite, and the sum is then.
+    ratio = _rms(jnp.where(error == 0, 0.0, error / scale) + 0.0 * y1)
+    return jnp.where(jnp.isfinite(ratio), ratio, jnp.inf)
 
 
 def decide(
@@ -49,12 +58,10 @@ def decide(
     """
     accept = ratio <= 1.0
     beta = proportional / order
-    small = jnp.maximum(ratio, 1e-10)
-    factor = SAFETY * small ** -(1.0 / order - 0.75 * beta) * memory**beta
-    retry = SAFETY * small ** (-1.0 / order)
-    factor = jnp.where(accept, jnp.clip(factor, SHRINK, GROW), jnp.clip(retry, SHRINK, 1.0))
-    factor = jnp.where(jnp.isinf(ratio), SHRINK, factor)
-    return Next(accept, h * factor, jnp.where(accept, jnp.maximum(ratio, 1e-4), memory))
+    size = jnp.log(jnp.maximum(ratio, 1e-10))
+    change = jnp.where(accept, beta * memory - (1.0 / order - 0.75 * beta) * size, -size / order)
+    factor = jnp.clip(SAFETY * jnp.exp(change), SHRINK, jnp.where(accept, GROW, 1.0))
+    return Next(accept, h * factor, jnp.where(accept, jnp.maximum(size, LEAST), memory))
 
 
 def first_step(
@@ -70,11 +77,13 @@ def first_step(
     Source: E. Hairer, S. Nørsett and G. Wanner, Solving ODEs I, 1993, section II.4.
     """
     scale = tolerances.atol + jnp.abs(y0) * tolerances.rtol
-    d0 = _rms(y0 / scale)
-    d1 = _rms(k0 / scale)
+    # What is zero, and may not be wrong, has no size to compare with.
+    inverse = jnp.where(scale > 0, 1.0 / jnp.where(scale > 0, scale, 1.0), 0.0)
+    d0 = _rms(y0 * inverse)
+    d1 = _rms(k0 * inverse)
     h0 = jnp.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1)
     k1 = slope(t0 + h0, y0 + h0 * k0)
-    d2 = _rms((k1 - k0) / scale) / h0
+    d2 = _rms((k1 - k0) * inverse) / h0
     largest = jnp.maximum(d1, d2)
     h1 = jnp.where(largest <= 1e-15, jnp.maximum(1e-6, h0 * 1e-3), (0.01 / largest) ** (1.0 / order))
     h = jnp.minimum(100 * h0, h1)
@@ -84,3 +93,8 @@ def first_step(
 def _rms(x: Float[Array, " n"]) -> Float[Array, ""]:
     """The root mean square, 0 of nothing."""
     return jnp.sqrt(jnp.sum(x**2) / max(1, x.size))
+
+
+def all_finite(x: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Whether all are."""
+    return jnp.isfinite(jnp.sum(0.0 * x))

@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 
 import jaxopt_study as jos
-from jaxopt_study.ode.march import slot
+from jaxopt_study.ode.kept import slot
 
 TIGHT = {"rtol": 1e-11, "atol": 1e-12}
 MATRIX = np.array([[-0.3, 1.0, 0.2], [-1.1, 0.1, 0.0], [0.4, 0.0, -0.5]])

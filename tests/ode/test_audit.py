@@ -39,3 +39,16 @@ def test_a_wrong_rule_in_the_field_is_found():
 def test_an_unknown_adjoint_is_named():
     with pytest.raises(ValueError, match="adjoints: expected some of"):
         jos.audit_adjoint(decay, jnp.array([2.0]), np.array([0.0, 1.0]), 0.5, adjoints=("magic",))
+
+
+def test_parameters_of_any_size_are_compared_in_proportion_to_themselves():
+    # y = exp(-(a 1e6 + b / 1e6) t): the derivatives by a and b are a million million apart.
+    def field(t, y, p):
+        return -(p[0] * 1e6 + p[1] / 1e6) * y
+
+    rates = jnp.array([3e-7, 4e5])
+    audit = jos.audit_adjoint(
+        field, jnp.array([2.0]), np.array([0.0, 1.0]), rates, adjoints=("auto",), rtol=1e-9, atol=1e-9
+    )
+    assert audit["auto"].error < 1e-7
+    assert audit.reference_error < 1e-8

@@ -1,0 +1,87 @@
+"""How soon Levenberg-Marquardt has learned the spiral as well as RMSprop has after 2,000 steps.
+
+RMSprop sees another minibatch of 20 pieces of 10 times a step, as in the example of torchdiffeq; ours fits
+the same 100 pieces of two times in every step. Both are judged by the mean of half the squared error on 100
+pieces of 10 times that neither chose, and both start at the same network. The judging is not timed.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxopt_study as jos
+from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
+from jaxopt_study.bench.suites.ode_spiral import ATOL, LENGTH, PIECES, RTOL, TIMES, loss, network, spiral
+from jaxopt_study.models import mlp
+
+RMSPROP_STEPS, MOST_STEPS = 2000, 100
+PAIRS, JUDGED = 100, 100
+
+
+def judge(params: Any, ts: Any, seen: Any) -> Any:
+    """Mean of half the squared error."""
+    ys = jos.solve_ode(network, seen[0], ts, params, rtol=RTOL, atol=ATOL, max_steps=256).ys
+    return 0.5 * jnp.mean((ys - seen) ** 2)
+
+
+def residual(params: Any, pairs: Any, ts: Any) -> Any:
+    """Where each piece ends and where it should, every one a solution of its own."""
+
+    def one(pair: Any, ts: Any) -> Any:
+        ys = jos.solve_ode(network, pair[:1], ts, params, rtol=RTOL, atol=ATOL, max_steps=64).ys
+        return (ys[1, 0] - pair[1]) / jnp.sqrt(2.0 * PAIRS)
+
+    return jax.vmap(one)(pairs, ts)
+
+
+def _case(wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    with jax.enable_x64(True):
+        every, states = spiral()
+    ts, states = jnp.asarray(every[:LENGTH], jnp.float32), jnp.asarray(states, jnp.float32)
+    params = mlp.init(jax.random.key(0), (2, 50, 2), 0.5)
+    begins = np.random.default_rng(1).choice(TIMES - LENGTH, JUDGED, replace=False)
+    judged = jax.jit(judge)
+    test = (ts, states[begins[None, :] + np.arange(LENGTH)[:, None]])
+
+    def batch(step: Any, key: Any) -> Any:
+        starts = jax.random.choice(jax.random.fold_in(key, step), TIMES - LENGTH, (PIECES,), replace=False)
+        return ts, states[starts[None, :] + jnp.arange(LENGTH)[:, None]]
+
+    optimizer = jos.rmsprop(1e-3, decay=0.99)
+    learn = functools.partial(jos.minimize, loss, params, optimizer, batch_fn=batch, max_steps=RMSPROP_STEPS)
+    reached = float(judged(learn().params, *test))
+
+    firsts = np.linspace(0, TIMES - 2, PAIRS).astype(int)
+    pairs = states[firsts[:, None] + np.arange(2)[None, :]]
+    objective = jos.LeastSquares(residual, pointwise=True)
+    args = (pairs, jnp.broadcast_to(ts[:2], (PAIRS, 2)))
+    begin = functools.partial(
+        jos.start, objective, params, jos.levenberg_marquardt(damping=1.0, damping_rule="delayed"), args,
+        max_steps=MOST_STEPS, ftol=0.0, xtol=0.0, gtol=0.0,
+    )  # fmt: skip
+    carry, steps = begin(), 0
+    while steps < MOST_STEPS and not float(judged(carry.state.params, *test)) <= reached:
+        carry, steps = jos.advance(carry, 1), steps + 1
+
+    def ours() -> Any:
+        return jos.finish(jos.advance(begin(), steps))
+
+    def error(result: Any) -> float:
+        return float(judged(result.params, *test))
+
+    most = reached * (1 + 1e-3)  # the judging has rounding errors
+    contestants = {
+        OURS: Contestant(ours, error, f"levenberg_marquardt, {PAIRS} pairs of states, {steps} steps"),
+        "rmsprop": Contestant(learn, error, f"ours, 1e-3, {PIECES} pieces a step, {RMSPROP_STEPS} steps"),
+    }
+    return Case("training", contestants, most_error=most, rounds=5)
+
+
+def cases() -> tuple[Planned, ...]:
+    """The comparisons of this module."""
+    return (Planned("spiral, learned as well as RMSprop learns it", _case, "float32", {"rmsprop": 10.0}),)

@@ -1,0 +1,68 @@
+"""What `solve_ode` refuses, in one line that names the argument, before anything is computed."""
+
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_study.pytree import params_dtype, ravel_leaves
+from jaxopt_study.types import PyTree
+
+Adjoint = Literal["auto", "checkpoint", "backsolve", "direct", "forward"]
+
+
+def check_options(field: Any, ts: Any, adjoint: Any, event: Any, max_steps: Any, dense: Any) -> None:
+    """Kinds, shapes, and options that do not go together."""
+    for name, value in (("field", field), ("event", event)):
+        if not callable(value) and not (name == "event" and value is None):
+            raise TypeError(f"{name}: expected a function of (t, y, params), got {type(value).__name__}")
+    if np.ndim(ts) != 1 or np.size(ts) == 0:
+        raise ValueError(f"ts: expected one row of times, got shape {np.shape(ts)}")
+    if adjoint not in get_args(Adjoint):
+        raise ValueError(f"adjoint: expected one of {get_args(Adjoint)}, got {adjoint!r}")
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 1:
+        raise ValueError(f"max_steps: expected a whole number >= 1, got {max_steps!r}")
+    for name, wanted in (("event", event is not None), ("dense", dense)):
+        if wanted and adjoint not in ("auto", "checkpoint"):
+            raise ValueError(f"{name}: adjoint {adjoint!r} has none; 'auto' and 'checkpoint' do")
+
+
+def check_times(ts: Array, t0: Array) -> None:
+    """Times that turn round or are not finite, where they are known."""
+    if t0.ndim != 0:
+        raise ValueError(f"t0: expected one time, got shape {t0.shape}")
+    if isinstance(ts, jax.core.Tracer) or isinstance(t0, jax.core.Tracer):
+        return
+    times = np.concatenate([np.asarray(t0)[None], np.asarray(ts)])
+    if not np.all(np.isfinite(times)):
+        raise ValueError(f"ts: expected finite times, got {times[~np.isfinite(times)][0]}")
+    steps = np.diff(times)
+    if np.any(steps > 0) and np.any(steps < 0):
+        raise ValueError("ts: expected times that increase, or decrease, from t0 on; they do both")
+
+
+def estimates(solver: Any) -> bool:
+    """Whether the solver estimates its error."""
+    import diffrax
+
+    return isinstance(solver, diffrax.AbstractAdaptiveSolver)
+
+
+def spread(atol: Any, y0: PyTree, default: float) -> Array:
+    """The absolute tolerance: one number, or one an element of the state."""
+    dtype = params_dtype(y0)
+    for leaf in jax.tree.leaves(atol):
+        if not isinstance(leaf, jax.core.Tracer) and not np.all(np.asarray(leaf) >= 0):
+            raise ValueError(f"atol: expected no negative number, got {leaf}")
+    if atol is None:
+        return jnp.asarray(default, dtype)
+    given: Any = jax.tree.structure(atol)
+    if given != jax.tree.structure(y0):
+        if given != jax.tree.structure(0) or np.ndim(atol) != 0:
+            raise ValueError("atol: expected one number, or a pytree like y0")
+        return jnp.asarray(atol, dtype)
+    if all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(atol)) and given.num_leaves == 1:
+        return jnp.asarray(jax.tree.leaves(atol)[0], dtype)
+    return ravel_leaves(jax.tree.map(lambda a, y: jnp.broadcast_to(jnp.asarray(a, dtype), y.shape), atol, y0))
