@@ -80,6 +80,26 @@ def append(pairs: Pairs, new: Pairs) -> Pairs:
     )
 
 
+def recorder(memory: int, size: int, dtype: Any) -> Pairs:
+    """Room for the last `memory` pairs of a run, written around in a ring; see `record` and `recorded`."""
+    # A row more than is asked for: what is written there last may be a pair that does not count.
+    return no_pairs(memory + 1, size, dtype)
+
+
+def record(ring: Pairs, step: Float[Array, " n"], change: Float[Array, " n"], counts: Bool[Array, ""]) -> Pairs:
+    """Write a pair; if it does not count, the next one is written over it."""
+    place = ring.count % ring.steps.shape[0]
+    return Pairs(ring.steps.at[place].set(step), ring.changes.at[place].set(change), ring.count + counts)
+
+
+def recorded(ring: Pairs) -> Pairs:
+    """The pairs of a ring in their order, in the first rows."""
+    memory = ring.steps.shape[0] - 1
+    oldest = jnp.maximum(ring.count - memory, 0)
+    order = (oldest + jnp.arange(memory)) % (memory + 1)
+    return Pairs(ring.steps[order], ring.changes[order], jnp.minimum(ring.count, memory))
+
+
 def inverse(pairs: Pairs) -> Inverse:
     """The BFGS matrix that maps every change to about its step, and the last one exactly.
 

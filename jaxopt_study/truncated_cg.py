@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.quasi_newton import Pairs, curves_up
+from jaxopt_study.quasi_newton import Pairs, curves_up, record, recorded, recorder
 from jaxopt_study.types import Bool, Float, Int
 
 Operator = Callable[[Array], Array]
@@ -116,13 +116,6 @@ def truncated_cg(
         direction = (square / now.residual_square) * now.direction - preconditioned
         done = jnp.vdot(residual, residual) <= tolerance**2
         starting = now.products == 0
-        # A row more than is asked for: what is written there last may be a pair that does not count.
-        place = now.pairs.count % (memory + 1)
-        kept = Pairs(
-            now.pairs.steps.at[place].set(now.direction),
-            now.pairs.changes.at[place].set(product),
-            now.pairs.count + up,
-        )
         return _Iterate(
             step=step,
             product=along,
@@ -131,7 +124,7 @@ def truncated_cg(
             residual_square=square,
             first=jnp.where(starting, step, now.first),
             first_product=jnp.where(starting, along, now.first_product),
-            pairs=kept,
+            pairs=record(now.pairs, now.direction, product, up),
             ended=out | done | ~(square > 0),
             negative=~up,
             curvature=jnp.maximum(now.curvature, jnp.abs(bend) / length),
@@ -139,7 +132,6 @@ def truncated_cg(
             products=now.products + 1,
         )
 
-    empty = jnp.zeros((memory + 1, gradient.size), gradient.dtype)
     no = jnp.zeros((), bool)
     none = jnp.zeros((), jnp.int32)
     zero = jnp.zeros((), gradient.dtype)
@@ -151,7 +143,7 @@ def truncated_cg(
         square,
         nothing,
         nothing,
-        Pairs(empty, empty, none),
+        recorder(memory, gradient.size, gradient.dtype),
         ~(square > 0),
         no,
         zero,
@@ -159,18 +151,13 @@ def truncated_cg(
         none,
     )
     end = jax.lax.while_loop(lambda now: ~now.ended & (now.products < max_products), again, first)
-    # The pairs were written around in a ring.
-    count = end.pairs.count
-    oldest = jnp.maximum(count - memory, 0)
-    order = (oldest + jnp.arange(memory)) % (memory + 1)
-    pairs = Pairs(end.pairs.steps[order], end.pairs.changes[order], jnp.minimum(count, memory))
     return Path(
         end.first,
         end.first_product,
         end.step,
         end.product,
         end.inside,
-        pairs,
+        recorded(end.pairs),
         end.negative,
         end.curvature,
         end.lowest,

@@ -188,6 +188,7 @@ def _update(
     bounds: Any = None,
     measure_only: Any = False,
     gtol: Any = None,
+    target: Any = None,
     **extra: Any,
 ) -> tuple[PyTree, NewtonState]:
     del extra
@@ -245,6 +246,7 @@ def _update(
             longest,
             lambda free, push: radii(free, lambda: newton_cg.curvature_along(free, push)),
             jnp.finfo(theta.dtype).eps ** 0.625 if gtol is None else gtol,
+            target,
             measure_only,
         )
         first_value = jnp.where(jnp.isfinite(state.first_value), state.first_value, model.value)

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study import image_descent
 from jaxopt_study.bounds import Box, project
+from jaxopt_study.linear_images import ByImages, by_images
 from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors, size_of
 from jaxopt_study.optimizers.trial import MARGIN, Point, Trial, move
 from jaxopt_study.pytree import norm
@@ -35,6 +37,8 @@ PROBE_PRODUCTS = 10
 # Where the last step left less of the gradient than this, what is known of H⁻¹ will do for another, which
 # needs no products. One pair knows too little for that.
 FELL, FELL_OF_LARGE = 0.3, 0.0
+# Along f itself there is no model that could be solved too well: only a report and a fresh start are due.
+FORCING_OF_IMAGES, MAX_DIRECTIONS = 1e-3, 20
 # In one step, and not more than twice the parameters: beyond, rounding errors are solved for.
 MAX_PRODUCTS = 200
 
@@ -99,6 +103,7 @@ def model(
     longest: Scalar,
     radii: Callable[[Vector, Callable[[Array], Array]], tuple[Scalar, Scalar]],
     gtol: Any,
+    target: Any,
     measure_only: Any,
 ) -> Model:
     """Linearize, and go along conjugate gradients as far as it is worth it.
@@ -106,6 +111,8 @@ def model(
     At parameters that would end the iteration the path begins in a random direction instead of the
     gradient's: where that meets negative curvature, the point is a saddle, and the path is a way down.
     """
+    # A bound, or a gradient that is not that of f, is no matter of f alone.
+    parts = by_images(fn, theta) if box is None and gradient is None else None
     (value, own), linear = jax.linearize(jax.value_and_grad(fn), theta)
     gradient = own if gradient is None else gradient
     mask = jnp.zeros_like(theta, bool) if box is None else firmly_held(box, theta, gradient)
@@ -127,7 +134,8 @@ def model(
     invisible = (seen.first == 0) & jnp.any((free == 0) & ~mask)
     radius, reach = radii(free, push)
     most = min(MAX_PRODUCTS, 2 * theta.size)
-    probing = (finished | invisible) & ~seen.probed
+    target = jnp.asarray(-jnp.inf if target is None else target, theta.dtype)
+    probing = (finished | invisible) & ~seen.probed & ~(value <= target)
     enough = FELL if theta.size < LARGE else FELL_OF_LARGE
     fell = grad_norm < enough * norm(jnp.where(mask, 0.0, seen.gradient))
     task = _Task(
@@ -142,11 +150,12 @@ def model(
         probe_products=jnp.where((seen.first == 0) & (grad_norm == 0), most, PROBE_PRODUCTS),
         visible=MARGIN * rounding,
         quick=fell & known & (seen.first > 0) & ~finished & ~probing,
+        descend=None if parts is None else _descent(parts, theta, value, target),
     )
     path, way_down, products = _search(task, theta, mask, box, probing)
     stepping = (task.max_products > 0) & ~way_down
     slack = 1 + 4 * jnp.finfo(theta.dtype).eps
-    full = jnp.clip(slack * norm(path.step), radius, reach)
+    full = jnp.clip(slack * norm(path.step), radius, reach if parts is None else jnp.inf)
     radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
     least = jnp.where(path.products > 0, grad_norm**2 / _or_one(path.curvature), 0.0)
@@ -168,6 +177,22 @@ def model(
     return Model(
         value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed)
     )
+
+
+def _descent(
+    parts: ByImages, theta: Vector, value: Scalar, target: Scalar
+) -> Callable[[Vector, Scalar, Int[Array, ""], int], Path]:
+    """Conjugate gradients along f itself, in the place of those along its model."""
+    images = parts.push(theta)
+
+    def descend(gradient: Vector, reach: Scalar, most: Int[Array, ""], memory: int) -> Path:
+        tolerance = FORCING_OF_IMAGES * norm(gradient)
+        most = jnp.minimum(most, MAX_DIRECTIONS)
+        return image_descent.descend(
+            parts, theta, images, value, gradient, reach, tolerance, target, memory=memory, max_products=most
+        )
+
+    return descend
 
 
 def curvature_along(direction: Vector, push: Callable[[Array], Array]) -> Scalar:
@@ -253,6 +278,7 @@ class _Task(NamedTuple):
       probe_products: of a probe.
       visible: the least reduction that rounding errors do not hide.
       quick: whether to take the quasi-Newton step `-Mg`, and no products.
+      descend: what goes down along f itself instead, where f has images; see `image_descent`.
     """
 
     push: Callable[[Array], Array]
@@ -265,6 +291,7 @@ class _Task(NamedTuple):
     probe_products: Int[Array, ""]
     visible: Scalar
     quick: Bool[Array, ""]
+    descend: Callable[[Vector, Scalar, Int[Array, ""], int], Path] | None = None
 
     def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
         """The path over what is not held; when probing, from a random slope and without a border."""
@@ -275,15 +302,26 @@ class _Task(NamedTuple):
         usable = jnp.vdot(target, known) > 0
         quick = self.quick & ~probing & usable
         most = jnp.where(quick, 0, self.max_products)
-        path = truncated_cg(
-            lambda v: keep(self.push(v)),
-            target,
-            jnp.where(probing, far(target), self.reach),
-            jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
-            precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
-            memory=self.matrix.pairs.steps.shape[0],
-            max_products=jnp.where(probing, self.probe_products, most),
-        )
+        memory = self.matrix.pairs.steps.shape[0]
+
+        def along_model() -> Path:
+            return truncated_cg(
+                lambda v: keep(self.push(v)),
+                target,
+                jnp.where(probing, far(target), self.reach),
+                jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
+                precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
+                memory=memory,
+                max_products=jnp.where(probing, self.probe_products, most),
+            )
+
+        descend = self.descend
+        if descend is None:
+            path = along_model()
+        else:
+            path = jax.lax.cond(
+                probing, along_model, lambda: descend(self.gradient, self.reach, most, memory)
+            )
         # Of `-Mg` the model says `H d = -g`, as BFGS has it.
         length = norm(known)
         within = -jnp.where(length > self.reach, self.reach / _or_one(length), 1.0)

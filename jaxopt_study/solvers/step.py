@@ -200,6 +200,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         **here.extras,
         measure_only=measure_only,
         gtol=setup.tolerances.gtol,
+        target=setup.tolerances.target,
     )
     report = _own_report(opt_state)
     if report is None:
