@@ -87,7 +87,8 @@ def norms(*vectors: Float[Array, " n"]) -> Float[Array, " vectors"]:
         small = 2.0**-600
         sums = jnp.sum(jnp.concatenate([rows, small * rows]) ** 2, axis=1)
         plain, standby = jnp.split(sums, 2)
-        return jnp.where(jnp.isfinite(plain), jnp.sqrt(plain), jnp.sqrt(standby) / small)
+        finite = jnp.isfinite(plain)
+        return jnp.sqrt(jnp.where(finite, plain, standby)) * jnp.where(finite, 1.0, 1 / small)
     largest = jnp.max(jnp.abs(rows), axis=1, initial=0.0)
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
     return unit * jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1))

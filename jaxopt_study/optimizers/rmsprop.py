@@ -21,12 +21,12 @@ class RmspropState(NamedTuple):
     """State of `scale_by_rms`.
 
     Attributes:
-      count: updates made, int32.
+      count: updates made, int32; None without bias correction, which alone needs it.
       mean: decaying mean of gradients, like the parameters; None unless centered.
       mean_square: decaying mean of squared gradients, like the parameters.
     """
 
-    count: Int[Array, ""]  # type: ignore[assignment]  # hides tuple.count, as optax does
+    count: Int[Array, ""] | None  # type: ignore[assignment]  # hides tuple.count, as optax does
     mean: PyTree
     mean_square: PyTree
 
@@ -76,7 +76,7 @@ def _init(bound: Any, /, params: PyTree) -> RmspropState:
     _, _, initial_scale, options = bound
     mean = jax.tree.map(jnp.zeros_like, params) if options.centered else None
     mean_square = jax.tree.map(lambda leaf: jnp.full_like(leaf, initial_scale), params)
-    return RmspropState(jnp.zeros((), jnp.int32), mean, mean_square)
+    return RmspropState(jnp.zeros((), jnp.int32) if options.bias_correction else None, mean, mean_square)
 
 
 def _update(
@@ -84,7 +84,7 @@ def _update(
 ) -> tuple[PyTree, RmspropState]:
     del params, extra
     decay, eps, _, options = bound
-    count = optax.safe_increment(state.count)
+    count = optax.safe_increment(state.count) if options.bias_correction else None
     mean = moments.moving_average(updates, state.mean, decay, 1) if options.centered else None
     mean_square = moments.moving_average(updates, state.mean_square, decay, 2)
     m, v = mean, mean_square

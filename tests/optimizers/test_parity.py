@@ -151,3 +151,21 @@ def test_names_order_and_defaults_of_arguments_are_those_of_optax(name):
     for argument, parameter in ours.items():
         assert parameter.default == theirs[argument].default
         assert parameter.kind == theirs[argument].kind
+
+
+def _cost_of_a_step(optimizer):
+    params = start()
+
+    def step(params, state, grads):
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(step, donate_argnums=(0, 1)).lower(params, optimizer.init(params), params).compile()
+    cost = step.cost_analysis()
+    return cost["flops"], cost["bytes accessed"]
+
+
+@pytest.mark.parametrize("make", [pair[0] for pair in PAIRS.values()], ids=PAIRS)
+def test_a_compiled_step_takes_no_more_operations_and_bytes_than_optax_s(make):
+    ours, theirs = _cost_of_a_step(make(jos, 0.01)), _cost_of_a_step(make(optax, 0.01))
+    assert ours[0] <= theirs[0] and ours[1] <= theirs[1], (ours, theirs)
