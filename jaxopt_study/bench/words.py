@@ -26,7 +26,7 @@ Every number is a median over rounds in which the contestants took turns, in one
 anew each round. A ratio is the median of the ratios within a round: *time over ours*, so above 1 jaxopt_study
 is faster. There is no time without the error that was reached in it; who did not reach what a case asks for
 has no ratio, and one that scattered by more than 10 % is called unsteady. Each contestant has its best
-setting of BLAS threads.
+setting of BLAS threads, and on a CPU programs run in the thread that calls them.
 """
 
 
