@@ -109,11 +109,14 @@ class Lanes:
     ) -> Outcome:
         if self.on_host:
             return self._run_on_host(configs[0])
-        padded = [*configs, *[configs[-1]] * (self.width - len(configs))]
         with dtype_of(self.config):
-            pairs = zip(stack_leaves(padded), self.varying, strict=True)
-            leaves = [leaf if varies and self.width > 1 else leaf[0] for leaf, varies in pairs]
-            return to_host(self._advance(leaves, carry, stop, save))
+            return to_host(self._advance(self.leaves(configs), carry, stop, save))
+
+    def leaves(self, configs: Sequence[Any]) -> list[Any]:
+        """What the program takes of the points of one call, filled up with the last of them."""
+        padded = [*configs, *[configs[-1]] * (self.width - len(configs))]
+        pairs = zip(stack_leaves(padded), self.varying, strict=True)
+        return [leaf if varies and self.width > 1 else leaf[0] for leaf, varies in pairs]
 
     def _split(self, outcome: Outcome, count: int) -> list[Outcome]:
         return [outcome] if self.width == 1 else split_outcome(outcome, count)

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxopt_study.study.axes import Sweep, read_sweep, typed_axes
 from jaxopt_study.study.axis import read_axis_flag
@@ -13,6 +13,7 @@ from jaxopt_study.study.executor import ExecutorConfig, read_executor
 from jaxopt_study.study.flags import apply_flags
 from jaxopt_study.study.halving import Halving, trace_halving
 from jaxopt_study.study.lanes import Lanes, trace_lanes
+from jaxopt_study.study.measured_width import measured_lanes
 from jaxopt_study.study.plan import Point, make_groups, make_points
 from jaxopt_study.study.protocol import Study, StudyInputError
 from jaxopt_study.study.search import Search, read_search
@@ -58,11 +59,15 @@ def plan_sweep(
     return Planned(study, configs, sweep, make_groups(points), search, executor)
 
 
-def trace_group(planned: Planned, index: int, width: int | None, at_once: int = 1) -> Program:
-    """Trace the program of one of a sweep's groups, see `trace_lanes`."""
+def trace_group(
+    planned: Planned, index: int, width: int | Literal["measured"] | None, at_once: int = 1
+) -> Program:
+    """Trace the program of one of a sweep's groups, see `trace_lanes` and `measured_lanes`."""
     search, configs = planned.search, [point.config for point in planned.groups[index]]
     if search is not None and search.method == "halving":
         return trace_halving(planned.study, configs, search.eta, search.first)
+    if width == "measured":
+        return measured_lanes(planned.study, configs, at_once)[0]
     return trace_lanes(planned.study, configs, width, at_once)
 
 

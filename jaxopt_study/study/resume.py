@@ -94,7 +94,7 @@ def repeat(folder: Path, out_root: Path | None = None, *, quiet: bool = False) -
         raise StudyInputError(f"{folder}: has not ended; `jaxopt-study resume {folder}` first")
     out_root = folder.resolve().parent if out_root is None else out_root
     if _is_sweep(folder):
-        widths = read_plan(folder)["widths"]
+        widths = tuple(read_plan(folder)["widths"])
         swept = run_sweep(read_planned(config), out_root, width=widths, quiet=quiet)
         new, code = swept.folder, swept.exit_code
     else:

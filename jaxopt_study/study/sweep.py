@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -22,6 +22,7 @@ from jaxopt_study.study.lock import locked
 from jaxopt_study.study.optuna_search import search_sweep
 from jaxopt_study.study.plan import Job, make_jobs
 from jaxopt_study.study.planned import Planned, Program, trace_group
+from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.signals import Interrupted, Interrupts, hear_interrupts
 from jaxopt_study.study.sweep_folder import SweepReport, check_plan, join_record, start_record
 from jaxopt_study.study.sweep_progress import SweepSeen, print_sweep, sweep_progress
@@ -31,7 +32,7 @@ def run_sweep(
     planned: Planned,
     out_root: Path | str,
     *,
-    width: int | Sequence[int] | None = None,
+    width: int | Literal["measured"] | tuple[int, ...] | None = None,
     checkpoint_seconds: float = checkpoint.SECONDS,
     quiet: bool = False,
 ) -> SweepReport:
@@ -43,7 +44,8 @@ def run_sweep(
     Args:
       planned: from `plan_sweep`.
       out_root: where the folder is made.
-      width: how many points run side by side, of each group or of all; None to choose.
+      width: how many points run side by side, of each group or of all; None to choose by their cost,
+        "measured" to try some.
       checkpoint_seconds: between two checkpoints of a job in progress.
       quiet: show no progress and no table.
 
@@ -56,9 +58,11 @@ def run_sweep(
     """
     out_root = Path(out_root)
     record.check_writable(out_root)
+    if width == "measured" and planned.search is not None:
+        raise StudyInputError("--side-by-side: a search is not measured; give a number, or leave it out")
     began = time.perf_counter()
     if planned.search is not None and planned.search.method == "optuna":
-        chosen = width[0] if isinstance(width, Sequence) else width
+        chosen = width[0] if isinstance(width, tuple) else width if isinstance(width, int) else None
         with hear_interrupts() as interrupted:
             folder = start_record(planned, out_root, [chosen or planned.search.together])
             with locked(folder):
@@ -66,7 +70,7 @@ def run_sweep(
     with hear_interrupts() as interrupted, _Workers() as workers:
         lanes: list[Program | None] = []
         for index in range(len(planned.groups)):
-            wanted = width[index] if isinstance(width, Sequence) else width
+            wanted = width[index] if isinstance(width, tuple) else width
             program = trace_group(planned, index, wanted, workers.count)
             lanes.append(program)
             if planned.executor is None:

@@ -29,7 +29,10 @@ def add_sweep(commands: Any, epilog: str) -> None:
     sweep.add_argument("--draw-seed", type=int, metavar="N", help="of what is drawn (0)")
     sweep.add_argument("--keep-trace", type=int, metavar="N", help="steps of each trace to keep (100)")
     sweep.add_argument(
-        "--side-by-side", type=_positive, metavar="N", help="points side by side (chosen by their cost)"
+        "--side-by-side",
+        type=_width,
+        metavar="N",
+        help="points side by side (chosen by their cost); `measured`: try some, for long sweeps",
     )
     sweep.add_argument(
         "--executor",
@@ -91,6 +94,10 @@ def _seconds(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected seconds >= 0, got {text}")
     return number
+
+
+def _width(text: str) -> int | str:
+    return text if text == "measured" else _positive(text)
 
 
 def _positive(text: str) -> int:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxopt_study import cli
-from jaxopt_study.study import lanes, resume, run, sweep_record
+from jaxopt_study.study import lanes, measured_width, one_lane, resume, run, sweep_record
 from jaxopt_study.study.checkpoint import Checkpoints
 from jaxopt_study.study.lane_cost import choose_width
 from jaxopt_study.study.plan import make_groups, make_jobs
@@ -400,6 +400,21 @@ def test_the_network_of_1200_points_compiles_exactly_three_programs(compiled):
     assert len(rows) == 1200
     assert {row["num_steps"] for row in rows} == {1000}
     assert len({row["value"] for row in rows}) == 1200
+
+
+def test_a_width_that_is_measured_is_the_quickest_of_those_around_the_chosen_one(write_toml, monkeypatch):
+    axes = "[config]\nmax_steps = 9\n[sweep.axes]\nseed = { range = [0, 40] }\n"
+    planned = read_planned(write_toml(axes, study=TOYS / "chaos.py"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(one_lane.OneLane, "width", lambda self: 8)
+    configs = [point.config for point in planned.points]
+    quickest, paces = measured_width.measured_lanes(planned.study, configs, at_once=2)
+    assert sorted(paces) == [1, 7, 20], "40 points in an even number of calls, for two workers"
+    assert paces[quickest.width] == min(paces.values())
+    assert all(0 < pace < 1 for pace in paces.values())
+    monkeypatch.setattr(measured_width, "_seconds_per_step", lambda lanes, configs, at_once: 40 - lanes.width)
+    report = run_sweep(planned, "runs", quiet=True, width="measured")
+    assert json.loads((report.folder / "plan.json").read_text())["widths"] == [20]
 
 
 @pytest.mark.slow
