@@ -13,6 +13,7 @@ from jaxopt_study.study.config_file import check_keys
 from jaxopt_study.study.protocol import StudyInputError
 
 KINDS = ("local", "slurm")
+MOST_TASKS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,9 @@ def read_executor(table: Mapping[str, Any], flag: str | None, where: str) -> Exe
         raise StudyInputError(f'{where}executor.kind: expected "here", "local" or "slurm", got {kind!r}')
     counts = {name: table.get(name, getattr(ExecutorConfig, name)) for name in ("tasks", "retries")}
     for name, count in counts.items():
-        if type(count) is not int or not 0 <= count <= 100_000:
-            raise StudyInputError(f"{where}executor.{name}: expected a whole number >= 0, got {count!r}")
+        if type(count) is not int or not 0 <= count <= MOST_TASKS:
+            expected = f"expected a whole number from 0 to {MOST_TASKS:,}"
+            raise StudyInputError(f"{where}executor.{name}: {expected}, got {count!r}")
     parameters = table.get("parameters", {})
     if not isinstance(parameters, dict):
         raise StudyInputError(f"{where}executor.parameters: expected a table [executor.parameters]")

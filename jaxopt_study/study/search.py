@@ -59,7 +59,8 @@ def read_search(table: Mapping[str, Any], where: str) -> Search | None:
     for name, (default, least) in KEYS[method].items():
         value = table.get(name, default)
         if value is not None and (type(value) is not int or not least <= value <= LARGEST):
-            raise StudyInputError(f"{where}search.{name}: expected a whole number >= {least}, got {value!r}")
+            expected = f"expected a whole number from {least} to {LARGEST:,}"
+            raise StudyInputError(f"{where}search.{name}: {expected}, got {value!r}")
         values[name] = value
     if method == "optuna" and importlib.util.find_spec("optuna") is None:
         raise StudyInputError('optuna is not installed: pip install "jaxopt_study[search]"')

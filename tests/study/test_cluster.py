@@ -99,6 +99,28 @@ def test_what_fails_always_is_told_and_the_rest_is_joined_and_resumed(write_toml
     assert json.loads((report.folder / "result.json").read_text())["counts"]["done"] == 48
 
 
+def test_a_slurm_that_takes_no_jobs_is_one_line_and_the_sweep_can_be_resumed(write_toml, play, capsys):
+    played = play(fails=[])
+    planned = sweep_of(write_toml, "[executor]\ntasks = 2\n")
+
+    class Away:
+        def map_array(self, *words):
+            raise RuntimeError("sbatch: error: no controller\nsbatch: fatal: giving up")
+
+    there = cluster.make_executor
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "make_executor", lambda *words: Away())
+        report = run_sweep(planned, "runs", quiet=True, width=3)
+    assert (report.exit_code, report.result["counts"]["done"]) == (1, 0)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "jobs cannot be submitted: sbatch: error: no controller sbatch: fatal: giving up" in said
+    assert cluster.make_executor is there
+    assert not played
+    assert cli.main(["resume", str(report.folder), "--quiet"]) == 0
+    assert json.loads((report.folder / "result.json").read_text())["counts"]["done"] == 48
+
+
 def test_jobs_are_dealt_out_by_group():
     jobs = [Job(number, number // 6, range(1)) for number in range(12)]
     for tasks, sizes in ((0, [6, 6]), (2, [6, 6]), (4, [3] * 4), (100, [1] * 12)):
@@ -113,7 +135,7 @@ def test_jobs_are_dealt_out_by_group():
     [
         ({"kind": "pbs"}, None, 'executor.kind: expected "here", "local" or "slurm", got \'pbs\''),
         ({}, "pbs", 'executor.kind: expected "here"'),
-        ({"tasks": -1}, None, "executor.tasks: expected a whole number >= 0, got -1"),
+        ({"tasks": -1}, None, "executor.tasks: expected a whole number from 0 to 100,000, got -1"),
         ({"retries": "x"}, None, "executor.retries: expected a whole number"),
         ({"parameters": 3}, None, "executor.parameters: expected a table"),
         ({"parameters": {"timeout_mn": 3}}, "local", "executor.parameters: "),

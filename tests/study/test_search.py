@@ -176,9 +176,9 @@ def _all_but_optuna(name, package=None):
         ({"method": "halve"}, 'search.method: expected "halving" or "optuna", got \'halve\''),
         ({"method": ["halving"]}, "search.method: expected"),
         ({"eta": 3}, "search.method: expected"),
-        ({"method": "halving", "eta": 1}, "search.eta: expected a whole number >= 2, got 1"),
+        ({"method": "halving", "eta": 1}, "search.eta: expected a whole number from 2 to 1,000,000, got 1"),
         ({"method": "halving", "trials": 1}, "search.trials: unknown key"),
-        ({"method": "halving", "first": 0}, "search.first: expected a whole number >= 1"),
+        ({"method": "halving", "first": 0}, "search.first: expected a whole number from 1 to"),
         ({"method": "optuna", "together": 2.5}, "search.together: expected a whole number"),
     ],
 )
