@@ -100,14 +100,13 @@ def test_what_fails_always_is_told_and_the_rest_is_joined_and_resumed(write_toml
 
 
 def test_a_slurm_that_takes_no_jobs_is_one_line_and_the_sweep_can_be_resumed(write_toml, play, capsys):
-    played = play(fails=[])
+    play(fails=[])
     planned = sweep_of(write_toml, "[executor]\ntasks = 2\n")
 
     class Away:
         def map_array(self, *words):
             raise RuntimeError("sbatch: error: no controller\nsbatch: fatal: giving up")
 
-    there = cluster.make_executor
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "make_executor", lambda *words: Away())
         report = run_sweep(planned, "runs", quiet=True, width=3)
@@ -115,8 +114,6 @@ def test_a_slurm_that_takes_no_jobs_is_one_line_and_the_sweep_can_be_resumed(wri
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "jobs cannot be submitted: sbatch: error: no controller sbatch: fatal: giving up" in said
-    assert cluster.make_executor is there
-    assert not played
     assert cli.main(["resume", str(report.folder), "--quiet"]) == 0
     assert json.loads((report.folder / "result.json").read_text())["counts"]["done"] == 48
 
