@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxopt_study.study.report_data import Axis, is_log
 
-INK, FAINT, RULE = "#1b2329", "#5d6871", "#d5dadf"
+INK, FAINT, RULE, PAPER = "#1b2329", "#5d6871", "#d5dadf", "#fefefe"
 COLORS = ("#3d7fd6", "#dd7a36", "#2c9c74", "#c2548f", "#8a70cf", "#a98f14", "#3fa3b5", "#cf5850")
 SHADES = "viridis"
 STYLE: Any = {
@@ -40,7 +40,10 @@ STYLE: Any = {
     "ytick.major.size": 0,
     "xtick.minor.size": 0,
     "ytick.minor.size": 0,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.facecolor": PAPER,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.8,
     "legend.fontsize": 8.5,
     "lines.solid_capstyle": "round",
     "savefig.dpi": 150,

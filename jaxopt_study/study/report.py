@@ -111,12 +111,12 @@ def _saved(picture: Any, folder: Path) -> str:
 
 def _inline(svg: str, number: int, title: str) -> str:
     """An SVG for the page: its ids its own, its ink that of the page, described by its title."""
-    from jaxopt_study.study.picture_style import FAINT, INK, RULE
+    from jaxopt_study.study.picture_style import FAINT, INK, PAPER, RULE
 
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>p{number}-", svg)
-    for color, name in ((INK, "ink"), (FAINT, "faint"), (RULE, "rule")):
+    for color, name in ((INK, "ink"), (FAINT, "faint"), (RULE, "rule"), (PAPER, "card")):
         svg = re.sub(color, f"var(--{name})", svg, flags=re.IGNORECASE)
     head, rest = svg.split(">", 1)
     svg = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + rest  # as wide as there is room

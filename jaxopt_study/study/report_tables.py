@@ -50,7 +50,8 @@ def summaries(records: Sequence[Record]) -> Iterator[Table]:
             items = statuses.items() if isinstance(statuses, Mapping) else ()
             ended = [[_status(as_text(name)), _number(finite(count))] for name, count in items]
             if ended:
-                yield Table(["status", "points"], ended, f"How the points of {record.name} ended")
+                which = f" of {record.name}" if len(records) > 1 else ""
+                yield Table(["status", "points"], ended, f"How the points{which} ended")
 
 
 def _variant_row(record: Record, label: str, variant: Mapping[str, Any], several: bool) -> list[Cell]:

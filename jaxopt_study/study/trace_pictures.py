@@ -93,10 +93,15 @@ def _curves(curves: Sequence[Curves], name: str, wide: bool = False) -> Any:
         some = curve.lines[:: -(-len(curve.lines) // MANY_CURVES)]
         if len(some) > 1:
             ax.add_collection(_thin(curve.steps + shift, some, color))
-        ax.plot(curve.steps + shift, _median(curve.lines), color=color, lw=2, label=plain_text(curve.label))
+        line = "-" if index < len(COLORS) else "--"  # the colors come again
+        ax.plot(
+            curve.steps + shift, _median(curve.lines), line, color=color, lw=2, label=plain_text(curve.label)
+        )
     set_scales(ax, logs, is_log(everything))
     ax.set(xlabel="step + 1" if logs else "step", ylabel=plain_text(name))
-    if len(curves) > 1:
+    if len(curves) > 1 and wide:  # labels with the names of runs are long
+        figure.legend(loc="outside right upper")
+    elif len(curves) > 1:
         ax.legend(ncols=1 + (len(curves) > 6))
     return figure
 
