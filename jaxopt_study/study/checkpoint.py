@@ -158,7 +158,7 @@ def room_for(carry: Any) -> int:
 
 def remove_checkpoints(folder: Path) -> None:
     """Delete a run's checkpoints, once its record is whole."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in (folder / FOLDER).iterdir():
             path.unlink(missing_ok=True)
         (folder / FOLDER).rmdir()

@@ -154,8 +154,11 @@ def _is_sweep(folder: Path) -> bool:
 
 
 def _has_ended(folder: Path) -> bool:
-    there = (folder / "result.json").exists()
-    return there and _result(folder).get("interrupted") is False and not (folder / FOLDER).exists()
+    try:
+        result = _result(folder)
+    except StudyInputError:  # not there, or damaged: to go on writes it anew
+        return False
+    return result.get("interrupted") is False and not (folder / FOLDER).exists()
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def resume_sweep(
     with locked(folder), hear_interrupts() as interrupted, _Workers() as workers:
         record.check_writable(folder)
         record.remove_unfinished(folder)
+        (folder / "jobs").mkdir(exist_ok=True)
         record.remove_unfinished(folder / "jobs")
         if planned.search is not None and planned.search.method == "optuna":
             return search_sweep(planned, folder, interrupted, checkpoint_seconds, began, quiet)

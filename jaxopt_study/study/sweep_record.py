@@ -95,7 +95,9 @@ def _read(path: Path) -> Any:
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise StudyInputError(f"{path}: is no job's record: {error}") from None
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        what = "delete it, and `jaxopt-study resume` runs the job again"
+        raise StudyInputError(f"{path}: is no job's record ({first}); {what}") from None
 
 
 def join(folder: Path) -> Any:

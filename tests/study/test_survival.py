@@ -230,6 +230,28 @@ def test_what_is_no_run_is_one_line(command, make, says, capsys):
     assert capsys.readouterr().err == f"jaxopt-study: run: {says}\n"
 
 
+def test_what_was_damaged_is_written_anew_or_said_how(write_toml, capsys):
+    path = write_toml("[config]\nmax_steps = 5\n[sweep.axes]\nseed = [0, 1]\n", study=TOYS / "chaos.py")
+    assert cli.main(["sweep", str(path), "--quiet"]) == 0
+    (folder,) = Path("runs").iterdir()
+    whole = (folder / "points.parquet").read_bytes()
+    (folder / "result.json").write_text("{")
+    assert cli.main(["resume", str(folder), "--quiet"]) == 0
+    assert json.loads((folder / "result.json").read_text())["counts"]["done"] == 2
+    (folder / "result.json").unlink()
+    job = folder / "jobs" / "00000.parquet"
+    job.write_bytes(b"PAR1")
+    capsys.readouterr()
+    assert cli.main(["resume", str(folder), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{job}: is no job's record" in said
+    assert "delete it, and `jaxopt-study resume` runs the job again" in said
+    job.unlink()
+    assert cli.main(["resume", str(folder), "--quiet"]) == 0
+    assert (folder / "points.parquet").read_bytes() == whole
+
+
 def test_a_run_that_has_not_ended_is_not_repeated(write_toml, capsys):
     study_, configs = load_configs(read_config_file(write_toml()))
     Path("runs/x").mkdir(parents=True)
