@@ -15,10 +15,14 @@ from jaxopt_study.types import PyTree
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axes:
-    """Whether each array has a leading axis of fits, hashable: pytrees of bools like `params` and `args`."""
+    """Whether each array has a leading axis of fits, hashable: pytrees of bools like `params` and `args`.
+
+    Bounds have it all or none.
+    """
 
     params: Any
     args: Any
+    bounds: bool = False
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -28,7 +32,7 @@ class Axes:
 
     @property
     def _key(self) -> Any:
-        leaves, structure = jax.tree.flatten((self.params, self.args))
+        leaves, structure = jax.tree.flatten((self.params, self.args, self.bounds))
         return tuple(leaves), structure
 
 
@@ -94,6 +98,15 @@ def one_of(params: PyTree, args: tuple, axes: Axes) -> tuple[PyTree, tuple]:
     return jax.tree.map(shape, axes.params, params), jax.tree.map(shape, axes.args, args)
 
 
+def first_of(params: PyTree, args: tuple, axes: Axes) -> tuple[PyTree, tuple]:
+    """The first fit's parameters and arguments."""
+
+    def first(has: bool, leaf: Array) -> Array:
+        return leaf[0] if has else leaf
+
+    return jax.tree.map(first, axes.params, params), jax.tree.map(first, axes.args, args)
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """A mesh of devices, and those of its axes that the axis of fits is laid out over."""
@@ -117,7 +130,7 @@ def find_layout(data: tuple[PyTree, tuple], axes: Axes) -> Layout | None:
 
 
 def on_layout(layout: Layout, axes: Axes, run: Callable[..., Any]) -> Callable[..., Any]:
-    """`run(objective, params, args, numbers)` on every device, on the fits that lie there.
+    """`run(objective, params, args, bounds, numbers)` on every device, on the fits that lie there.
 
     Nothing is sent between devices, and one that is done does not wait for others.
     """
@@ -129,7 +142,7 @@ def on_layout(layout: Layout, axes: Axes, run: Callable[..., Any]) -> Callable[.
     return jax.shard_map(
         run,
         mesh=layout.mesh,
-        in_specs=(Spec(), of(axes.params), of(axes.args), Spec()),
+        in_specs=(Spec(), of(axes.params), of(axes.args), of(axes.bounds), Spec()),
         out_specs=along,
         check_vma=False,
     )

@@ -13,15 +13,8 @@ from jax.typing import ArrayLike
 from jaxopt_study.bounds import check_bounds
 from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
-from jaxopt_study.fit.check_input import (
-    check_model,
-    check_params,
-    check_sigma,
-    check_weights,
-    check_x,
-    check_y,
-    fill_missing,
-)
+from jaxopt_study.fit.check_errors import check_sigma, check_some_weight, check_weights
+from jaxopt_study.fit.check_input import check_model, check_params, check_x, check_y, fill_missing
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.layout import on_mesh, rows_of
@@ -151,6 +144,7 @@ def prepare(
     if sigma is not None and weights is not None:
         raise ValueError("sigma, weights: give one of them, not both")
     weights = check_weights(weights, y)
+    check_some_weight(weights, y)
     if weights is not None:
         y = jnp.where(weights > 0, y, jnp.nan)
     curve = Curve(

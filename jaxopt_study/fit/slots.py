@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.fit.axes import in_axes
-from jaxopt_study.fit.lane import Lane, Rules, advance, linearized, start
+from jaxopt_study.fit.lane import Data, Lane, Rules, advance, linearized, start
 from jaxopt_study.result import Status
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
@@ -54,7 +54,7 @@ def fit_all(
     rules: Rules,
     unravel: Callable[[Array], PyTree],
     starts: Float[Array, "fits params"],
-    args: tuple,
+    data: Data,
     axes: Any,
     slots: int,
 ) -> Ends:
@@ -64,14 +64,14 @@ def fit_all(
       rules: what is the same for all.
       unravel: from a vector to parameters.
       starts: where to start, raveled.
-      args: the data.
-      axes: a pytree of bools like `args`: whether an array has a leading axis of fits, or all share it.
+      data: of all fits.
+      axes: a pytree of bools like `data`: whether an array has a leading axis of fits, or all share it.
       slots: how many fits are under way at a time.
     """
     fits = starts.shape[0]
     width = min(slots, fits)
-    state = _fill(rules, unravel, starts, args, axes, width)
-    round_ = functools.partial(_round, rules, unravel, starts, args, axes)
+    state = _fill(rules, unravel, starts, data, axes, width)
+    round_ = functools.partial(_round, rules, unravel, starts, data, axes)
 
     def worth(state: _Slots, least: int) -> Bool[Array, ""]:
         return (state.next < fits) | (jnp.sum(state.held < fits) > least)
@@ -85,20 +85,20 @@ def fit_all(
 
 
 def _fill(
-    rules: Rules, unravel: Callable[[Array], PyTree], starts: Array, args: tuple, axes: Any, width: int
+    rules: Rules, unravel: Callable[[Array], PyTree], starts: Array, data: Data, axes: Any, width: int
 ) -> _Slots:
     fits, size = starts.shape
     index = jnp.arange(width, dtype=jnp.int32)
 
-    def blank(theta: Array, args: tuple) -> Lane:
+    def blank(theta: Array, data: Data) -> Lane:
         ones = jnp.ones_like(theta)
         like = jax.eval_shape(
-            lambda theta: linearized(rules, unravel, theta, args, jnp.zeros_like(theta), ones), theta
+            lambda theta: linearized(rules, unravel, theta, data, jnp.zeros_like(theta), ones), theta
         )
         here = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
         return start(rules, theta, here._replace(scale=ones))
 
-    lanes = jax.vmap(blank, in_axes=(0, in_axes(axes)))(starts[:width], _of(args, axes, index))
+    lanes = jax.vmap(blank, in_axes=(0, in_axes(axes)))(starts[:width], _of(data, axes, index))
     number = jnp.zeros(fits, starts.dtype)
     count = jnp.zeros(fits, jnp.int32)
     ends = Ends(jnp.zeros((fits, size), starts.dtype), number, number, count, count, count)
@@ -106,13 +106,13 @@ def _fill(
 
 
 def _round(
-    rules: Rules, unravel: Callable[[Array], PyTree], starts: Array, args: tuple, axes: Any, state: _Slots
+    rules: Rules, unravel: Callable[[Array], PyTree], starts: Array, data: Data, axes: Any, state: _Slots
 ) -> _Slots:
     """One trial in every slot; then results go out, and the next problems in."""
     fits = starts.shape[0]
-    data = _of(args, axes, state.held)
+    held = _of(data, axes, state.held)
     step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes)))
-    lanes = step(state.lanes, data)
+    lanes = step(state.lanes, held)
     done = (lanes.status != Status.RUNNING) & (state.held < fits)
     found = Ends(
         lanes.theta, lanes.here.value, lanes.here.grad_norm, lanes.status, lanes.num_steps, lanes.num_evals
@@ -129,9 +129,9 @@ def _round(
     return _Slots(lanes, index, jnp.minimum(taken[-1], fits), ends)
 
 
-def _of(args: tuple, axes: Any, index: Int[Array, " slots"]) -> tuple:
+def _of(data: Data, axes: Any, index: Int[Array, " slots"]) -> Data:
     """The data of the fits in the slots."""
-    return jax.tree.map(lambda has, leaf: _rows(leaf, index) if has else leaf, axes, args)
+    return jax.tree.map(lambda has, leaf: _rows(leaf, index) if has else leaf, axes, data)
 
 
 def _rows(leaf: Array, index: Int[Array, " slots"]) -> Array:

@@ -136,7 +136,7 @@ def test_whole_numbers_are_starts_as_in_the_single_fit():
         ({"y": Y[0]}, r"y: expected shape \(fits"),
         ({"y": Y.astype(complex)}, "y: expected real numbers"),
         ({"sigma": -1.0}, "sigma: expected positive"),
-        ({"sigma": np.eye(15)[None, :3]}, "sigma: shape"),
+        ({"sigma": np.eye(15)[None, :3]}, "sigma: expected standard deviations"),
         ({"sigma": 1.0, "weights": 1.0}, "give one of them"),
         ({"x_axes": 1}, "x_axes: expected 0 or None"),
         ({"x": T[:3]}, "model_fn: returns shape"),
