@@ -62,22 +62,24 @@ def fill(name: str, axes: Any, tree: PyTree) -> PyTree:
         raise ValueError(f"{name}_axes: does not fit {name} ({words})") from error
 
 
-def check_axes(axes: Axes, params: PyTree, args: tuple) -> int:
-    """The number of fits.
+def check_axes(axes: Axes, params: PyTree, args: tuple, names: tuple[str, ...] | None = None) -> int:
+    """The number of fits; `names` are what a person calls the arguments.
 
     Raises:
       ValueError: if leading axes have several lengths, are missing or empty.
     """
     fits, first = 0, ""
-    for name, tree, of in (("params", params, axes.params), ("args", args, axes.args)):
+    called = names or [f"args[{place}]" for place in range(len(args))]
+    for name, tree, of in (("params", params, axes.params), *zip(called, args, axes.args, strict=True)):
         paths = jax.tree_util.tree_leaves_with_path(tree)
         for (path, leaf), has in zip(paths, jax.tree.leaves(of), strict=True):
             if not has:
                 continue
             where = name + jax.tree_util.keystr(path)
             if not np.shape(leaf):
+                option = f"{name.partition('[')[0]}_axes"
                 raise ValueError(
-                    f"{where}: a scalar has no leading axis of fits ({name}_axes=None if all share it)"
+                    f"{where}: a scalar has no leading axis of fits ({option}=None if all share it)"
                 )
             fits, first = (fits, first) if first else (leaf.shape[0], where)
             if leaf.shape[0] != fits:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.bounds import Bounds, Box, project, sides
+from jaxopt_study.bounds import Bounds, project, sides
 from jaxopt_study.derivatives import check_pointwise
 from jaxopt_study.fit.axes import (
     Axes,
@@ -29,6 +29,8 @@ from jaxopt_study.fit.axes import (
     one_of,
 )
 from jaxopt_study.fit.batch_bounds import as_boxes, check_batch_bounds
+from jaxopt_study.fit.check_input import check_args
+from jaxopt_study.fit.check_options import check_options
 from jaxopt_study.fit.lane import Data, Rules
 from jaxopt_study.fit.slots import Ends, fit_all
 from jaxopt_study.losses import Loss, check_loss
@@ -115,14 +117,13 @@ def least_squares_batch(
       >>> print(jnp.round(result.params["k"], 3), result.converged)
       [0.5 1.  2. ] [ True  True  True]
     """
-    if not isinstance(args, tuple):
-        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
     objective = as_objective(residual_fn, loss, loss_scale)
     params = check_real("params", params)
-    args = jax.tree.map(jnp.asarray, args)
+    args = check_args(args)
     axes = Axes(params=fill("params", params_axes, params), args=fill("args", args_axes, args))
     check_solvable(params, "least_squares_batch")
-    check_numbers(damping=damping, max_steps=max_steps, max_trials=max_trials, slots=slots)
+    tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "target": target}
+    check_options(slots=slots, max_steps=max_steps, max_trials=max_trials, damping=damping, **tolerances)
     fits = check_axes(axes, params, args)
     bounds, own = check_batch_bounds(bounds, params, axes.params, fits)
     axes = dataclasses.replace(axes, bounds=own)
@@ -130,21 +131,10 @@ def least_squares_batch(
         "damping": number(damping),
         "max_steps": max_steps,
         "max_trials": max_trials,
-        "tolerances": Tolerances(*[t if t is None else number(t) for t in (ftol, xtol, gtol, target)]),
+        "tolerances": Tolerances(**{n: t if t is None else number(t) for n, t in tolerances.items()}),
     }
     plan = _Plan(axes, slots if slots == "auto" else int(slots), find_layout((params, args), axes))
     return _least_squares_batch(plan, traceable(objective), params, args, bounds, numbers)
-
-
-def check_numbers(*, damping: Any, max_steps: Any, max_trials: Any, slots: Any) -> None:
-    """Raise a `ValueError` for a number that is none, or has the wrong sign."""
-    if isinstance(damping, int | float) and not damping > 0:
-        raise ValueError(f"damping: expected a number > 0, got {damping}")
-    for name, steps in (("max_steps", max_steps), ("max_trials", max_trials)):
-        if isinstance(steps, float) or (isinstance(steps, int | np.integer) and steps < 0):
-            raise ValueError(f"{name}: expected a whole number >= 0, got {steps}")
-    if slots != "auto" and (isinstance(slots, bool) or not isinstance(slots, int | np.integer) or slots < 1):
-        raise ValueError(f'slots: expected a whole number >= 1 or "auto", got {slots!r}')
 
 
 def choose_slots(residuals: int, params: int, dtype: Any, platform: str) -> int:
@@ -227,7 +217,7 @@ def _fit(
         max_trials=jnp.asarray(numbers["max_trials"], jnp.int32),
         damping=jnp.maximum(jnp.asarray(numbers["damping"], dtype), jnp.finfo(dtype).eps ** 2),
     )
-    has_axis = Data(axes.args, None if box is None else Box(axes.bounds, axes.bounds))
+    has_axis = Data(axes.args, jax.tree.map(lambda _: axes.bounds, box))
     # The loop is not differentiated; its ends are.
     rules, starts, data = jax.lax.stop_gradient((rules, starts, Data(args, box)))
     ends = fit_all(rules, unravel, starts, data, has_axis, min(slots, fits))

@@ -74,7 +74,7 @@ def prepare_batch(
     if sigma is not None and weights is not None:
         raise ValueError("sigma, weights: give one of them, not both")
     axes = Axes(params=fill("params", params_axes, params), args=(fill("x", x_axes, x), True))
-    fits = check_axes(axes, params, (x, y))
+    fits = check_axes(axes, params, (x, y), ("x", "y"))
     errors = check_batch_sigma(sigma, y, pointwise)
     weights = check_weights(weights, y)
     if weights is not None:
@@ -116,7 +116,7 @@ def _whiten(curve: Curve, errors: Errors, complete: bool | None) -> tuple[Any, b
 
     Where points are missing a covariance in common has a factor of its own for every fit.
     """
-    if curve.sigma is None or curve.sigma.shape == curve.y.shape:
+    if not errors.covariance:
         return curve.whitening, True
     if errors.shared and (_is_complete(curve.y) if complete is None else complete):
         return Factor(jnp.linalg.cholesky(curve.sigma)), False

@@ -46,7 +46,8 @@ def measure_all(
 
     def quickly(inputs: tuple) -> tuple:
         varying, params, cost = inputs
-        return _at_solution(*one_of(varying), params, cost)
+        curve, whitening = one_of(varying)
+        return _at_solution(curve, params, cost, (curve.x, curve.y, whitening))
 
     def slowly(inputs: tuple) -> tuple:
         varying, params, cost = inputs
@@ -89,9 +90,8 @@ def _out_axes(curve: Any) -> Any:
     return Fit(**{**fields, "curve": in_axes(curve.has_axis)})
 
 
-def _at_solution(curve: Any, whitening: Any, params: PyTree, cost: Array) -> tuple[tuple, Array]:
+def _at_solution(curve: Any, params: PyTree, cost: Array, args: tuple) -> tuple[tuple, Array]:
     """As `answers.at_solution`, from JᵀJ, and whether that is good enough."""
-    args = (curve.x, curve.y, whitening)
     at_bound = jnp.zeros(ravel_leaves(params).size, jnp.int8)
     if curve.bounds is not None:
         at_bound = ravel_leaves(sides(curve.bounds, params))

@@ -38,10 +38,13 @@ class Errors(NamedTuple):
     Attributes:
       sigma: standard deviations in the shape of y, `(fits, ...)`; or covariances of the points of
         a fit raveled, `(fits, points, points)` or `(points, points)`; None if not given.
+      covariance: whether these are covariances; the shape does not tell where there are as many fits
+        as points.
       shared: whether it is one covariance of all fits.
     """
 
     sigma: Any
+    covariance: bool = False
     shared: bool = False
 
 
@@ -57,9 +60,9 @@ def check_batch_sigma(sigma: Any, y: Array, pointwise: bool) -> Errors:
     fits, points = y.shape[0], int(np.prod(y.shape[1:]))
     square = (points, points)
     if _broadcasts(sigma.shape, y.shape):
-        _check_values("sigma", sigma, y)
         if sigma.shape == square == y.shape and points > 1 and is_concrete(sigma):
             _refuse_covariance(np.asarray(sigma))
+        _check_values("sigma", sigma, y)
         return Errors(jnp.broadcast_to(sigma, y.shape))
     if sigma.shape not in (square, (1, *square), (fits, *square)):
         raise ValueError(
@@ -70,12 +73,12 @@ def check_batch_sigma(sigma: Any, y: Array, pointwise: bool) -> Errors:
     flat = y.reshape(fits, points)
     if sigma.shape == (fits, *square):
         _check_covariances(sigma, flat)
-        return Errors(sigma)
+        return Errors(sigma, covariance=True)
     sigma = sigma.reshape(square)
     if is_concrete(sigma, y):  # what is missing in every fit may have any
         somewhere = np.all(np.isnan(np.asarray(flat)), axis=0)
         _check_covariances(sigma[None], np.where(somewhere, np.nan, 0.0)[None])
-    return Errors(sigma, shared=True)
+    return Errors(sigma, covariance=True, shared=True)
 
 
 def check_weights(weights: Any, y: Array) -> Array | None:
@@ -115,7 +118,7 @@ def _check_values(name: str, given: Array, y: Array) -> None:
         raise ValueError(f"{name}: expected {wanted}, got {bad[0]}")
 
 
-def _check_covariances(sigma: Array, y: Array) -> None:
+def _check_covariances(sigma: Array, y: Array | np.ndarray) -> None:
     """Covariances `(fits, points, points)` of y, `(fits, points)`, symmetric and positive definite."""
     if not is_concrete(sigma, y):
         return
@@ -157,9 +160,11 @@ def _refuse_pointwise(pointwise: bool) -> None:
 
 def _refuse_covariance(sigma: np.ndarray) -> None:
     """As many fits as points: a square sigma is of the shape of y, but standard deviations look otherwise."""
-    size = np.sqrt(np.diagonal(sigma))
-    definite = np.linalg.eigvalsh(sigma / np.outer(size, size))[0] > sigma.size * np.finfo(sigma.dtype).eps
-    if _symmetric(sigma[None])[0] and definite:
+    variance = np.diagonal(sigma)
+    if not (np.all(variance > 0) and _symmetric(sigma[None])[0]):
+        return
+    least = np.linalg.eigvalsh(sigma / np.sqrt(np.outer(variance, variance)))[0]
+    if least > sigma.size * np.finfo(sigma.dtype).eps:
         raise ValueError(
             f"sigma: of shape {sigma.shape} it holds the standard deviations of as many fits as points, but "
             "looks like a covariance; write sigma[None] for one that all fits have in common"

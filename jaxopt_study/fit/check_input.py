@@ -38,6 +38,25 @@ def check_x(x: PyTree) -> PyTree:
     return jax.tree.map(jnp.asarray, x)
 
 
+def check_args(args: Any) -> tuple:
+    """args with arrays for leaves.
+
+    Raises:
+      TypeError: if they are no tuple, or a leaf is no array of numbers.
+    """
+    if not isinstance(args, tuple):
+        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
+
+    def as_array(path: Any, leaf: Any) -> Array:
+        try:
+            return jnp.asarray(leaf)
+        except TypeError:
+            where, kind = jax.tree_util.keystr(path), np.asarray(leaf).dtype
+            raise TypeError(f"args{where}: expected an array of numbers, got dtype {kind}") from None
+
+    return jax.tree_util.tree_map_with_path(as_array, args)
+
+
 def check_y(y: Any, params: PyTree) -> Array:
     """y as `as_real` makes it, unless every value is missing.
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_study.fit.batch import check_numbers
 from jaxopt_study.fit.batch_curve import prepare_batch
 from jaxopt_study.fit.check_input import check_params, check_x
+from jaxopt_study.fit.check_options import check_options
 from jaxopt_study.fit.curve_fit_batch import fit_curves
 from jaxopt_study.fit.names import names_of
 from jaxopt_study.optimizers.transform import number
@@ -18,10 +18,17 @@ from jaxopt_study.pytree import traceable
 from jaxopt_study.types import PyTree
 
 # Of `curve_fit_batch`'s options, those that are part of the program, and their defaults.
-STATIC = {"loss": "linear", "absolute_sigma": False, "pointwise": False, "slots": "auto"}
+STATIC: dict[str, Any] = {"loss": "linear", "absolute_sigma": False, "pointwise": False, "slots": "auto"}
 # And numbers, which are not: of the curves, and of the iteration.
-OF_CURVES = {"loss_scale": 1.0, "sigma": None, "weights": None, "bounds": None}
-OF_STEPS = {"damping": 1e-3, "max_steps": 1000, "max_trials": 60, "ftol": None, "xtol": None, "gtol": None}
+OF_CURVES: dict[str, Any] = {"loss_scale": 1.0, "sigma": None, "weights": None, "bounds": None}
+OF_STEPS: dict[str, Any] = {
+    "damping": 1e-3,
+    "max_steps": 1000,
+    "max_trials": 60,
+    "ftol": None,
+    "xtol": None,
+    "gtol": None,
+}
 OTHERS = ("cost", "reduced_chi2", "status", "num_steps")
 
 
@@ -69,23 +76,24 @@ def make_program(
     chosen = {name: options.get(name, default) for name, default in STATIC.items()}
     of_curves = {name: options.get(name, default) for name, default in OF_CURVES.items()}
     of_steps = {name: options.get(name, default) for name, default in OF_STEPS.items()}
-    check_numbers(slots=chosen["slots"], **{n: of_steps[n] for n in ("damping", "max_steps", "max_trials")})
+    check_options(slots=chosen["slots"], **of_steps)
     size = int(np.prod(shape))
-    is_covariance = np.shape(of_curves["sigma"]) == (size, size) and size > 1
+    is_covariance = _shape(of_curves["sigma"]) == (size, size) and size > 1
     for name in ("sigma", "weights"):
-        given = np.shape(of_curves[name])
+        given = _shape(of_curves[name])
         if len(given) > len(shape) and not (name == "sigma" and is_covariance):
             raise ValueError(f"{name}: expected those of one data set, of shape {shape}, got {given}")
     if is_covariance:
-        of_curves["sigma"] = jnp.asarray(of_curves["sigma"])[None]
+        of_curves["sigma"] = jnp.asarray(of_curves["sigma"], dtype)[None]
     x = check_x(x)
     some = jnp.zeros((1, *shape), dtype)
     starts, axes = (_unknown(params, some), 0) if callable(params) else (check_params(params), None)
     of_batch = {n: chosen[n] for n in ("loss", "absolute_sigma", "pointwise")}
     curve = prepare_batch(model_fn, x, some, starts, params_axes=axes, **of_curves, **of_batch).curve
-    of_curves["bounds"] = curve.bounds
-    for name in ("sigma", "weights"):
-        of_curves[name] = None if of_curves[name] is None else jnp.asarray(of_curves[name], some.dtype)
+    # In one form, however they were given: for another a program would be compiled anew.
+    of_curves |= {"bounds": curve.bounds, "weights": None if curve.weights is None else curve.weights[0]}
+    if curve.sigma is not None and not is_covariance:
+        of_curves["sigma"] = curve.sigma[0]
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf)[int(axes == 0) :], dtype), starts)
     names = names_of(one)
     every = [word for name in names for word in (name, f"{name}_stderr")] + [*OTHERS]
@@ -99,6 +107,10 @@ def make_program(
         numbers[name] = None if numbers[name] is None else number(numbers[name])
     start = traceable(params) if callable(params) else starts
     return Program(tuple(chosen.items()), traceable(model_fn), start, x, numbers, names, is_covariance)
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    return () if given is None else np.shape(given)
 
 
 def _unknown(start: Callable[[Any], PyTree], some: Any) -> PyTree:
