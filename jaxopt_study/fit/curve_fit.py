@@ -20,6 +20,7 @@ from jaxopt_study.fit.fit import Fit
 from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.pytree import ravel, traceable
+from jaxopt_study.result import Status
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.types import PyTree
 
@@ -211,6 +212,8 @@ def assemble(curve: Any, params: PyTree, cost: Any, ends: tuple[Any, Any, Any], 
     free = jnp.sum(at_bound == 0, dtype=jnp.int32)
     missing = ~curve.present
     status, num_steps, num_evals = ends
+    # Of no points any parameters are a minimum, but no answer.
+    status = jnp.where(points == 0, Status.RANK_DEFICIENT, status)
     return Fit(
         params=params,
         stderr=unravel(uncertainty.standard_errors(matrix)),

@@ -68,7 +68,7 @@ def curve_fit_batch(
 
     Returns:
       A `Fit` whose arrays have a leading axis of fits; `fit[k]` is one of them. A fit without a single
-      point is one of rank 0.
+      point ends as `RANK_DEFICIENT`, of rank 0.
 
     Raises:
       TypeError, ValueError: as `curve_fit` and `least_squares_batch`.

@@ -114,8 +114,12 @@ def curve_fit_stream(
       >>> print(done.fits, np.round(done.columns["b"], 2))
       2 [2. 1.]
     """
-    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
-        raise ValueError(f"block: expected a whole number >= 1, got {block!r}")
+    for name, value in (("block", block), ("workers", workers)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (whole and value >= 1) and not (name == "workers" and value is None):
+            raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
+    if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
     devices = jax.local_devices()
     x64 = bool(jax.config.read("jax_enable_x64"))  # a context of this thread, which workers do not see
     if workers is None:

@@ -51,6 +51,8 @@ def test_a_fit_of_nothing_says_so_and_leaves_the_others_alone(fits):
     many, _ = fits
     assert int(many.num_points[4]) == int(many.rank[4]) == 0
     assert bool(many.rank_deficient[4])
+    assert int(many.status[4]) == jos.Status.RANK_DEFICIENT
+    assert bool(jnp.all(many.converged == (jnp.arange(FITS) != 4)))
     assert not np.any(np.isfinite(many.covariance[4]).diagonal())
     assert np.all(np.isfinite(np.asarray(many.covariance)[GOOD]))
 
