@@ -114,10 +114,9 @@ def curve_fit_stream(
       >>> print(done.fits, np.round(done.columns["b"], 2))
       2 [2. 1.]
     """
-    for name, value in (("block", block), ("workers", workers)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (whole and value >= 1) and not (name == "workers" and value is None):
-            raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
+    _check_count("block", block)
+    if workers is not None:
+        _check_count("workers", workers)
     if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
         raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
     devices = jax.local_devices()
@@ -156,6 +155,11 @@ def curve_fit_stream(
     if out is None:
         together = {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
     return Streamed(fits, converged, time.perf_counter() - began, together)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
 
 
 def _in_order(
