@@ -31,8 +31,9 @@ from jaxopt_study.fit.axes import (
 from jaxopt_study.fit.batch_bounds import as_boxes, check_batch_bounds
 from jaxopt_study.fit.check_input import check_args
 from jaxopt_study.fit.check_options import check_options
+from jaxopt_study.fit.cores import Part, choose_parts, side_by_side
 from jaxopt_study.fit.lane import Data, Rules
-from jaxopt_study.fit.slots import Ends, fit_all
+from jaxopt_study.fit.slots import Ends, choose_slots, fit_all
 from jaxopt_study.losses import Loss, check_loss
 from jaxopt_study.objectives import LeastSquares, check_objective, with_loss
 from jaxopt_study.optimizers.transform import check_solvable, number
@@ -41,10 +42,6 @@ from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers.implicit import follow_the_data
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
-
-# Bytes of residuals and Jacobians that are worked on at a time, see `choose_slots`.
-WORKING_SET = {"cpu": 2**20, "gpu": 2**30, "tpu": 2**26}
-FEWEST, MOST = 16, {"cpu": 2048, "gpu": 2**18, "tpu": 2**16}
 
 
 def least_squares_batch(
@@ -133,25 +130,15 @@ def least_squares_batch(
         "max_trials": max_trials,
         "tolerances": Tolerances(**{n: t if t is None else number(t) for n, t in tolerances.items()}),
     }
-    plan = _Plan(axes, slots if slots == "auto" else int(slots), find_layout((params, args), axes))
-    return _least_squares_batch(plan, traceable(objective), params, args, bounds, numbers)
-
-
-def choose_slots(residuals: int, params: int, dtype: Any, platform: str) -> int:
-    """How many fits are under way at a time.
-
-    A trial works on the residuals, the columns of the Jacobian and the residuals before: `residuals
-    (params + 3)` numbers a fit. On a CPU so many fits that this is 1 MiB, the second-level cache of a
-    core: on 225 residuals and 5 parameters in float32 that is 144, and from 64 to 512 slots the time of
-    10,000 fits differs by a fifth, from 1024 on it grows. On a GPU 1 GiB, which fills the card.
-
-    >>> choose_slots(225, 5, "float32", "cpu")
-    144
-    """
-    per_fit = residuals * (params + 3) * jnp.dtype(dtype).itemsize
-    most = MOST.get(platform, MOST["cpu"])
-    fitting = WORKING_SET.get(platform, WORKING_SET["cpu"]) // max(per_fit, 1)
-    return int(np.clip(fitting // FEWEST * FEWEST, FEWEST, most))
+    plan = _Plan(axes, slots if slots == "auto" else int(slots), fits, find_layout((params, args), axes))
+    inputs = (traceable(objective), params, args, bounds, numbers)
+    parts = choose_parts(inputs, fits)
+    if len(parts) == 1:
+        return _least_squares_batch(plan, *inputs, 0)
+    plan = dataclasses.replace(plan, count=parts[0].fits)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    program = _least_squares_batch.lower(plan, *inputs, np.int32(0)).compile()
+    return side_by_side(program, inputs, parts)
 
 
 def as_objective(residual_fn: Any, loss: Loss, loss_scale: Any) -> LeastSquares:
@@ -165,17 +152,25 @@ def as_objective(residual_fn: Any, loss: Loss, loss_scale: Any) -> LeastSquares:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What is static in a batch: which arrays have an axis of fits, the slots, the devices."""
+    """What is static in a batch: which arrays have an axis of fits, the slots, how many fits, the devices."""
 
     axes: Axes
     slots: int | str
+    count: int
     layout: Layout | None
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _least_squares_batch(
-    plan: _Plan, objective: Any, params: PyTree, args: tuple, bounds: Bounds | None, numbers: dict[str, Any]
+    plan: _Plan,
+    objective: Any,
+    params: PyTree,
+    args: tuple,
+    bounds: Bounds | None,
+    numbers: dict[str, Any],
+    first: ArrayLike,
 ) -> Result:
+    """All fits, or as many as the plan says, from the first of them on."""
     one_params, one_args = one_of(params, args, plan.axes)
     check_objective(objective, one_params, one_args)  # while tracing: once for every program
     if objective.pointwise:
@@ -184,15 +179,16 @@ def _least_squares_batch(
     if not isinstance(slots, int):
         residuals = jax.eval_shape(objective.residual, one_params, *one_args).size
         slots = choose_slots(residuals, size(one_params), params_dtype(params), jax.default_backend())
-    run: Callable[..., Any] = functools.partial(_fit, plan.axes, slots)
-    if plan.layout is not None:
-        run = on_layout(plan.layout, plan.axes, run)
+    if plan.layout is None:
+        return _fit(plan.axes, slots, Part(first, plan.count), objective, params, args, bounds, numbers)
+    run = on_layout(plan.layout, plan.axes, functools.partial(_fit, plan.axes, slots, None))
     return run(objective, params, args, bounds, numbers)
 
 
 def _fit(
     axes: Axes,
     slots: int,
+    part: Part | None,
     objective: Any,
     params: PyTree,
     args: tuple,
@@ -201,6 +197,7 @@ def _fit(
 ) -> Result:
     given = numbers["tolerances"]
     fits = check_axes(axes, params, args)
+    part = Part(0, fits) if part is None else part
     dtype = params_dtype(params)
     one_params, _ = one_of(params, args, axes)
     _, unravel = ravel(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one_params))
@@ -220,7 +217,10 @@ def _fit(
     has_axis = Data(axes.args, jax.tree.map(lambda _: axes.bounds, box))
     # The loop is not differentiated; its ends are.
     rules, starts, data = jax.lax.stop_gradient((rules, starts, Data(args, box)))
-    ends = fit_all(rules, unravel, starts, data, has_axis, min(slots, fits))
+    ends = fit_all(rules, unravel, starts, data, has_axis, slots, part)
+    if part.fits < fits:
+        bounds = jax.tree.map(functools.partial(_rows_of, part, axes.bounds), bounds)
+        args = jax.tree.map(functools.partial(_rows_of, part), axes.args, args)
 
     def one(end: Ends, args: tuple, bounds: Bounds | None) -> Result:
         params, value, _ = follow_the_data(
@@ -234,6 +234,10 @@ def _fit(
         return Result(params, value, end.grad_norm, *counts, opt_state=None, trace=None, active=active)
 
     return jax.vmap(one, in_axes=(0, in_axes(axes.args), bounds_axis))(ends, args, bounds)
+
+
+def _rows_of(part: Part, has_axis: bool, leaf: Array) -> Array:
+    return jax.lax.dynamic_slice_in_dim(leaf, part.first, part.fits) if has_axis else leaf
 
 
 def _is_minimum(status: Array) -> Array:

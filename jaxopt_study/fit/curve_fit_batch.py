@@ -12,10 +12,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxopt_study.fit.axes import in_axes
-from jaxopt_study.fit.batch import choose_slots, least_squares_batch
+from jaxopt_study.fit.batch import least_squares_batch
 from jaxopt_study.fit.batch_curve import Curves, prepare_batch
 from jaxopt_study.fit.batch_measure import measure_all
 from jaxopt_study.fit.fit import Fit
+from jaxopt_study.fit.slots import choose_slots
 from jaxopt_study.pytree import params_dtype, size
 from jaxopt_study.types import PyTree
 

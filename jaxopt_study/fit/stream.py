@@ -129,9 +129,9 @@ def curve_fit_stream(
     first = next(source.blocks, None)
     if first is None or not len(first):
         raise ValueError("y: there are no data sets")
-    # In half precision nothing can be fitted.
-    target = dtype or (first.dtype if first.dtype in (np.float32, np.float64) else None)
-    target = target or (np.float64 if x64 else np.float32)
+    # Neither in half precision nor, without x64, in float64 can anything be fitted.
+    wanted = np.dtype(first.dtype if dtype is None else dtype)
+    target = np.dtype(np.float64 if x64 and wanted != np.float32 else np.float32)
     program = make_program(model_fn, x, params, first.shape[1:], target, options)
 
     def work(number: int, data: np.ndarray) -> dict[str, np.ndarray]:

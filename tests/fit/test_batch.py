@@ -12,8 +12,8 @@ import pytest
 import scipy.optimize
 
 import jaxopt_study as jos
-from jaxopt_study.fit.batch import choose_slots
 from jaxopt_study.fit.raveled import raveled
+from jaxopt_study.fit.slots import choose_slots
 from jaxopt_study.models import gaussian_spot
 from jaxopt_study.result import Status
 

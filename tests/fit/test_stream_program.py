@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +80,16 @@ def test_half_precision_and_whole_numbers_are_fitted_in_full_precision():
         done = curve_fit_stream(line, T, y, START, block=8)
         assert done.columns["b"].dtype == np.float64
         np.testing.assert_allclose(done.columns["b"] / scale, known, rtol=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is Linux's")
+def test_a_hundred_thousand_images_from_a_memory_mapped_file_need_less_than_one_gibibyte():
+    code = "from jaxopt_study.bench.suites.batch_memory import run_memory; print(run_memory(100_000))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert said[0].startswith("100000 fits of 225 points from a memory-mapped file, 100000 converged")
+    assert 0 < int(said[-1]) < 2**30
 
 
 @pytest.mark.parametrize(
