@@ -100,12 +100,9 @@ def fit_all(
     def worth(state: _Slots, least: int) -> Bool[Array, ""]:
         return (state.next < end) | (jnp.sum(state.held < end) > least)
 
-    if width > NARROW:
-        state = jax.lax.while_loop(functools.partial(worth, least=NARROW), round_, state)
-        keep = jnp.argsort(state.held, stable=True)[:NARROW]  # those that hold a fit come first
-        lanes = jax.tree.map(lambda leaf: leaf[keep], state.lanes)
-        state = state._replace(lanes=lanes, held=state.held[keep])
-    return jax.lax.while_loop(functools.partial(worth, least=0), round_, state).ends
+    least = NARROW if width > NARROW else 0
+    state = jax.lax.while_loop(functools.partial(worth, least=least), round_, state)
+    return _finish(rules, unravel, data, axes, part, state, least) if least else state.ends
 
 
 def _fill(
@@ -150,11 +147,7 @@ def _round(
     step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes)))
     lanes = step(state.lanes, held)
     done = (lanes.status != Status.RUNNING) & (state.held < end)
-    found = Ends(
-        lanes.theta, lanes.here.value, lanes.here.grad_norm, lanes.status, lanes.num_steps, lanes.num_evals
-    )
-    place = jnp.where(done, state.held - part.first, part.fits)  # beyond the end nothing is written
-    ends = jax.tree.map(lambda all_, some: all_.at[place].set(some, mode="drop"), state.ends, found)
+    ends = _written(state.ends, lanes, jnp.where(done, state.held - part.first, part.fits))
     taken = state.next + jnp.cumsum(done, dtype=jnp.int32)
     index = jnp.where(done, jnp.minimum(taken - 1, end), state.held)
 
@@ -163,6 +156,40 @@ def _round(
 
     lanes = jax.vmap(anew)(_rows(starts, index), lanes, done)
     return _Slots(lanes, index, jnp.minimum(taken[-1], end), ends)
+
+
+def _finish(
+    rules: Rules,
+    unravel: Callable[[Array], PyTree],
+    data: Data,
+    axes: Any,
+    part: Part,
+    state: _Slots,
+    width: int,
+) -> Ends:
+    """The last fits in fewer slots: nothing comes in any more, and results go out together at the end."""
+    keep = jnp.argsort(state.held, stable=True)[:width]  # those that hold a fit come first
+    lanes, held = jax.tree.map(lambda leaf: leaf[keep], (state.lanes, state.held))
+    step = jax.vmap(functools.partial(advance, rules, unravel), in_axes=(0, in_axes(axes)))
+    mine, taken = _of(data, axes, held), held < part.first + part.fits
+
+    def running(lanes: Lane) -> Bool[Array, " slots"]:
+        return taken & (lanes.status == Status.RUNNING)
+
+    def round_(lanes: Lane) -> Lane:
+        choose = jax.vmap(lambda go, new, old: jax.tree.map(functools.partial(jnp.where, go), new, old))
+        return choose(running(lanes), step(lanes, mine), lanes)
+
+    lanes = jax.lax.while_loop(lambda lanes: jnp.any(running(lanes)), round_, lanes)
+    return _written(state.ends, lanes, jnp.where(taken, held - part.first, part.fits))
+
+
+def _written(ends: Ends, lanes: Lane, place: Int[Array, " slots"]) -> Ends:
+    """The results with those of some lanes in their places; beyond the end nothing is written."""
+    found = Ends(
+        lanes.theta, lanes.here.value, lanes.here.grad_norm, lanes.status, lanes.num_steps, lanes.num_evals
+    )
+    return jax.tree.map(lambda all_, some: all_.at[place].set(some, mode="drop"), ends, found)
 
 
 def _of(data: Data, axes: Any, index: Int[Array, " slots"]) -> Data:

@@ -17,7 +17,7 @@ from jaxopt_study.models import gaussian_spot
 
 
 def run_memory(count: int = 1_000_000, block: int = 8192) -> int:
-    """Measure, print and return the most anonymous memory of a stream from a memory-mapped file to Parquet."""
+    """Measure, print and return the anonymous memory of a stream from a memory-mapped file to Parquet."""
     from numpy.lib.format import open_memmap
 
     from jaxopt_study.fit.stream import curve_fit_stream
