@@ -48,12 +48,19 @@ def _call(method: Callable[..., Any], args: tuple, options: dict[str, Any], fit:
     return method(fit, *args, **options)
 
 
-def at_solution(curve: Any, params: PyTree, cost: Any) -> Any:
-    """Residuals, information, noise, and which parameters stand on a bound, raveled."""
+def at_solution(curve: Any, params: PyTree, cost: Any, args: tuple | None = None) -> Any:
+    """Residuals, information, noise, and which parameters stand on a bound, raveled.
+
+    Args:
+      curve, params, cost: the solution.
+      args: `curve.args`, where they are at hand.
+    """
     at_bound = jnp.zeros(ravel_leaves(params).size, jnp.int8)
     if curve.bounds is not None:
         at_bound = ravel_leaves(sides(curve.bounds, params))
-    residuals, jacobian_t = residual_and_jacobian(curve.objective, params, curve.args)
+    residuals, jacobian_t = residual_and_jacobian(
+        curve.objective, params, curve.args if args is None else args
+    )
     found = uncertainty.information(jacobian_t, at_bound != 0)
     points = jnp.sum(curve.present, dtype=jnp.int32)
     of_noise = uncertainty.noise(curve, residuals, cost, found.rank, points - found.rank)

@@ -15,10 +15,14 @@ from jaxopt_study.types import PyTree
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axes:
-    """Whether each array has a leading axis of fits, hashable: pytrees of bools like `params` and `args`."""
+    """Whether each array has a leading axis of fits, hashable: pytrees of bools like `params` and `args`.
+
+    Bounds have it all or none.
+    """
 
     params: Any
     args: Any
+    bounds: bool = False
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -28,7 +32,7 @@ class Axes:
 
     @property
     def _key(self) -> Any:
-        leaves, structure = jax.tree.flatten((self.params, self.args))
+        leaves, structure = jax.tree.flatten((self.params, self.args, self.bounds))
         return tuple(leaves), structure
 
 
@@ -58,22 +62,24 @@ def fill(name: str, axes: Any, tree: PyTree) -> PyTree:
         raise ValueError(f"{name}_axes: does not fit {name} ({words})") from error
 
 
-def check_axes(axes: Axes, params: PyTree, args: tuple) -> int:
-    """The number of fits.
+def check_axes(axes: Axes, params: PyTree, args: tuple, names: tuple[str, ...] | None = None) -> int:
+    """The number of fits; `names` are what a person calls the arguments.
 
     Raises:
       ValueError: if leading axes have several lengths, are missing or empty.
     """
     fits, first = 0, ""
-    for name, tree, of in (("params", params, axes.params), ("args", args, axes.args)):
+    called = names or [f"args[{place}]" for place in range(len(args))]
+    for name, tree, of in (("params", params, axes.params), *zip(called, args, axes.args, strict=True)):
         paths = jax.tree_util.tree_leaves_with_path(tree)
         for (path, leaf), has in zip(paths, jax.tree.leaves(of), strict=True):
             if not has:
                 continue
             where = name + jax.tree_util.keystr(path)
             if not np.shape(leaf):
+                option = f"{name.partition('[')[0]}_axes"
                 raise ValueError(
-                    f"{where}: a scalar has no leading axis of fits ({name}_axes=None if all share it)"
+                    f"{where}: a scalar has no leading axis of fits ({option}=None if all share it)"
                 )
             fits, first = (fits, first) if first else (leaf.shape[0], where)
             if leaf.shape[0] != fits:
@@ -92,6 +98,15 @@ def one_of(params: PyTree, args: tuple, axes: Axes) -> tuple[PyTree, tuple]:
         return jax.ShapeDtypeStruct(leaf.shape[1:] if has else leaf.shape, leaf.dtype)
 
     return jax.tree.map(shape, axes.params, params), jax.tree.map(shape, axes.args, args)
+
+
+def first_of(params: PyTree, args: tuple, axes: Axes) -> tuple[PyTree, tuple]:
+    """The first fit's parameters and arguments."""
+
+    def first(has: bool, leaf: Array) -> Array:
+        return leaf[0] if has else leaf
+
+    return jax.tree.map(first, axes.params, params), jax.tree.map(first, axes.args, args)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +132,7 @@ def find_layout(data: tuple[PyTree, tuple], axes: Axes) -> Layout | None:
 
 
 def on_layout(layout: Layout, axes: Axes, run: Callable[..., Any]) -> Callable[..., Any]:
-    """`run(objective, params, args, numbers)` on every device, on the fits that lie there.
+    """`run(objective, params, args, bounds, numbers)` on every device, on the fits that lie there.
 
     Nothing is sent between devices, and one that is done does not wait for others.
     """
@@ -129,7 +144,7 @@ def on_layout(layout: Layout, axes: Axes, run: Callable[..., Any]) -> Callable[.
     return jax.shard_map(
         run,
         mesh=layout.mesh,
-        in_specs=(Spec(), of(axes.params), of(axes.args), Spec()),
+        in_specs=(Spec(), of(axes.params), of(axes.args), of(axes.bounds), Spec()),
         out_specs=along,
         check_vma=False,
     )

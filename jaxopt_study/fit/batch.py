@@ -15,10 +15,25 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.bounds import Bounds, Box, as_box, check_bounds, project, sides
-from jaxopt_study.fit.axes import Axes, Layout, check_axes, fill, find_layout, in_axes, on_layout, one_of
-from jaxopt_study.fit.lane import Rules
-from jaxopt_study.fit.slots import Ends, fit_all
+from jaxopt_study.bounds import Bounds, project, sides
+from jaxopt_study.derivatives import check_pointwise
+from jaxopt_study.fit.axes import (
+    Axes,
+    Layout,
+    check_axes,
+    fill,
+    find_layout,
+    first_of,
+    in_axes,
+    on_layout,
+    one_of,
+)
+from jaxopt_study.fit.batch_bounds import as_boxes, check_batch_bounds
+from jaxopt_study.fit.check_input import check_args
+from jaxopt_study.fit.check_options import check_options
+from jaxopt_study.fit.cores import Part, choose_parts, side_by_side
+from jaxopt_study.fit.lane import Data, Rules
+from jaxopt_study.fit.slots import Ends, choose_slots, fit_all
 from jaxopt_study.losses import Loss, check_loss
 from jaxopt_study.objectives import LeastSquares, check_objective, with_loss
 from jaxopt_study.optimizers.transform import check_solvable, number
@@ -27,10 +42,6 @@ from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers.implicit import follow_the_data
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
-
-# Bytes of residuals and Jacobians that are worked on at a time, see `choose_slots`.
-WORKING_SET = {"cpu": 2**20, "gpu": 2**30, "tpu": 2**26}
-FEWEST, MOST = 16, {"cpu": 2048, "gpu": 2**18, "tpu": 2**16}
 
 
 def least_squares_batch(
@@ -67,7 +78,8 @@ def least_squares_batch(
         a prefix of `params` with 0 and None, as in `jax.vmap`.
       args_axes: the same for `args`: `(None, 0)` if the first is shared by all.
       slots: how many fits are under way at a time; `"auto"`: see `choose_slots`.
-      bounds: `(lower, upper)` of a single fit's parameters, the same for all; see `minimize`.
+      bounds: `(lower, upper)` of a single fit's parameters, the same for all; see `minimize`. A bound
+        with one axis more than its parameter, of fits and in front, is every fit's own.
       loss, loss_scale: as in `least_squares`.
       damping: λ at the start, see `levenberg_marquardt`.
       max_steps: accepted steps of a fit after which it ends with `OUT_OF_STEPS`.
@@ -102,47 +114,31 @@ def least_squares_batch(
       >>> print(jnp.round(result.params["k"], 3), result.converged)
       [0.5 1.  2. ] [ True  True  True]
     """
-    if not isinstance(args, tuple):
-        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
     objective = as_objective(residual_fn, loss, loss_scale)
     params = check_real("params", params)
-    args = jax.tree.map(jnp.asarray, args)
+    args = check_args(args)
     axes = Axes(params=fill("params", params_axes, params), args=fill("args", args_axes, args))
     check_solvable(params, "least_squares_batch")
-    if isinstance(damping, int | float) and not damping > 0:
-        raise ValueError(f"damping: expected a number > 0, got {damping}")
-    for name, steps in (("max_steps", max_steps), ("max_trials", max_trials)):
-        if isinstance(steps, float) or (isinstance(steps, int | np.integer) and steps < 0):
-            raise ValueError(f"{name}: expected a whole number >= 0, got {steps}")
+    tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "target": target}
+    check_options(slots=slots, max_steps=max_steps, max_trials=max_trials, damping=damping, **tolerances)
+    fits = check_axes(axes, params, args)
+    bounds, own = check_batch_bounds(bounds, params, axes.params, fits)
+    axes = dataclasses.replace(axes, bounds=own)
     numbers = {
         "damping": number(damping),
         "max_steps": max_steps,
         "max_trials": max_trials,
-        "tolerances": Tolerances(*[t if t is None else number(t) for t in (ftol, xtol, gtol, target)]),
-        "bounds": _check_bounds(bounds, params, axes.params),
+        "tolerances": Tolerances(**{n: t if t is None else number(t) for n, t in tolerances.items()}),
     }
-    if slots != "auto" and (isinstance(slots, bool) or not isinstance(slots, int | np.integer) or slots < 1):
-        raise ValueError(f'slots: expected a whole number >= 1 or "auto", got {slots!r}')
-    check_axes(axes, params, args)
-    plan = _Plan(axes, slots if slots == "auto" else int(slots), find_layout((params, args), axes))
-    return _least_squares_batch(plan, traceable(objective), params, args, numbers)
-
-
-def choose_slots(residuals: int, params: int, dtype: Any, platform: str) -> int:
-    """How many fits are under way at a time.
-
-    A trial works on the residuals, the columns of the Jacobian and the residuals before: `residuals
-    (params + 3)` numbers a fit. On a CPU so many fits that this is 1 MiB, the second-level cache of a
-    core: on 225 residuals and 5 parameters in float32 that is 144, and from 64 to 512 slots the time of
-    10,000 fits differs by a fifth, from 1024 on it grows. On a GPU 1 GiB, which fills the card.
-
-    >>> choose_slots(225, 5, "float32", "cpu")
-    144
-    """
-    per_fit = residuals * (params + 3) * jnp.dtype(dtype).itemsize
-    most = MOST.get(platform, MOST["cpu"])
-    fitting = WORKING_SET.get(platform, WORKING_SET["cpu"]) // max(per_fit, 1)
-    return int(np.clip(fitting // FEWEST * FEWEST, FEWEST, most))
+    plan = _Plan(axes, slots if slots == "auto" else int(slots), fits, find_layout((params, args), axes))
+    inputs = (traceable(objective), params, args, bounds, numbers)
+    parts = choose_parts(inputs, fits)
+    if len(parts) == 1:
+        return _least_squares_batch(plan, *inputs, 0)
+    plan = dataclasses.replace(plan, count=parts[0].fits)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    program = _least_squares_batch.lower(plan, *inputs, np.int32(0)).compile()
+    return side_by_side(program, inputs, parts)
 
 
 def as_objective(residual_fn: Any, loss: Loss, loss_scale: Any) -> LeastSquares:
@@ -156,74 +152,77 @@ def as_objective(residual_fn: Any, loss: Loss, loss_scale: Any) -> LeastSquares:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What is static in a batch: which arrays have an axis of fits, the slots, the devices."""
+    """What is static in a batch: which arrays have an axis of fits, the slots, how many fits, the devices."""
 
     axes: Axes
     slots: int | str
+    count: int
     layout: Layout | None
-
-
-def _check_bounds(bounds: Any, params: PyTree, axes: PyTree) -> Bounds | None:
-    """Bounds in the form of one fit's parameters; every start has to be within them."""
-    if bounds is None:
-        return None
-
-    def extreme(pick: Any) -> PyTree:
-        def leaf(has: bool, value: Array) -> Any:
-            if not has:
-                return value
-            traced = isinstance(value, jax.core.Tracer)
-            return value[0] if traced else pick(np.asarray(value), axis=0)
-
-        return jax.tree.map(leaf, axes, params)
-
-    check_bounds(bounds, extreme(np.min))
-    return check_bounds(bounds, extreme(np.max))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _least_squares_batch(
-    plan: _Plan, objective: Any, params: PyTree, args: tuple, numbers: dict[str, Any]
+    plan: _Plan,
+    objective: Any,
+    params: PyTree,
+    args: tuple,
+    bounds: Bounds | None,
+    numbers: dict[str, Any],
+    first: ArrayLike,
 ) -> Result:
+    """All fits, or as many as the plan says, from the first of them on."""
     one_params, one_args = one_of(params, args, plan.axes)
     check_objective(objective, one_params, one_args)  # while tracing: once for every program
+    if objective.pointwise:
+        check_pointwise(objective, *first_of(params, args, plan.axes))
     slots = plan.slots
     if not isinstance(slots, int):
         residuals = jax.eval_shape(objective.residual, one_params, *one_args).size
         slots = choose_slots(residuals, size(one_params), params_dtype(params), jax.default_backend())
-    run: Callable[..., Any] = functools.partial(_fit, plan.axes, slots)
-    if plan.layout is not None:
-        run = on_layout(plan.layout, plan.axes, run)
-    return run(objective, params, args, numbers)
+    if plan.layout is None:
+        return _fit(plan.axes, slots, Part(first, plan.count), objective, params, args, bounds, numbers)
+    run = on_layout(plan.layout, plan.axes, functools.partial(_fit, plan.axes, slots, None))
+    return run(objective, params, args, bounds, numbers)
 
 
 def _fit(
-    axes: Axes, slots: int, objective: Any, params: PyTree, args: tuple, numbers: dict[str, Any]
+    axes: Axes,
+    slots: int,
+    part: Part | None,
+    objective: Any,
+    params: PyTree,
+    args: tuple,
+    bounds: Bounds | None,
+    numbers: dict[str, Any],
 ) -> Result:
-    bounds = numbers["bounds"]
     given = numbers["tolerances"]
     fits = check_axes(axes, params, args)
+    part = Part(0, fits) if part is None else part
     dtype = params_dtype(params)
     one_params, _ = one_of(params, args, axes)
     _, unravel = ravel(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one_params))
     starts = jax.vmap(ravel_leaves, in_axes=(in_axes(axes.params),), axis_size=fits)(params).astype(dtype)
-    box = as_box(bounds, one_params)
+    box = as_boxes(bounds, axes.bounds, one_params)
+    bounds_axis = 0 if axes.bounds else None
     if box is not None:
-        starts = project(Box(box.lower[None, :], box.upper[None, :]), starts)
+        starts = jax.vmap(project, in_axes=(bounds_axis, 0))(box, starts)
     defaults = default_tolerances(dtype)
     rules = Rules(
         objective=objective,
-        box=box,
         tolerances=Tolerances(*[d if t is None else t for d, t in zip(defaults, given, strict=True)]),
         max_steps=jnp.asarray(numbers["max_steps"], jnp.int32),
         max_trials=jnp.asarray(numbers["max_trials"], jnp.int32),
         damping=jnp.maximum(jnp.asarray(numbers["damping"], dtype), jnp.finfo(dtype).eps ** 2),
     )
+    has_axis = Data(axes.args, jax.tree.map(lambda _: axes.bounds, box))
     # The loop is not differentiated; its ends are.
-    frozen = jax.lax.stop_gradient((rules, starts, args))
-    ends = fit_all(frozen[0], unravel, frozen[1], frozen[2], axes.args, min(slots, fits))
+    rules, starts, data = jax.lax.stop_gradient((rules, starts, Data(args, box)))
+    ends = fit_all(rules, unravel, starts, data, has_axis, slots, part)
+    if part.fits < fits:
+        bounds = jax.tree.map(functools.partial(_rows_of, part, axes.bounds), bounds)
+        args = jax.tree.map(functools.partial(_rows_of, part), axes.args, args)
 
-    def one(end: Ends, args: tuple) -> Result:
+    def one(end: Ends, args: tuple, bounds: Bounds | None) -> Result:
         params, value, _ = follow_the_data(
             lambda params: objective(params, *args),
             lambda: (unravel(end.theta), end.value, _is_minimum(end.status), ()),
@@ -234,7 +233,11 @@ def _fit(
         counts = (end.status, end.num_steps, end.num_evals)
         return Result(params, value, end.grad_norm, *counts, opt_state=None, trace=None, active=active)
 
-    return jax.vmap(one, in_axes=(0, in_axes(axes.args)))(ends, args)
+    return jax.vmap(one, in_axes=(0, in_axes(axes.args), bounds_axis))(ends, args, bounds)
+
+
+def _rows_of(part: Part, has_axis: bool, leaf: Array) -> Array:
+    return jax.lax.dynamic_slice_in_dim(leaf, part.first, part.fits) if has_axis else leaf
 
 
 def _is_minimum(status: Array) -> Array:

@@ -38,12 +38,43 @@ def check_x(x: PyTree) -> PyTree:
     return jax.tree.map(jnp.asarray, x)
 
 
-def check_y(y: Any, params: PyTree) -> Array:
-    """y as a real float array.
+def check_args(args: Any) -> tuple:
+    """args with arrays for leaves.
 
     Raises:
-      TypeError: if it is complex or no array.
+      TypeError: if they are no tuple, or a leaf is no array of numbers.
+    """
+    if not isinstance(args, tuple):
+        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
+
+    def as_array(path: Any, leaf: Any) -> Array:
+        try:
+            return jnp.asarray(leaf)
+        except TypeError:
+            where, kind = jax.tree_util.keystr(path), np.asarray(leaf).dtype
+            raise TypeError(f"args{where}: expected an array of numbers, got dtype {kind}") from None
+
+    return jax.tree_util.tree_map_with_path(as_array, args)
+
+
+def check_y(y: Any, params: PyTree) -> Array:
+    """y as `as_real` makes it, unless every value is missing.
+
+    Raises:
+      TypeError: as `as_real`.
       ValueError: if every value is missing.
+    """
+    y = as_real(y, params)
+    if is_concrete(y) and np.all(np.isnan(y)):
+        raise ValueError("y: there is no value that is not missing (NaN)")
+    return y
+
+
+def as_real(y: Any, params: PyTree) -> Array:
+    """y as an array of float32 or float64, what is neither in the dtype of the parameters.
+
+    Raises:
+      TypeError: if it is complex or no array of numbers.
     """
     if not isinstance(y, jax.Array):
         y = np.asarray(y)
@@ -52,11 +83,8 @@ def check_y(y: Any, params: PyTree) -> Array:
     y = jnp.asarray(y)
     if jnp.issubdtype(y.dtype, jnp.complexfloating):
         raise TypeError(f"y: expected real numbers, got dtype {y.dtype}; give real and imaginary part")
-    if not jnp.issubdtype(y.dtype, jnp.floating):
-        y = y.astype(params_dtype(params))
-    if is_concrete(y) and np.all(np.isnan(y)):
-        raise ValueError("y: there is no value that is not missing (NaN)")
-    return y
+    # In half precision sigma, which follows y, would lose its digits and its range.
+    return y if y.dtype in ("float32", "float64") else y.astype(params_dtype(params))
 
 
 def fill_missing(x: PyTree, y: Array) -> PyTree:
@@ -112,68 +140,6 @@ def _call(model_fn: Callable[..., Any], params: PyTree, x: PyTree) -> Any:
     return model_fn(params, x)
 
 
-def check_sigma(sigma: Any, y: Array, pointwise: bool) -> Array | None:
-    """sigma in the shape of y, or as a covariance.
-
-    Raises:
-      ValueError: if its shape is neither, a standard deviation of a present point is not positive and
-        finite, or a covariance is not symmetric and positive definite, or comes with `pointwise`.
-    """
-    if sigma is None:
-        return None
-    sigma = _as_numbers("sigma", sigma, y)
-    present = ~np.isnan(y) if is_concrete(y) else np.ones(y.shape, bool)
-    if _broadcasts(sigma.shape, y.shape):
-        sigma = jnp.broadcast_to(sigma, y.shape)
-        if is_concrete(sigma, y):
-            given = np.asarray(sigma)[present]
-            bad = given[~((given > 0) & np.isfinite(given))]
-            if bad.size:
-                raise ValueError(f"sigma: expected positive standard deviations, got {bad[0]}")
-        return sigma
-    if sigma.shape != (y.size, y.size):
-        raise ValueError(
-            f"sigma: expected standard deviations that broadcast to the shape {y.shape} of y, or a "
-            f"covariance of shape {(y.size, y.size)}, got shape {sigma.shape}"
-        )
-    if pointwise:
-        raise ValueError("pointwise: a covariance in sigma makes every residual use every point")
-    if is_concrete(sigma, y):
-        keep = present.ravel()
-        matrix = np.asarray(sigma)[np.ix_(keep, keep)]
-        size = np.sqrt(np.abs(np.diagonal(matrix)))
-        tolerance = 100 * np.finfo(matrix.dtype).eps * np.outer(size, size)
-        if not np.all(np.abs(matrix - matrix.T) <= tolerance):  # NaN is not symmetric either
-            raise ValueError("sigma: the covariance is not symmetric")
-        try:
-            np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            raise ValueError("sigma: the covariance is not positive definite") from None
-    return sigma
-
-
-def check_weights(weights: Any, y: Array) -> Array | None:
-    """weights in the shape of y.
-
-    Raises:
-      ValueError: if they do not fit, or one of a present point is negative or not finite.
-    """
-    if weights is None:
-        return None
-    weights = _as_numbers("weights", weights, y)
-    if not _broadcasts(weights.shape, y.shape):
-        raise ValueError(f"weights: shape {weights.shape} does not broadcast to the shape {y.shape} of y")
-    weights = jnp.broadcast_to(weights, y.shape)
-    if is_concrete(weights, y):
-        given = np.asarray(weights)[~np.isnan(y)]
-        bad = given[~((given >= 0) & np.isfinite(given))]
-        if bad.size:
-            raise ValueError(f"weights: expected numbers >= 0, got {bad[0]}")
-        if not np.any(given > 0):
-            raise ValueError("weights: no point that is not missing has a weight above 0")
-    return weights
-
-
 def check_level(level: Any) -> None:
     """Raise a `ValueError` unless a level of confidence is one number within (0, 1)."""
     if np.ndim(level):
@@ -195,17 +161,3 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     except ValueError:  # it has no signature, as functions written in C
         return True
     return True
-
-
-def _as_numbers(name: str, value: Any, y: Array) -> Array:
-    try:
-        return jnp.asarray(value, y.dtype)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected numbers, got {value!r}") from error
-
-
-def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(shape, target) == target
-    except ValueError:
-        return False

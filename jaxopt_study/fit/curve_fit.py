@@ -13,20 +13,14 @@ from jax.typing import ArrayLike
 from jaxopt_study.bounds import check_bounds
 from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
-from jaxopt_study.fit.check_input import (
-    check_model,
-    check_params,
-    check_sigma,
-    check_weights,
-    check_x,
-    check_y,
-    fill_missing,
-)
+from jaxopt_study.fit.check_errors import check_sigma, check_some_weight, check_weights
+from jaxopt_study.fit.check_input import check_model, check_params, check_x, check_y, fill_missing
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.pytree import ravel, traceable
+from jaxopt_study.result import Status
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.types import PyTree
 
@@ -151,6 +145,7 @@ def prepare(
     if sigma is not None and weights is not None:
         raise ValueError("sigma, weights: give one of them, not both")
     weights = check_weights(weights, y)
+    check_some_weight(weights, y)
     if weights is not None:
         y = jnp.where(weights > 0, y, jnp.nan)
     curve = Curve(
@@ -217,6 +212,8 @@ def assemble(curve: Any, params: PyTree, cost: Any, ends: tuple[Any, Any, Any], 
     free = jnp.sum(at_bound == 0, dtype=jnp.int32)
     missing = ~curve.present
     status, num_steps, num_evals = ends
+    # Of no points any parameters are a minimum, but no answer.
+    status = jnp.where(points == 0, Status.RANK_DEFICIENT, status)
     return Fit(
         params=params,
         stderr=unravel(uncertainty.standard_errors(matrix)),

@@ -35,17 +35,27 @@ class Rules:
 
     Attributes:
       objective: the residuals and their loss.
-      box: bounds, or None.
       tolerances, max_steps, max_trials: see `levenberg_marquardt` and `minimize`.
       damping: λ at the start.
     """
 
     objective: LeastSquares
-    box: Any
     tolerances: Tolerances
     max_steps: Any
     max_trials: Any
     damping: Any
+
+
+class Data(NamedTuple):
+    """What a fit is given.
+
+    Attributes:
+      args: what the residual function takes besides the parameters.
+      box: bounds, or None.
+    """
+
+    args: tuple
+    box: Any
 
 
 # Squares of columns are trusted in float32 if the columns are between these sizes.
@@ -118,19 +128,19 @@ def linearized(
     rules: Rules,
     unravel: Callable[[Array], PyTree],
     theta: Float[Array, " params"],
-    args: tuple,
+    data: Data,
     largest_norms: Float[Array, " params"],
     unit: Float[Array, " params"],
 ) -> Linearization:
     """The residuals near `theta`, without what only the making of it needs."""
-    objective, params, box = rules.objective, unravel(theta), rules.box
+    objective, params, box = rules.objective, unravel(theta), data.box
 
     def products(objective: LeastSquares, params: PyTree, args: tuple, largest: Array, unit: Array) -> Any:
         if theta.size <= THIN:
             return linearize_thin(objective, params, args, largest, unit, box=box)
         return linearize(objective, params, args, largest, box=box)
 
-    here = raveled(products)(objective, params, args, largest_norms, unit)
+    here = raveled(products)(objective, params, data.args, largest_norms, unit)
     nothing: Any = None
     return here._replace(residual=nothing, jacobian_t=nothing, to_scaled=nothing)
 
@@ -139,7 +149,7 @@ def advance(
     rules: Rules,
     unravel: Callable[[Array], PyTree],
     lane: Lane,
-    args: tuple,
+    data: Data,
 ) -> Lane:
     """Try one damping, or look at the start; take the step or refuse it; end, or not.
 
@@ -147,15 +157,15 @@ def advance(
       rules: of all fits.
       unravel: from a vector to parameters.
       lane: the fit.
-      args: its data.
+      data: what it is given.
     """
     here, fresh, damping = lane.here, lane.fresh, lane.control[0]
-    direction, held = _direction(rules, lane)
+    direction, held = _direction(lane, data.box)
     predicted, length = reduction(here, direction.step, held, damping)
     step = jnp.where(fresh, 0.0, direction.step / here.scale)
-    theta = move(lane.theta, step, rules.box)
+    theta = move(lane.theta, step, data.box)
     unit = jnp.where(fresh, lane.unit, here.scale)
-    there = linearized(rules, unravel, theta, args, jnp.where(fresh, 0.0, here.largest), unit)
+    there = linearized(rules, unravel, theta, data, jnp.where(fresh, 0.0, here.largest), unit)
     again, other_unit = _look_again(lane, there.largest)
     (actual,) = half_sums(rules.objective.falls(here.plain, there.plain))
     trial = Trial(
@@ -235,14 +245,13 @@ def _look_again(
     return again, lane.unit * jnp.where(low, SMALL, jnp.where(high, LARGE, 1.0))
 
 
-def _direction(rules: Rules, lane: Lane) -> tuple[Direction, Held | None]:
+def _direction(lane: Lane, box: Box | None) -> tuple[Direction, Held | None]:
     """The step for the present λ; NaN, which is refused, where it would be noise."""
     here, damping = lane.here, lane.control[0]
     solve = damped_solver(here, "cholesky", unrolled=lane.theta.size <= THIN)
-    if rules.box is None:
+    if box is None:
         direction, held = solve(damping), None
     else:
-        box: Box = rules.box
         direction, held = within_box(lambda held: solve(damping, held), here, box, lane.theta)
     noise = direction.rank_deficient & (damping < lost(lane.theta))
     return direction._replace(step=jnp.where(noise, jnp.nan, direction.step)), held

@@ -10,18 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_study.fit.blocks import read_blocks
-from jaxopt_study.fit.check_input import check_params
-from jaxopt_study.fit.curve_fit_batch import curve_fit_batch
-from jaxopt_study.fit.names import names_of
-from jaxopt_study.pytree import ravel_leaves
+from jaxopt_study.fit.results_file import Columns, check_out, results_to
+from jaxopt_study.fit.stream_program import make_program, run_program
 from jaxopt_study.result import is_converged
 from jaxopt_study.types import PyTree
 
@@ -116,48 +114,52 @@ def curve_fit_stream(
       >>> print(done.fits, np.round(done.columns["b"], 2))
       2 [2. 1.]
     """
-    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
-        raise ValueError(f"block: expected a whole number >= 1, got {block!r}")
-    for name in ("x_axes", "params_axes"):
-        if name in options:
-            raise TypeError(f"{name}: curve_fit_stream does not take it: x is shared, starts see params")
+    _check_count("block", block)
+    if workers is not None:
+        _check_count("workers", workers)
+    if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
     devices = jax.local_devices()
     x64 = bool(jax.config.read("jax_enable_x64"))  # a context of this thread, which workers do not see
     if workers is None:
         workers = (os.cpu_count() or 1) if devices[0].platform == "cpu" else 2 * len(devices)
-    _check_out(out, y)
+    check_out(out, y)
     source = read_blocks(y, block, column)
-    x = jax.tree.map(jnp.asarray, x)
-    names: list[str] = []
-    fit = _program(model_fn, params, options, names)
     began = time.perf_counter()
+    first = next(source.blocks, None)
+    if first is None or not len(first):
+        raise ValueError("y: there are no data sets")
+    # Neither in half precision nor, without x64, in float64 can anything be fitted.
+    wanted = np.dtype(first.dtype if dtype is None else dtype)
+    target = np.dtype(np.float64 if x64 and wanted != np.float32 else np.float32)
+    program = make_program(model_fn, x, params, first.shape[1:], target, options)
 
     def work(number: int, data: np.ndarray) -> dict[str, np.ndarray]:
-        device = devices[number % len(devices)]
-        target = data.dtype if dtype is None and data.dtype.kind == "f" else dtype
         # The copy is made here, in the worker: of a memory-mapped block it reads the disk.
-        whole = np.empty((block, *data.shape[1:]), target or (np.float64 if x64 else np.float32))
+        whole = np.empty((block, *data.shape[1:]), target)
         whole[: len(data)] = data
         whole[len(data) :] = np.nan  # missing data end at once
-        with jax.enable_x64(x64), jax.default_device(device):
-            columns = fit(jax.device_put(x, device), jax.device_put(whole, device))
-        return {name: np.asarray(columns[name])[: len(data)] for name in names}
+        with jax.enable_x64(x64):
+            return run_program(program, whole, len(data), devices[number % len(devices)])
 
     fits = converged = 0
-    kept: list[dict[str, np.ndarray]] = []
-    with _sink(out, kept) as write, ThreadPoolExecutor(workers) as pool:
-        for columns in _in_order(pool, work, source.blocks, workers + 1):
+    kept: list[Columns] = []
+    with results_to(out, kept) as write, ThreadPoolExecutor(workers) as pool:
+        for columns in _in_order(pool, work, chain([first], source.blocks), workers + 1):
             write(columns)
             fits += len(columns["status"])
             converged += int(np.sum(np.asarray(is_converged(columns["status"]))))
             if progress is not None:
                 progress(Pace(fits, source.total, time.perf_counter() - began))
-        if not fits:
-            raise ValueError("y: there are no data sets")
     together = None
     if out is None:
         together = {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
     return Streamed(fits, converged, time.perf_counter() - began, together)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
 
 
 def _in_order(
@@ -175,94 +177,3 @@ def _in_order(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _program(
-    model_fn: Callable[..., Any], params: Any, options: dict[str, Any], names: list[str]
-) -> Callable[[PyTree, Any], dict[str, Any]]:
-    """From x and a block of y to the columns of the results, jitted; their order goes into `names`."""
-    if not callable(params):
-        params = check_params(params)
-
-    @jax.jit
-    def fit(x: PyTree, y: Any) -> dict[str, Any]:
-        for name in ("sigma", "weights"):
-            _check_shared(name, options.get(name), y.shape[1:])
-        if callable(params):
-            starts, axes = params(y), 0
-        else:
-            starts = jax.tree.map(lambda leaf: jnp.asarray(leaf, y.dtype), params)
-            axes = None
-        done = curve_fit_batch(model_fn, x, y, starts, params_axes=axes, **options)
-        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), done.params)
-        values, errors = (jax.vmap(ravel_leaves)(tree) for tree in (done.params, done.stderr))
-        columns: dict[str, Any] = {}
-        for place, name in enumerate(names_of(one)):
-            _put(columns, name, values[:, place])
-            _put(columns, f"{name}_stderr", errors[:, place])
-        for name in ("cost", "reduced_chi2", "status", "num_steps"):
-            _put(columns, name, getattr(done, name))
-        names[:] = columns  # a jitted function returns a dict in the order of its keys
-        return columns
-
-    return fit
-
-
-def _put(columns: dict[str, Any], name: str, values: Any) -> None:
-    if name in columns:
-        raise ValueError(f"params: two columns of the results would be called {name!r}; rename a parameter")
-    columns[name] = values
-
-
-def _check_shared(name: str, given: Any, shape: tuple[int, ...]) -> None:
-    """Raise a `ValueError` for sigma or weights of more than one data set: every block has the same."""
-    if given is not None and len(np.shape(given)) > len(shape):
-        raise ValueError(f"{name}: expected those of one data set, of shape {shape}, got {np.shape(given)}")
-
-
-def _check_out(out: Path | str | None, y: Any) -> None:
-    """Raise, before anything is fitted, where no file can or should be written at the end."""
-    if out is None:
-        return
-    if Path(out).is_dir():
-        raise IsADirectoryError(f"out: {out} is a folder; expected a Parquet file")
-    if not Path(out).absolute().parent.is_dir():
-        raise FileNotFoundError(f"out: {Path(out).parent}: no such folder")
-    if isinstance(y, str | Path) and Path(y).resolve() == Path(out).resolve():
-        raise ValueError(f"out: {out} holds the data; the results need a file of their own")
-
-
-class _sink:
-    """Where results go: a list, or a Parquet file that appears when all are there."""
-
-    def __init__(self, out: Path | str | None, kept: list[dict[str, np.ndarray]]) -> None:
-        self._path = None if out is None else Path(out)
-        self._kept = kept
-        self._writer: Any = None
-
-    @property
-    def _temporary(self) -> Path:
-        path = self._path or Path()
-        return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Callable[[dict[str, np.ndarray]], None]:
-        return self._kept.append if self._path is None else self._write
-
-    def _write(self, columns: dict[str, np.ndarray]) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        table = pyarrow.table(columns)
-        if self._writer is None:
-            self._writer = pyarrow.parquet.ParquetWriter(self._temporary, table.schema)
-        self._writer.write_table(table)
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if self._path is None or self._writer is None:
-            return
-        try:
-            self._writer.close()  # writes the end of the file, for which the disk may have no room
-            if kind is None:
-                self._temporary.replace(self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ import pytest
 import scipy.optimize
 
 import jaxopt_study as jos
-from jaxopt_study.fit.batch import choose_slots
 from jaxopt_study.fit.raveled import raveled
+from jaxopt_study.fit.slots import choose_slots
 from jaxopt_study.models import gaussian_spot
 from jaxopt_study.result import Status
 
@@ -298,11 +298,29 @@ many = fit(jax.device_put(y, NamedSharding(Mesh(np.array(jax.devices()), ("fits"
 assert len(many.params["k"].sharding.device_set) == 2
 np.testing.assert_allclose(many.params["k"], one.params["k"], rtol=1e-5)
 np.testing.assert_array_equal(many.num_steps, one.num_steps)
+
+laid_out = jax.device_put(y, NamedSharding(Mesh(np.array(jax.devices()), ("fits",)), P("fits")))
+most = np.where(np.arange(24) % 2, 0.4, 9.0)
+curves = jos.curve_fit_batch(
+    lambda p, t: p["a"] * jnp.exp(-p["k"] * t), t, laid_out, {"a": 1.0, "k": 0.1}, params_axes=None,
+    bounds=({"a": 0.0, "k": None}, {"a": None, "k": most}), sigma=0.1 * np.eye(12) + 0.05,
+)
+assert len(curves.params["k"].sharding.device_set) == 2
+np.testing.assert_array_equal(curves.at_bound["k"], (np.linspace(0.3, 2.0, 24) > 0.4) & (most < 1))
+
+from jaxopt_study.fit import stream
+used, run = set(), stream.run_program
+stream.run_program = lambda *args: used.add(args[-1]) or run(*args)
+done = stream.curve_fit_stream(
+    lambda p, t: p["a"] * jnp.exp(-p["k"] * t), t, np.asarray(y), {"a": 1.0, "k": 1.0}, block=8
+)
+assert len(used) == 2
+np.testing.assert_allclose(done.columns["k"], one.params["k"], rtol=1e-4)
 """
 
 
 @pytest.mark.slow
-def test_a_batch_laid_out_over_two_devices_uses_both_and_ends_the_same():
+def test_a_batch_laid_out_over_two_devices_and_a_stream_use_both_and_end_the_same():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     done = subprocess.run(
         [sys.executable, "-c", ON_TWO_DEVICES],

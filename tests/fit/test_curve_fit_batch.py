@@ -51,6 +51,8 @@ def test_a_fit_of_nothing_says_so_and_leaves_the_others_alone(fits):
     many, _ = fits
     assert int(many.num_points[4]) == int(many.rank[4]) == 0
     assert bool(many.rank_deficient[4])
+    assert int(many.status[4]) == jos.Status.RANK_DEFICIENT
+    assert bool(jnp.all(many.converged == (jnp.arange(FITS) != 4)))
     assert not np.any(np.isfinite(many.covariance[4]).diagonal())
     assert np.all(np.isfinite(np.asarray(many.covariance)[GOOD]))
 
@@ -136,7 +138,7 @@ def test_whole_numbers_are_starts_as_in_the_single_fit():
         ({"y": Y[0]}, r"y: expected shape \(fits"),
         ({"y": Y.astype(complex)}, "y: expected real numbers"),
         ({"sigma": -1.0}, "sigma: expected positive"),
-        ({"sigma": np.eye(15)[None, :3]}, "sigma: shape"),
+        ({"sigma": np.eye(15)[None, :3]}, "sigma: expected standard deviations"),
         ({"sigma": 1.0, "weights": 1.0}, "give one of them"),
         ({"x_axes": 1}, "x_axes: expected 0 or None"),
         ({"x": T[:3]}, "model_fn: returns shape"),

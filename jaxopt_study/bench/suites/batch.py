@@ -18,7 +18,7 @@ from jax import Array
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned, loosest
-from jaxopt_study.fit.batch import choose_slots
+from jaxopt_study.fit.slots import choose_slots
 from jaxopt_study.models import gaussian_spot
 from jaxopt_study.types import PyTree
 

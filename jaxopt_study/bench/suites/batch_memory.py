@@ -16,8 +16,8 @@ from jaxopt_study.bench.timer import machine
 from jaxopt_study.models import gaussian_spot
 
 
-def run_memory(count: int = 1_000_000, block: int = 8192) -> None:
-    """Measure and print the anonymous memory of a stream from a memory-mapped file to a Parquet file."""
+def run_memory(count: int = 1_000_000, block: int = 8192) -> int:
+    """Measure, print and return the anonymous memory of a stream from a memory-mapped file to Parquet."""
     from numpy.lib.format import open_memmap
 
     from jaxopt_study.fit.stream import curve_fit_stream
@@ -50,6 +50,7 @@ def run_memory(count: int = 1_000_000, block: int = 8192) -> None:
     )
     print(f"  RssAnon {before / 2**20:.0f} MiB before, at most {most[0] / 2**20:.0f} MiB (to be under 1024)")
     print(f"  results: {size / 2**20:.0f} MiB")
+    return most[0]
 
 
 def _anonymous() -> int:
