@@ -18,6 +18,7 @@ from jaxopt_study import damping as damping_rule
 from jaxopt_study.bounds import as_box
 from jaxopt_study.optimizers import newton_cg, newton_exact
 from jaxopt_study.optimizers.combine import chain
+from jaxopt_study.optimizers.leap import Pace, leap, standing
 from jaxopt_study.optimizers.step_info import Evaluations, StepInfo, no_evaluations, unmeasured
 from jaxopt_study.optimizers.transform import check_solvable, number, transformation
 from jaxopt_study.optimizers.trial import Point, follow_damping, follow_radius, full_step, search
@@ -40,6 +41,7 @@ class NewtonState(NamedTuple):
       first_value: the objective's at the first update, NaN before.
       longest: the largest ‖θ‖ so far.
       seen: what conjugate gradients have learned of the curvature, None for the exact solver.
+      pace: how far the steps since the last look ahead have led.
       evaluations: values, gradients and Hessian-vector products, counted apart, from the start.
       info: what the last update did.
     """
@@ -49,6 +51,7 @@ class NewtonState(NamedTuple):
     first_value: Float[Array, ""]
     longest: Float[Array, ""]
     seen: newton_cg.Seen | None
+    pace: Pace
     evaluations: Evaluations
     info: StepInfo
 
@@ -90,6 +93,9 @@ def newton(
     border of the region; also at a strict saddle, where the gradient is zero, and `info.way_down` says so:
     `minimize` does not end there. Conjugate gradients look for such a direction once, in at most 10
     products, before they let an iteration end; in up to 200 at a start without any slope.
+
+    Every 25th step looks ahead: if f is lower still where these steps together point, the step is made longer
+    by twice, four times, ... that way. (This is how a bowl full of ripples is crossed.)
 
     What `gtol` is compared with does not change with the units of f. Exact: `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`; cg:
     `√(gᵀMg / 2|f|)`, M being what is known of H⁻¹. For a sum of squares with small residuals these are
@@ -172,6 +178,7 @@ def _init(bound: Any, /, params: PyTree) -> NewtonState:
         jnp.full((), jnp.nan, dtype),
         jnp.zeros((), dtype),
         seen,
+        standing(size(params), dtype),
         no_evaluations(),
         unmeasured(dtype),
     )
@@ -277,8 +284,11 @@ def _update(
             measure_only=finished(point),
         )
         next_damping, radius = state.damping, control[0]
+    pace = state.pace
+    if not options.plain:
+        step, pace, info = leap(of_vector, pace, theta, step, info, box)
     counted = state.evaluations.plus(info.trials, 1, products)
-    return unravel(step), NewtonState(next_damping, radius, first_value, longest, seen, counted, info)
+    return unravel(step), NewtonState(next_damping, radius, first_value, longest, seen, pace, counted, info)
 
 
 class ScaleByNewtonState(NamedTuple):
