@@ -102,7 +102,7 @@ def test_on_a_quadratic_function_it_takes_the_steps_of_conjugate_gradients():
     np.testing.assert_allclose(path.product, a.T @ (a @ x), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_newton_on_a_function_with_images_ends_where_the_gradient_is_zero(dtype):
     features = X.astype(dtype)
     start = jnp.zeros(FEATURES * CLASSES, dtype)
@@ -119,8 +119,9 @@ def test_newton_on_a_function_with_images_ends_where_the_gradient_is_zero(dtype)
     )
 
 
+@pytest.mark.slow
 def test_passes_over_the_features_are_fewer_than_those_of_lbfgs():
-    start, target = jnp.zeros(FEATURES * CLASSES), 0.0
+    start = jnp.zeros(FEATURES * CLASSES)
     target = jos.minimize(softmax_regression, start, jos.newton(), (X, LABELS)).value + 1e-6
     ours = jos.minimize(softmax_regression, start, jos.newton(), (X, LABELS), target=target, ftol=0, xtol=0)
     theirs = jos.minimize(softmax_regression, start, jos.lbfgs(), (X, LABELS), target=target)
@@ -141,6 +142,7 @@ def test_an_indefinite_function_with_images_is_left_at_its_saddle():
     assert float(result.value) < -0.01
 
 
+@pytest.mark.slow
 def test_bounds_hold_where_there_are_images():
     start = jnp.zeros(FEATURES * CLASSES)
     result = jos.minimize(softmax_regression, start, jos.newton(), (X, LABELS), bounds=(-0.05, 0.05))
