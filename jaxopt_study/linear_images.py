@@ -20,8 +20,19 @@ DEAR = 1_000_000  # multiplications from which on an image is worth it, at most 
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
 # Linear in the one operand that depends on θ.
 ONE_OPERAND = frozenset(
-    "reshape transpose broadcast_in_dim squeeze slice rev neg copy convert_element_type "
-    "reduce_sum split".split()
+    [
+        "broadcast_in_dim",
+        "convert_element_type",
+        "copy",
+        "neg",
+        "reduce_sum",
+        "reshape",
+        "rev",
+        "slice",
+        "split",
+        "squeeze",
+        "transpose",
+    ]
 )
 PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 FIXED, LINEAR, OTHER = 0, 1, 2  # independent of θ; linear in θ; anything else
@@ -138,7 +149,9 @@ def _kind(name: str, kinds: list[int]) -> int:
 def _cost(equation: Any) -> int:
     """In multiplications; one for each element of a result where it is no product of matrices."""
     size = sum(int(np.prod(out.aval.shape)) for out in equation.outvars)
-    inner = [core.ClosedJaxpr(part, ()) if isinstance(part, core.Jaxpr) else part for part in _parts(equation)]
+    inner = [
+        core.ClosedJaxpr(part, ()) if isinstance(part, core.Jaxpr) else part for part in _parts(equation)
+    ]
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         return size * int(np.prod([equation.invars[0].aval.shape[axis] for axis in contracted]))

@@ -86,7 +86,9 @@ def recorder(memory: int, size: int, dtype: Any) -> Pairs:
     return no_pairs(memory + 1, size, dtype)
 
 
-def record(ring: Pairs, step: Float[Array, " n"], change: Float[Array, " n"], counts: Bool[Array, ""]) -> Pairs:
+def record(
+    ring: Pairs, step: Float[Array, " n"], change: Float[Array, " n"], counts: Bool[Array, ""]
+) -> Pairs:
     """Write a pair; if it does not count, the next one is written over it."""
     place = ring.count % ring.steps.shape[0]
     return Pairs(ring.steps.at[place].set(step), ring.changes.at[place].set(change), ring.count + counts)

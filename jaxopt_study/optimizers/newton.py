@@ -1,12 +1,11 @@
 """Newton's method for a minimum: in a trust region, exactly or by conjugate gradients; damped; line-searched.
 
-The public functions and what they carry; the two ways of computing a step are in `newton_exact` and
-`newton_cg`.
+What it carries and how an update goes; the two ways of computing a step are in `newton_exact` and
+`newton_cg`, the direction for a line search in `newton_direction`.
 """
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +17,21 @@ from jaxopt_study import damping as damping_rule
 from jaxopt_study.bounds import as_box
 from jaxopt_study.optimizers import newton_cg, newton_exact
 from jaxopt_study.optimizers.combine import chain
+from jaxopt_study.optimizers.leap import Pace, leap, standing
+from jaxopt_study.optimizers.newton_direction import (
+    NewtonOptions,
+    NewtonSolver,
+    check_solver,
+    scale_by_newton,
+)
 from jaxopt_study.optimizers.step_info import Evaluations, StepInfo, no_evaluations, unmeasured
 from jaxopt_study.optimizers.transform import check_solvable, number, transformation
 from jaxopt_study.optimizers.trial import Point, follow_damping, follow_radius, full_step, search
 from jaxopt_study.pytree import norm, params_dtype, ravel, size
 from jaxopt_study.types import Float, PyTree
 
-NewtonSolver = Literal["auto", "exact", "cg"]
-
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
 FIRST_REACH = 1000.0  # how many first radii a full step may be long where H is positive definite
-EXACT_UP_TO = 3  # parameters: so many products a step conjugate gradients take as well
 
 
 class NewtonState(NamedTuple):
@@ -40,6 +43,7 @@ class NewtonState(NamedTuple):
       first_value: the objective's at the first update, NaN before.
       longest: the largest ‖θ‖ so far.
       seen: what conjugate gradients have learned of the curvature, None for the exact solver.
+      pace: how far the steps since the last look ahead have led.
       evaluations: values, gradients and Hessian-vector products, counted apart, from the start.
       info: what the last update did.
     """
@@ -49,21 +53,9 @@ class NewtonState(NamedTuple):
     first_value: Float[Array, ""]
     longest: Float[Array, ""]
     seen: newton_cg.Seen | None
+    pace: Pace
     evaluations: Evaluations
     info: StepInfo
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    solver: NewtonSolver
-    plain: bool
-    saddle_free: bool
-
-    def exact(self, params: PyTree) -> bool:
-        if self.plain or self.saddle_free or self.solver == "exact":
-            return True
-        return self.solver == "auto" and size(params) <= EXACT_UP_TO
 
 
 def newton(
@@ -90,6 +82,9 @@ def newton(
     border of the region; also at a strict saddle, where the gradient is zero, and `info.way_down` says so:
     `minimize` does not end there. Conjugate gradients look for such a direction once, in at most 10
     products, before they let an iteration end; in up to 200 at a start without any slope.
+
+    Every 25th step looks ahead: if f is lower still where these steps together point, the step is made longer
+    by twice, four times, ... that way. (This is how a bowl full of ripples is crossed.)
 
     What `gtol` is compared with does not change with the units of f. Exact: `max |gᵢ| / √(2 |f| |Hᵢᵢ|)`; cg:
     `√(gᵀMg / 2|f|)`, M being what is known of H⁻¹. For a sum of squares with small residuals these are
@@ -143,7 +138,7 @@ def newton(
         raise ValueError(f"damping: expected a number >= 0 or None, got {damping}")
     if isinstance(radius, int | float) and not radius > 0:
         raise ValueError(f"radius: expected a number > 0, got {radius}")
-    _check_solver(solver)
+    check_solver(solver)
     plain = damping is None
     if solver == "cg" and (plain or saddle_free):
         raise ValueError("solver: 'cg' has neither eigenvalues (saddle_free) nor full steps (damping=None)")
@@ -151,14 +146,9 @@ def newton(
         if plain or saddle_free:
             raise ValueError("linesearch: decides on the length; it goes with no damping and no saddle_free")
         return chain(scale_by_newton(solver=solver), optax.scale(-1.0), linesearch)
-    options = _Options(solver, plain, saddle_free)
+    options = NewtonOptions(solver, plain, saddle_free)
     start = 0.0 if damping is None else number(damping)
     return transformation(_init, _update, start, number(radius), max_trials, options)
-
-
-def _check_solver(solver: str) -> None:
-    if solver not in get_args(NewtonSolver):
-        raise ValueError(f"solver: expected one of {get_args(NewtonSolver)}, got {solver!r}")
 
 
 def _init(bound: Any, /, params: PyTree) -> NewtonState:
@@ -172,6 +162,7 @@ def _init(bound: Any, /, params: PyTree) -> NewtonState:
         jnp.full((), jnp.nan, dtype),
         jnp.zeros((), dtype),
         seen,
+        standing(size(params), dtype),
         no_evaluations(),
         unmeasured(dtype),
     )
@@ -277,88 +268,8 @@ def _update(
             measure_only=finished(point),
         )
         next_damping, radius = state.damping, control[0]
+    pace = state.pace
+    if not options.plain:
+        step, pace, info = leap(of_vector, pace, theta, step, info, box)
     counted = state.evaluations.plus(info.trials, 1, products)
-    return unravel(step), NewtonState(next_damping, radius, first_value, longest, seen, counted, info)
-
-
-class ScaleByNewtonState(NamedTuple):
-    """State of `scale_by_newton`.
-
-    Attributes:
-      seen: what conjugate gradients have learned of the curvature, None for the exact solver.
-      evaluations: gradients and Hessian-vector products, from the start; values are the line search's.
-    """
-
-    seen: newton_cg.Seen | None
-    evaluations: Evaluations
-
-
-def scale_by_newton(*, solver: NewtonSolver = "auto") -> optax.GradientTransformationExtraArgs:
-    """Newton's direction, for a line search: `|H|⁻¹ g`, a gradient in the metric of the curvature.
-
-    |H| has the eigenvectors of H and the absolute values of its eigenvalues, none below 10⁻⁸ of the largest
-    (in float64), so that the direction is always one of descent. With conjugate gradients, it is their last
-    iterate before the curvature turns negative.
-
-        optax.chain(scale_by_newton(), optax.scale(-1.0), optax.scale_by_backtracking_linesearch(20))
-
-    is a whole optimizer; `newton(linesearch=...)` makes it in one call.
-
-    Args:
-      solver: as in `newton`.
-
-    Returns:
-      An `optax.GradientTransformationExtraArgs` whose update takes the keyword `value_fn`; the gradient is
-      what it is given. Bounds are not its concern: `minimize` projects.
-
-    Raises:
-      ValueError: if `solver` is unknown.
-      TypeError: from `init`, if the parameters are in half precision or hidden by `optax.masked`.
-
-    Source: Nocedal and Wright 2006, section 3.4, on modified Hessians, and algorithm 7.1.
-
-    Example:
-      >>> value_fn = lambda p: p[0] ** 2 - 2 * p[1] ** 2
-      >>> rule, params = scale_by_newton(), jnp.array([1.0, 1.0])
-      >>> scaled, _ = rule.update(jax.grad(value_fn)(params), rule.init(params), params, value_fn=value_fn)
-      >>> print(scaled)
-      [ 1. -1.]
-    """
-    _check_solver(solver)
-    return transformation(_init_scale, _update_scale, _Options(solver, plain=False, saddle_free=False))
-
-
-def _init_scale(bound: Any, /, params: PyTree) -> ScaleByNewtonState:
-    (options,) = bound
-    check_solvable(params, "scale_by_newton")
-    seen = None
-    if not options.exact(params):
-        seen = newton_cg.nothing_seen(size(params), params_dtype(params))
-    return ScaleByNewtonState(seen, no_evaluations())
-
-
-def _update_scale(
-    bound: Any,
-    /,
-    updates: PyTree,
-    state: ScaleByNewtonState,
-    params: PyTree,
-    *,
-    value_fn: Callable[[PyTree], Array],
-    **extra: Any,
-) -> tuple[PyTree, ScaleByNewtonState]:
-    del extra
-    (options,) = bound
-    theta, unravel = ravel(params)
-    gradient = ravel(updates)[0].astype(theta.dtype)
-
-    def of_vector(theta: Array) -> Array:
-        return value_fn(unravel(theta)).astype(theta.dtype)
-
-    if options.exact(params):
-        seen, products = None, jnp.full((), theta.size, jnp.int32)
-        direction = newton_exact.modified_direction(of_vector, theta, gradient)
-    else:
-        assert state.seen is not None
-        direction, seen, products = newton_cg.direction(of_vector, theta, gradient, state.seen)
-    return unravel(direction), ScaleByNewtonState(seen, state.evaluations.plus(0, 1, products))
+    return unravel(step), NewtonState(next_damping, radius, first_value, longest, seen, pace, counted, info)

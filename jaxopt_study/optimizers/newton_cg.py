@@ -138,6 +138,8 @@ def model(
     probing = (finished | invisible) & ~seen.probed & ~(value <= target)
     enough = FELL if theta.size < LARGE else FELL_OF_LARGE
     fell = grad_norm < enough * norm(jnp.where(mask, 0.0, seen.gradient))
+    # That a step is short which M makes says nothing of directions that M has not seen: products have to.
+    fell &= norm(alone) > jnp.finfo(theta.dtype).eps ** 0.5 * norm(theta)
     task = _Task(
         push=push,
         matrix=matrix,

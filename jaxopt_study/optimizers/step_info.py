@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.types import Float, Int
+from jaxopt_study.types import Bool, Float, Int
 
 _NUMBERS = (
     "value",
@@ -98,6 +98,23 @@ class StepInfo:
     orthogonal = property(lambda self: self._count("orthogonal") != 0)
     vanished = property(lambda self: self._count("vanished") != 0)
     way_down = property(lambda self: self._count("way_down") != 0)
+
+    def lengthened(
+        self,
+        found: Bool[Array, ""],
+        value: Float[Array, ""],
+        step_norm: Float[Array, ""],
+        tried: Int[Array, ""],
+    ) -> "StepInfo":
+        """The report of a step that was made longer, where that was found to be better."""
+        longer = {"value": value, "actual": self.actual + self.value - value, "step_norm": step_norm}
+        numbers, counts = self.numbers, self.counts
+        for name, number in longer.items():
+            place = _NUMBERS.index(name)
+            numbers = numbers.at[place].set(jnp.where(found, number, numbers[place]))
+        for name in ("trials", "num_evals"):
+            counts = counts.at[_COUNTS.index(name)].add(tried)
+        return StepInfo(numbers, counts)
 
     def _number(self, name: str) -> Float[Array, "..."]:
         return self.numbers[..., _NUMBERS.index(name)]

@@ -247,7 +247,7 @@ def check_square(fn: Any, x: PyTree, args: tuple) -> Any:
     """Check, without computing it, that fn returns as many real floats as x has; the form of its value.
 
     Raises:
-      ValueError: if not.
+      ValueError: if not, or if x has no elements.
     """
     shape = jax.eval_shape(fn, x, *args)
     leaves = jax.tree.leaves(shape)
@@ -255,6 +255,8 @@ def check_square(fn: Any, x: PyTree, args: tuple) -> Any:
     if others:
         raise ValueError(f"fn: expected real floats, got dtype {others[0]}")
     equations, unknowns = (sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(t)) for t in (shape, x))
+    if unknowns == 0:
+        raise ValueError("x0: has no elements; there is nothing to solve for")
     if equations != unknowns:
         raise ValueError(
             f"fn: returns {equations} numbers for {unknowns} unknowns (use jos.least_squares if not as many)"

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxopt_study as jos
-from jaxopt_study.optimizers.newton import scale_by_newton
+from jaxopt_study.optimizers.newton_direction import scale_by_newton
 from jaxopt_study.problems.more_garbow_hillstrom.any_dimension import chebyquad
 
 SOLVERS = ("exact", "cg")
