@@ -41,8 +41,8 @@ class Config:
     """Relative tolerance of the solver; the absolute one is a ten thousandth of it."""
     seed: int = 0
     """Of the noise."""
-    adjoint: Literal["auto", "direct", "forward"] = study.static("direct")
-    """How solutions are differentiated; diffrax's way compiles fastest for its implicit methods."""
+    adjoint: Literal["auto", "direct", "forward"] = study.static("auto")
+    """How solutions are differentiated."""
     points: Annotated[int, msgspec.Meta(ge=4)] = study.static(29)
     """Number of times, evenly spaced in logarithm."""
     solver: Literal["kvaerno3", "kvaerno5"] = study.static("kvaerno5")

@@ -104,7 +104,6 @@ class DiagonallyImplicit:
         eps = jnp.finfo(y.dtype).eps
         # Less than rounding cannot be asked for.
         rtol = jnp.maximum(tolerances.rtol, 10 * eps / self.enough)
-        scale = tolerances.atol + rtol * jnp.abs(y)
 
         def left(now: _Newton) -> Array:
             rate = now.change / now.before
@@ -117,9 +116,12 @@ class DiagonallyImplicit:
 
         def body(now: _Newton) -> _Newton:
             step = inverse @ conditions(now.z)
+            z = now.z - step
+            # Of the state in the stage: that at the start may be zero, where only relative errors count.
+            scale = tolerances.atol + rtol * (jnp.abs(y) + gamma * jnp.abs(z))
             relative = jnp.where(step == 0, 0.0, gamma * step / scale)
             change = jnp.sqrt(jnp.sum(relative**2) / max(1, y.size))
-            return _Newton(now.z - step, change, now.change, now.count + 1)
+            return _Newton(z, change, now.change, now.count + 1)
 
         infinite = jnp.asarray(jnp.inf, y.dtype)
         ended = jax.lax.while_loop(going, body, _Newton(start, infinite, infinite, jnp.zeros((), jnp.int32)))

@@ -56,23 +56,27 @@ def check_solver(solver: Any) -> Any:
         raise ValueError(
             f"solver: {name} is no one-step method of one term; take a Runge-Kutta method such as Tsit5()"
         )
-    if isinstance(solver, diffrax.AbstractImplicitSolver) and not _is_known(solver):
-        raise ValueError(
-            f"solver: {name} is implicit without an explicit first stage, one diagonal and Newton's method; "
-            "take one such as Kvaerno5()"
-        )
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        _check_implicit(solver, name)
     return solver
 
 
-def _is_known(solver: Any) -> bool:
+def _check_implicit(solver: Any, name: str) -> None:
     import diffrax
     import optimistix
 
     newton = (diffrax.VeryChord, optimistix.Chord, optimistix.Newton)
     if not isinstance(solver.root_finder, newton):
-        return False
-    if isinstance(solver, diffrax.ImplicitEuler):
-        return True
+        finder = type(solver.root_finder).__name__
+        raise ValueError(f"solver: its equations are solved by Newton's method, VeryChord(), not by {finder}")
+    if not isinstance(solver, diffrax.ImplicitEuler) and not _is_known(solver):
+        raise ValueError(
+            f"solver: {name} has no explicit first stage, one diagonal and its solution in the last stage "
+            "as Kvaerno5() has"
+        )
+
+
+def _is_known(solver: Any) -> bool:
     first, *others = solver.tableau.a_diagonal
     ends = [*solver.tableau.a_lower[-1], others[-1]]
     return bool(
