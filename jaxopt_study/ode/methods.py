@@ -93,9 +93,11 @@ def method_of(solver: Any) -> Method:
     import diffrax
 
     tableau = tableau_of(solver)
-    if not isinstance(solver, diffrax.AbstractImplicitSolver):
+    implicit, euler = (
+        isinstance(solver, kind) for kind in (diffrax.AbstractImplicitSolver, diffrax.ImplicitEuler)
+    )
+    if not implicit:
         return Explicit(tableau)
-    euler = isinstance(solver, diffrax.ImplicitEuler)
     predictor = (np.ones(1),) if euler else solver.tableau.a_predictor
     enough = float(getattr(solver.root_finder, "kappa", ENOUGH))
     return DiagonallyImplicit(tableau, predictor, int(solver.root_find_max_steps), enough)
