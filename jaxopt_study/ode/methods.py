@@ -28,7 +28,6 @@ SOLVERS = {
     "kvaerno4": "Kvaerno4",
     "kvaerno5": "Kvaerno5",
 }
-ENOUGH = 1e-2  # of what is tolerated, the error of the equations of an implicit step
 
 
 def check_solver(solver: Any) -> Any:
@@ -63,10 +62,9 @@ def check_solver(solver: Any) -> Any:
 
 def _check_implicit(solver: Any, name: str) -> None:
     import diffrax
-    import optimistix
 
-    newton = (diffrax.VeryChord, optimistix.Chord, optimistix.Newton)
-    if not isinstance(solver.root_finder, newton):
+    # VeryChord, Chord and Newton, all of which end where the error left is a part kappa of what is tolerated.
+    if not hasattr(solver.root_finder, "kappa"):
         finder = type(solver.root_finder).__name__
         raise ValueError(f"solver: its equations are solved by Newton's method, VeryChord(), not by {finder}")
     if not isinstance(solver, diffrax.ImplicitEuler) and not _is_known(solver):
@@ -99,5 +97,5 @@ def method_of(solver: Any) -> Method:
     if not implicit:
         return Explicit(tableau)
     predictor = (np.ones(1),) if euler else solver.tableau.a_predictor
-    enough = float(getattr(solver.root_finder, "kappa", ENOUGH))
-    return DiagonallyImplicit(tableau, predictor, int(solver.root_find_max_steps), enough)
+    turns, enough = int(solver.root_find_max_steps), float(solver.root_finder.kappa)
+    return DiagonallyImplicit(tableau, predictor, turns, enough)
