@@ -120,6 +120,9 @@ def run(config: Config, key: Any) -> study.Outcome:
         atol=1e-4 * config.rtol,
         adjoint=config.adjoint,
         max_steps=config.max_steps,
+        # The cost is smooth down to the solver's errors only.
+        ftol=10 * config.rtol,
+        xtol=10 * config.rtol,
     )
     lower, upper = fit.confidence_interval(0.95)
     values = {name: jnp.exp(value) for name, value in fit.params.items()}
