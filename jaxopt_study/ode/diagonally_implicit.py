@@ -27,12 +27,12 @@ from jaxopt_study.types import PyTree
 
 
 class _Newton(NamedTuple):
-    """Where the iteration is: the unknown, the size of the last change and of that before, the count."""
+    """Where the iteration is: the unknown, the size of the last change and of that before, and the turns."""
 
     z: Array
     change: Array
     before: Array
-    count: Array
+    turns: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,22 +104,24 @@ class DiagonallyImplicit:
         eps = jnp.finfo(y.dtype).eps
         # Less than rounding cannot be asked for.
         rtol = jnp.maximum(tolerances.rtol, 10 * eps / self.enough)
-        scale = tolerances.atol + rtol * jnp.abs(y)
 
         def left(now: _Newton) -> Array:
             rate = now.change / now.before
-            left = jnp.where(now.count > 1, now.change * rate / (1 - rate), now.change)
+            left = jnp.where(now.turns > 1, now.change * rate / (1 - rate), now.change)
             return jnp.where(rate < 1, left, jnp.inf)
 
         def going(now: _Newton) -> Array:
-            diverges = (now.count > 1) & ~(now.change <= 2 * now.before)
-            return (now.count == 0) | ((now.count < self.iterations) & ~diverges & ~(left(now) < self.enough))
+            diverges = (now.turns > 1) & ~(now.change <= 2 * now.before)
+            return (now.turns == 0) | ((now.turns < self.iterations) & ~diverges & ~(left(now) < self.enough))
 
         def body(now: _Newton) -> _Newton:
             step = inverse @ conditions(now.z)
+            z = now.z - step
+            # Of the state in the stage: that at the start may be zero, where only relative errors count.
+            scale = tolerances.atol + rtol * (jnp.abs(y) + gamma * jnp.abs(z))
             relative = jnp.where(step == 0, 0.0, gamma * step / scale)
             change = jnp.sqrt(jnp.sum(relative**2) / max(1, y.size))
-            return _Newton(now.z - step, change, now.change, now.count + 1)
+            return _Newton(z, change, now.change, now.turns + 1)
 
         infinite = jnp.asarray(jnp.inf, y.dtype)
         ended = jax.lax.while_loop(going, body, _Newton(start, infinite, infinite, jnp.zeros((), jnp.int32)))

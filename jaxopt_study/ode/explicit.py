@@ -15,6 +15,7 @@ from jaxopt_study.ode.tableau import Stepped, Tableau, VectorField, combined
 from jaxopt_study.types import PyTree
 
 ROUNDING = 2.0  # of a slope, in units of its last place
+LEAST = 0.25  # of the estimate stays: with nothing left of it, the next step would be far too long
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def _beyond_rounding(weights: Any, slopes: list[Array]) -> Array:
     error = combined(weights, slopes)
     noise = ROUNDING * jnp.finfo(error.dtype).eps
     squares = combined(weights**2, [slope**2 for slope in slopes])
-    return jnp.sqrt(jnp.maximum(error**2 - noise**2 * squares, 0.0))
+    return jnp.sqrt(jnp.maximum(error**2 - noise**2 * squares, (LEAST * error) ** 2))
 
 
 def pull_floats(

@@ -112,7 +112,7 @@ def attempt(
     t_new = jnp.where(reaches, end, now.t + now.h)
     h = t_new - now.t  # as it is in floating point, so that times can be kept in place of lengths
     stepped = method.step(plan.field, theta, now.t, h, now.y, now.slope, numbers.tolerances)
-    if plan.adapts(numbers):
+    if stepped.error is not None and numbers.step is None:
         ratio = error_ratio(stepped.error, now.y, stepped.y, numbers.tolerances)
         following = decide(ratio, h, now.memory, method.tableau.order, method.proportional)
     else:

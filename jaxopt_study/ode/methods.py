@@ -28,7 +28,6 @@ SOLVERS = {
     "kvaerno4": "Kvaerno4",
     "kvaerno5": "Kvaerno5",
 }
-ENOUGH = 1e-2  # of what is tolerated, the error of the equations of an implicit step
 
 
 def check_solver(solver: Any) -> Any:
@@ -56,23 +55,26 @@ def check_solver(solver: Any) -> Any:
         raise ValueError(
             f"solver: {name} is no one-step method of one term; take a Runge-Kutta method such as Tsit5()"
         )
-    if isinstance(solver, diffrax.AbstractImplicitSolver) and not _is_known(solver):
-        raise ValueError(
-            f"solver: {name} is implicit without an explicit first stage, one diagonal and Newton's method; "
-            "take one such as Kvaerno5()"
-        )
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        _check_implicit(solver, name)
     return solver
 
 
-def _is_known(solver: Any) -> bool:
+def _check_implicit(solver: Any, name: str) -> None:
     import diffrax
-    import optimistix
 
-    newton = (diffrax.VeryChord, optimistix.Chord, optimistix.Newton)
-    if not isinstance(solver.root_finder, newton):
-        return False
-    if isinstance(solver, diffrax.ImplicitEuler):
-        return True
+    # VeryChord, Chord and Newton, all of which end where the error left is a part kappa of what is tolerated.
+    if not hasattr(solver.root_finder, "kappa"):
+        finder = type(solver.root_finder).__name__
+        raise ValueError(f"solver: its equations are solved by Newton's method, VeryChord(), not by {finder}")
+    if not isinstance(solver, diffrax.ImplicitEuler) and not _is_known(solver):
+        raise ValueError(
+            f"solver: {name} has no explicit first stage, one diagonal and its solution in the last stage "
+            "as Kvaerno5() has"
+        )
+
+
+def _is_known(solver: Any) -> bool:
     first, *others = solver.tableau.a_diagonal
     ends = [*solver.tableau.a_lower[-1], others[-1]]
     return bool(
@@ -89,9 +91,11 @@ def method_of(solver: Any) -> Method:
     import diffrax
 
     tableau = tableau_of(solver)
-    if not isinstance(solver, diffrax.AbstractImplicitSolver):
+    implicit, euler = (
+        isinstance(solver, kind) for kind in (diffrax.AbstractImplicitSolver, diffrax.ImplicitEuler)
+    )
+    if not implicit:
         return Explicit(tableau)
-    euler = isinstance(solver, diffrax.ImplicitEuler)
     predictor = (np.ones(1),) if euler else solver.tableau.a_predictor
-    enough = float(getattr(solver.root_finder, "kappa", ENOUGH))
-    return DiagonallyImplicit(tableau, predictor, int(solver.root_find_max_steps), enough)
+    turns, enough = int(solver.root_find_max_steps), float(solver.root_finder.kappa)
+    return DiagonallyImplicit(tableau, predictor, turns, enough)

@@ -186,7 +186,9 @@ def pulled(
         _, *state = jax.lax.while_loop(lambda now: now[0] >= 0, body, start)
         return row - 1, kept.scalars[at, 0], *state
 
-    state = (kept.num_saved, (pull, jnp.zeros_like(pull)), jax.tree.map(jnp.zeros_like, floats))
+    # Of a solve that did not begin there is no step that would hand it on.
+    nothing = [jnp.full_like(leaf, jnp.where(lost, jnp.nan, 0.0)) for leaf in floats]
+    state = (kept.num_saved, (pull, jnp.zeros_like(pull)), nothing)
     if plan.keeps_all:
         *_, index, bars, floats_bar = jax.lax.while_loop(
             lambda now: now[0] >= 0, through_row, (kept.num_steps - 1, *state)

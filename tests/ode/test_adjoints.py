@@ -195,6 +195,39 @@ def test_integers_and_keys_among_the_parameters_are_let_through():
     np.testing.assert_allclose(jax.grad(solve)(0.3), -2 * np.exp(-0.6), rtol=1e-6)
 
 
+def test_a_stiff_solution_has_the_derivatives_of_differences_in_both_modes():
+    def end(p):
+        field, y0, ts, _, solver = CASES["stiff"]
+        return jos.solve_ode(field, y0, ts, p, solver=solver, rtol=1e-9, atol=1e-10, max_steps=256).ys[-1, 0]
+
+    p = np.array([30.0, 2.0])
+    solve = jax.jit(end)
+    steps = 1e-3 * np.diag(p)
+    expected = [
+        (solve(p - 2 * h) - 8 * solve(p - h) + 8 * solve(p + h) - solve(p + 2 * h)) / (12 * h.max())
+        for h in steps
+    ]
+    for take in (jax.jacfwd, jax.grad):
+        np.testing.assert_allclose(jax.jit(take(end))(p), expected, rtol=1e-6)
+
+
+def test_a_solve_that_did_not_begin_has_a_gradient_of_nan():
+    def end(rate):
+        field = lambda t, y, p: p * y  # noqa: E731
+        return jos.solve_ode(field, jnp.ones(1), np.array([0.0, 1.0]), rate, max_steps=64).ys[-1, 0]
+
+    rates = jnp.array([0.5, jnp.nan])
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(end)))(rates), [np.exp(0.5), np.nan], rtol=1e-6)
+
+
+def test_backsolve_takes_the_first_step_that_it_is_given():
+    def steps(length):
+        options = {"adjoint": "backsolve", "first_step": length, "rtol": 1e-6, "atol": 1e-8}
+        return jos.solve_ode(lambda t, y, p: -p * y, jnp.ones(1), np.array([0.0, 1.0]), 1.0, **options).stats
+
+    assert steps(1e-6).num_steps > steps(0.1).num_steps
+
+
 def test_a_failed_solve_has_gradients_of_nan_unless_nothing_depends_on_what_is_missing():
     def solve(rate, weights):
         ys = jos.solve_ode(

@@ -6,6 +6,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 import pytest
 import scipy.integrate
 import scipy.linalg
@@ -29,6 +30,7 @@ def rise(t, y, rate):
     return rate * jnp.ones_like(y)
 
 
+OTHER_ROOTS = diffrax.Kvaerno5(root_finder=optimistix.Dogleg(rtol=1e-6, atol=1e-6))
 START = {"x": jnp.array(0.0), "v": jnp.array(1.0)}
 
 
@@ -175,6 +177,7 @@ def test_numbers_are_traced_and_compile_nothing_again(count_traces):
         ({"solver": "euler"}, ValueError, "step: Euler has no estimate"),
         ({"solver": diffrax.ReversibleHeun()}, ValueError, "solver: ReversibleHeun is no one-step"),
         ({"solver": diffrax.KenCarp4()}, ValueError, "solver: KenCarp4 is no one-step"),
+        ({"solver": OTHER_ROOTS}, ValueError, "solver: its equations are solved by Newton's method"),
         ({"ts": [0.0, np.nan]}, ValueError, "ts: expected finite times, got nan"),
         ({"ts": [0.0, 1j]}, TypeError, "ts: expected real times"),
         ({"t0": np.zeros(1)}, ValueError, "t0: expected one time"),
@@ -221,3 +224,33 @@ def test_a_linear_field_follows_the_matrix_exponential():
     made = jos.solve_ode(lambda t, y, a: a @ y, jnp.array([1.0, -2.0, 0.5]), TS, jnp.asarray(matrix), **TIGHT)
     exact = np.stack([scipy.linalg.expm(t * matrix) @ [1.0, -2.0, 0.5] for t in TS])
     np.testing.assert_allclose(made.ys, exact, rtol=1e-8, atol=1e-9)
+
+
+def test_what_is_zero_may_be_asked_for_without_an_absolute_tolerance():
+    # One element stays at zero, and one passes through it.
+    field = lambda t, y, p: jnp.stack([0.0 * y[0], y[2], -y[1]])  # noqa: E731
+    start = jnp.array([0.0, 0.0, 1.0])
+    for solver in ("tsit5", "kvaerno5"):
+        made = jos.solve_ode(field, start, np.array([0.0, 4.0]), solver=solver, rtol=1e-8, atol=0.0)
+        assert made.converged
+        np.testing.assert_allclose(made.y_end, [0.0, np.sin(4.0), np.cos(4.0)], atol=1e-6)
+
+
+def test_implicit_methods_take_constant_steps_that_are_eulers_on_paper():
+    made = jos.solve_ode(
+        lambda t, y, p: -p * y, jnp.ones(1), np.array([0.0, 1.0]), 3.0, solver="implicit_euler", step=0.1
+    )
+    np.testing.assert_allclose(made.y_end, 1.3**-10, rtol=1e-7)
+
+
+def test_steps_in_float32_are_not_shortened_for_rounding_errors():
+    # So smooth a field needs few steps; at this tolerance the estimate of their errors is rounding alone.
+    steps = []
+    for dtype in (jnp.float32, jnp.float64):
+        start, ts = jnp.ones(2, dtype), jnp.asarray([0.0, 5.0], dtype)
+        made = jos.solve_ode(
+            lambda t, y, p: jnp.cos(0.2 * t) * jnp.ones_like(y), start, ts, rtol=1e-7, atol=1e-9
+        )
+        np.testing.assert_allclose(made.y_end, 1.0 + 5.0 * np.sin(1.0), rtol=1e-6)
+        steps.append(int(made.stats.num_steps))
+    assert steps[0] <= steps[1] + 1
