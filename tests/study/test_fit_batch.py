@@ -1,12 +1,16 @@
 """`jaxopt-study fit --batch`: a file of data sets becomes a file of results, or one line says why not."""
 
+import re
+
 import jax
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
 from jaxopt_study.cli import main
+from jaxopt_study.fit.stream import Pace
 from jaxopt_study.models import gaussian_spot
+from jaxopt_study.study.fit_batch import _printer
 
 MODEL = "jaxopt_study.models.gaussian_spot:apply"
 GUESS = "jaxopt_study.models.gaussian_spot:guess"
@@ -27,7 +31,9 @@ def test_images_become_a_parquet_file_of_parameters_errors_and_statuses(images, 
     out = tmp_path / "new" / "spots.parquet"
     words = ["fit", "--batch", str(path), "--model", MODEL, "--start", GUESS, "--bounds", "amplitude=0:"]
     assert main([*words, "--out", str(out)]) == 0
-    assert "7 fits, 7 converged" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "7 fits, 7 converged" in said.out
+    assert re.search(r"^7 of 7 fits, \d+ a second$", said.err, re.MULTILINE)
     table = parquet.read_table(out)
     np.testing.assert_allclose(table["x"].to_numpy(), x, atol=1e-3)
     assert {"amplitude", "amplitude_stderr", "status", "num_steps"} <= set(table.column_names)
@@ -50,6 +56,16 @@ def test_bad_words_are_one_line_and_nothing_is_written(images, tmp_path, capsys,
     assert says in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_tells_the_pace_and_the_time_left_at_most_every_two_seconds(capsys):
+    show = _printer()
+    for done in (10, 20, 40):
+        show(Pace(done, total=40, seconds=done / 5))
+    assert capsys.readouterr().err.splitlines() == [
+        "10 of 40 fits, 5 a second, 6 s left",
+        "40 of 40 fits, 5 a second",
+    ]
 
 
 def test_a_folder_or_the_data_in_place_of_a_file_of_results_is_one_line(images, tmp_path, capsys):
