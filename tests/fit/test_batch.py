@@ -1,6 +1,7 @@
 """Many fits in one call: each equals the single fit, and none touches another."""
 
 import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -237,6 +238,45 @@ def test_changing_numbers_compiles_nothing(count_traces):
     assert counted.count == before
 
 
+@pytest.mark.parametrize("fits", [1, 3])
+def test_few_fits_and_no_steps_are_a_batch_too(fits):
+    many = fit_all(jnp.asarray(Y[:fits]), slots=50, max_steps=0)
+    np.testing.assert_array_equal(many.status, [Status.OUT_OF_STEPS] * fits)
+    np.testing.assert_array_equal(many.params["k"], [START["k"]] * fits)
+    many = fit_all(jnp.asarray(Y[:fits]), slots=50, max_steps=100)
+    np.testing.assert_array_equal(many.num_steps, fit_all(jnp.asarray(Y)).num_steps[:fits])
+
+
+@pytest.mark.slow
+def test_under_vmap_every_batch_of_batches_ends_as_alone():
+    y = jnp.stack([jnp.asarray(Y), jnp.asarray(Y) + 0.05])
+    both = jax.vmap(fit_all)(y)
+    for k in range(2):
+        alone = fit_all(y[k])
+        np.testing.assert_array_equal(both.num_steps[k], alone.num_steps)
+        np.testing.assert_allclose(both.params["k"][k], alone.params["k"], rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_broken_promise_to_be_pointwise_is_refused_and_one_that_is_kept_changes_nothing():
+    powers = np.linspace(-1, 1, 30)[:, None] ** np.arange(11)
+    args = (jnp.asarray(powers), jnp.asarray(draw.normal(size=(6, 11)) @ powers.T))
+
+    def kept(p, a, y):
+        return a @ p - y
+
+    def broken(p, a, y):
+        return a @ p - y + jnp.mean(y)
+
+    fit = functools.partial(
+        jos.least_squares_batch, params=jnp.zeros((6, 11)), args=args, args_axes=(None, 0)
+    )
+    plain, pointwise = fit(kept), fit(jos.LeastSquares(kept, pointwise=True))
+    np.testing.assert_allclose(pointwise.params, plain.params, atol=1e-6)
+    with pytest.raises(ValueError, match="pointwise=True: a residual uses more than its own row"):
+        fit(jos.LeastSquares(broken, pointwise=True))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -248,13 +288,26 @@ def test_changing_numbers_compiles_nothing(count_traces):
         ({"damping": -1.0}, "damping: expected a number > 0"),
         ({"bounds": (5.0, 6.0)}, "starts outside its bounds"),
         ({"max_steps": -1}, "max_steps: expected a whole number"),
+        ({"max_steps": True}, "max_steps: expected a whole number"),
+        ({"max_steps": "3"}, "max_steps: expected a whole number"),
+        ({"max_trials": np.arange(3)}, r"max_trials: .* the same for all fits, got shape \(3,\)"),
+        ({"damping": np.float32(-1)}, "damping: expected a number > 0"),
+        ({"xtol": "small"}, "xtol: expected a number"),
+        ({"gtol": float("nan")}, "gtol: expected a number"),
+        (
+            {"args": (jnp.asarray(T), np.array([["a"] * 12] * FITS))},
+            r"args\[1\]: expected an array of numbers",
+        ),
+        ({"args": [jnp.asarray(T), jnp.asarray(Y)]}, "args: expected a tuple"),
+        ({"args": (jnp.asarray(T), jnp.zeros((0, 12)))}, r"args\[1\]: .* at least one fit"),
         ({"loss": "hubert"}, "loss: expected one of"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_computed(change, says):
     options = {"params_axes": None, "args_axes": (None, 0), "args": (jnp.asarray(T), jnp.asarray(Y))} | change
     with pytest.raises((ValueError, TypeError), match=says):
-        jos.least_squares_batch(residual, start(), options.pop("args"), **options)
+        # Without the checks of annotations that the tests put around it: a user has none.
+        inspect.unwrap(jos.least_squares_batch)(residual, start(), options.pop("args"), **options)
 
 
 def test_slots_fill_the_cache_and_no_more():
