@@ -7,7 +7,7 @@ T. A. Jeeves, Direct search solution of numerical and statistical problems, 1961
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,9 @@ class Pace(NamedTuple):
     steps: Int[Array, ""]
 
 
-def standing(size: int, dtype: Any) -> Pace:
+def standing(theta: Vector) -> Pace:
     """Before the first step."""
-    return Pace(jnp.zeros(size, dtype), jnp.zeros((), jnp.int32))
+    return Pace(theta, jnp.zeros((), jnp.int32))
 
 
 def leap(
@@ -57,27 +57,30 @@ def leap(
     Returns:
       The step, the pace for the next one, the report of the whole step.
     """
-    origin = jnp.where(pace.steps == 0, theta, pace.origin)
     steps = pace.steps + info.accepted
     due = info.accepted & (steps >= EVERY)
-    landed = theta + step
-    way = landed - origin
 
-    def at(times: Array) -> Vector:
-        return move(landed, times * way, box)
+    def look() -> tuple[Vector, Pace, StepInfo]:
+        landed = theta + step
+        way = landed - pace.origin
 
-    def again(looked: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        taken, value, tried, _ = looked
-        times = jnp.exp2(tried.astype(theta.dtype))
-        there = fn(at(times))
-        lower = (there < value) & jnp.isfinite(there)
-        going = lower & (tried + 1 < DOUBLINGS)
-        return jnp.where(lower, times, taken), jnp.where(lower, there, value), tried + 1, going
+        def at(times: Array) -> Vector:
+            return move(landed, times * way, box)
 
-    start = (jnp.zeros((), theta.dtype), info.value, jnp.zeros((), jnp.int32), due)
-    times, value, tried, _ = jax.lax.while_loop(lambda looked: looked[3], again, start)
-    found = times > 0
-    whole = jnp.where(found, at(times) - theta, step)
-    pace = Pace(jnp.where(due, theta + whole, origin), jnp.where(due, 0, steps))
-    report = info.lengthened(found, value, jnp.sqrt(jnp.sum(whole**2)), tried)
-    return whole, pace, report
+        def again(looked: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+            taken, value, tried, _ = looked
+            times = jnp.exp2(tried.astype(theta.dtype))
+            there = fn(at(times))
+            lower = (there < value) & jnp.isfinite(there)
+            going = lower & (tried + 1 < DOUBLINGS)
+            return jnp.where(lower, times, taken), jnp.where(lower, there, value), tried + 1, going
+
+        # In a batch both branches are computed: where it is not due, nothing may be evaluated.
+        start = (jnp.zeros((), theta.dtype), info.value, jnp.zeros((), jnp.int32), due)
+        times, value, tried, _ = jax.lax.while_loop(lambda looked: looked[3], again, start)
+        found = times > 0
+        whole = jnp.where(found, at(times) - theta, step)
+        report = info.lengthened(found, value, jnp.sqrt(jnp.sum(whole**2)), tried)
+        return whole, Pace(theta + whole, jnp.zeros((), jnp.int32)), report
+
+    return jax.lax.cond(due, look, lambda: (step, Pace(pace.origin, steps), info))

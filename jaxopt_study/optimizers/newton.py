@@ -27,7 +27,7 @@ from jaxopt_study.optimizers.newton_direction import (
 from jaxopt_study.optimizers.step_info import Evaluations, StepInfo, no_evaluations, unmeasured
 from jaxopt_study.optimizers.transform import check_solvable, number, transformation
 from jaxopt_study.optimizers.trial import Point, follow_damping, follow_radius, full_step, search
-from jaxopt_study.pytree import norm, params_dtype, ravel, size
+from jaxopt_study.pytree import norm, params_dtype, ravel, ravel_leaves, size
 from jaxopt_study.types import Float, PyTree
 
 FIRST_DAMPING = 1e-4  # relative to the largest curvature, after the first step that was refused
@@ -82,6 +82,10 @@ def newton(
     border of the region; also at a strict saddle, where the gradient is zero, and `info.way_down` says so:
     `minimize` does not end there. Conjugate gradients look for such a direction once, in at most 10
     products, before they let an iteration end; in up to 200 at a start without any slope.
+
+    Where `value_fn` is a cheap function of θ and of dear linear images of it, `X @ weights` for one, its
+    program says so, and conjugate gradients go along f itself instead of its model: up to 20 directions a
+    step, each counted as a Hessian-vector product. Not with bounds or with given `grads`.
 
     Every 25th step looks ahead: if f is lower still where these steps together point, the step is made longer
     by twice, four times, ... that way. (This is how a bowl full of ripples is crossed.)
@@ -162,7 +166,7 @@ def _init(bound: Any, /, params: PyTree) -> NewtonState:
         jnp.full((), jnp.nan, dtype),
         jnp.zeros((), dtype),
         seen,
-        standing(size(params), dtype),
+        standing(ravel_leaves(params).astype(dtype)),
         no_evaluations(),
         unmeasured(dtype),
     )

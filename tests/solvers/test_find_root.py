@@ -367,6 +367,7 @@ def test_tolerances_mean_what_they_say():
 
 BAD = {
     "fn: returns 2 numbers for 1 unknowns": lambda find: find(lambda x: jnp.stack([x, x]), 1.0),
+    "x0: has no elements": lambda find: find(lambda x: x, jnp.zeros(0)),
     "fn: expected real floats, got dtype int": lambda find: find(lambda x: jnp.array(1), 1.0),
     "fn: expected a function": lambda find: find(3.0, 1.0),
     "x0: expected where to start": lambda find: find(quadratic),
