@@ -25,7 +25,7 @@ def test_a_bowl_full_of_ripples_is_crossed_in_a_few_hundred_steps(solver):
 
 def _after(accepted, value, box=None):
     fn = lambda p: jnp.sum((p - 100.0) ** 2)  # noqa: E731
-    pace = standing(jnp.zeros(1))._replace(steps=jnp.asarray(EVERY - 1))
+    pace = standing(jnp.zeros(1))._replace(steps=jnp.asarray(EVERY - 1, jnp.int32))
     info = step_info(float, value=value, actual=1.0, step_norm=1.0, accepted=accepted, trials=1, num_evals=2)
     return leap(fn, pace, jnp.array([2.0]), jnp.array([1.0]), info, box)
 
