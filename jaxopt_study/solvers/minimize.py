@@ -265,6 +265,7 @@ def _inputs(
             first_args = batch_fn(jnp.zeros((), jnp.int32), key)
     if isinstance(objective, LeastSquares):
         check_loss(objective.loss, objective.loss_scale)
+        objective = dataclasses.replace(objective, loss_scale=number(objective.loss_scale))
         if objective.pointwise:
             check_pointwise(objective, params, first_args)
     functions = map(traceable, (objective, optimizer, observe, batch_fn))
@@ -272,7 +273,7 @@ def _inputs(
 
 
 def _real(tolerance: Any) -> Any:
-    """0, 0.0 and `np.float64(0)` would each be compiled for anew."""
+    """See `number`; None stays None."""
     return tolerance if tolerance is None else number(tolerance)
 
 
