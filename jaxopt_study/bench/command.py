@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def add_bench(commands: Any, exit_codes: str) -> None:
 def bench_command(known: argparse.Namespace) -> int:
     """Do what it says; the exit code."""
     from jaxopt_study.bench import run, words
-    from jaxopt_study.bench.results import FILE, read_results
+    from jaxopt_study.bench.results import FILE
     from jaxopt_study.study.protocol import StudyInputError
 
     if known.list:
@@ -54,18 +55,38 @@ def bench_command(known: argparse.Namespace) -> int:
     if known.rounds is not None and known.rounds < 1:
         raise StudyInputError(f"bench: --rounds: expected a number >= 1, got {known.rounds}")
     if known.results is not None:
-        if known.write is None:
-            raise StudyInputError("bench: --results: what to do with them? give --write FILE")
-        words.write_benchmarks(known.write, read_results(known.results), known.results)
-        print(known.write)
-        return 0
+        return _measured_before(known)
     fields = [field.name for field in dataclasses.fields(run.BenchRequest)]
     report = run.bench(run.BenchRequest(**{name: getattr(known, name) for name in fields}))
     if known.write is not None:
         words.write_benchmarks(known.write, report.results, report.folder / FILE)
     print(report.folder if known.quiet else f"results: {report.folder}")
-    for line in report.worse:
+    return _judged(known, report.worse, report.compared)
+
+
+def _measured_before(known: argparse.Namespace) -> int:
+    from jaxopt_study.bench import baseline, words
+    from jaxopt_study.bench.results import read_results
+    from jaxopt_study.study.protocol import StudyInputError
+
+    if not (known.write or known.save or known.compare):
+        raise StudyInputError(
+            "bench: --results: what to do with them? give --write FILE, --save FILE or --compare FILE"
+        )
+    results = read_results(known.results)
+    before = baseline.load(known.compare) if known.compare else {}
+    if known.write:
+        words.write_benchmarks(known.write, results, known.results)
+        print(known.write)
+    if known.save:
+        baseline.save(known.save, results.rows)
+        print(known.save)
+    return _judged(known, *baseline.regressions(before, results.rows))
+
+
+def _judged(known: argparse.Namespace, worse: Sequence[str], compared: int) -> int:
+    for line in worse:
         print(f"worse: {line}", file=sys.stderr)
     if known.compare is not None and not known.quiet:
-        print(f"{report.compared} metrics compared with {known.compare}, {len(report.worse)} worse")
-    return 3 if report.worse else 0
+        print(f"{compared} metrics compared with {known.compare}, {len(worse)} worse")
+    return 3 if worse else 0

@@ -80,6 +80,7 @@ def _sizes(suite: str, rows: Sequence[Row]) -> Any:
     )
     names = list(dict.fromkeys(row.contestant for row in rows if row.size is not None))
     colors = {name: f"C{k}" for k, name in enumerate(names)}
+    sizes = sorted({row.size for row in rows if row.size is not None})
     for axis, (kind, some) in zip(axes.flat, kinds.items(), strict=False):
         for name in names:
             points = sorted((row.size or 0, row.seconds) for row in some if row.contestant == name)
@@ -87,17 +88,42 @@ def _sizes(suite: str, rows: Sequence[Row]) -> Any:
                 axis.loglog(*zip(*points, strict=True), "o-", ms=3, lw=1.2, color=colors[name], label=name)
         axis.set_title(kind, fontsize=9)
         axis.grid(alpha=0.25, lw=0.6)
-        axis.tick_params(labelsize=7.5)
+        _few_labels(axis, sizes)
     for axis in axes.flat[len(kinds) :]:
         axis.set_visible(False)
-    figure.supxlabel("size", fontsize=9)
-    figure.supylabel(f"seconds a {rows[0].unit}", fontsize=9)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
+    for axis in axes.flat[max(0, len(kinds) - columns) : len(kinds)]:
+        axis.set_xlabel("size", fontsize=9)  # of the figure, it would lie on the legend
+        axis.tick_params(labelbottom=True)
+    units = dict.fromkeys(row.unit for row in rows if row.size is not None)
+    figure.supylabel(f"seconds a {' or '.join(units)}", fontsize=9)
+    drawn: dict[str, Any] = {}
+    for axis in axes.flat:  # a contestant need not be in the first panel
+        drawn |= {line.get_label(): line for line in axis.get_lines()}
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8
+        list(drawn.values()),
+        list(drawn),
+        loc="outside lower center",
+        ncols=min(columns + 1, len(drawn)),
+        frameon=False,
+        fontsize=8,
     )
     figure.suptitle(suite, fontweight="bold", fontsize=10)
     return figure
+
+
+def _few_labels(axis: Any, sizes: Sequence[int]) -> None:
+    """A decade of seconds at least, or noise looks like growth; and numbers at some ticks only, all small."""
+    from matplotlib.ticker import NullFormatter
+
+    low, high = axis.get_ylim()
+    if high < 10 * low:
+        middle = np.sqrt(low * high)
+        axis.set_ylim(middle / np.sqrt(10), middle * np.sqrt(10))
+    if sizes[-1] < 30 * sizes[0]:
+        axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axis.tick_params(which="both", labelsize=7.5)
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_minor_formatter(NullFormatter())
 
 
 def _roofline(results: Results) -> Any:

@@ -183,8 +183,10 @@ def _in_the_calling_thread() -> Iterator[None]:
     """
     before = jax.config.read("jax_cpu_enable_async_dispatch")
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    yield
-    jax.config.update("jax_cpu_enable_async_dispatch", before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_cpu_enable_async_dispatch", before)
 
 
 @contextlib.contextmanager

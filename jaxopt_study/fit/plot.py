@@ -36,14 +36,15 @@ def plot(
       level: of the band; None for none.
       kind: of the band, see `Fit.predict`.
       xlabel, ylabel, title: words; the title is empty if not given. `ylabel` may have one for each column.
-      xscale, yscale: `"linear"` or `"log"`.
+      xscale, yscale: `"linear"` or `"log"`, which leaves out what is not positive.
       points: at how many x the curve is drawn.
 
     Returns:
       A `matplotlib.figure.Figure` that no window owns.
 
     Raises:
-      ValueError: for a batch, or unless x and y have the shapes above, with six columns at most.
+      ValueError: for a batch, unless x and y have the shapes above, with six columns at most, or where
+        a logarithmic axis has no x to show.
       ImportError: if matplotlib is not installed.
     """
     data = _data(fit)
@@ -119,9 +120,14 @@ def _curves(
     fit: Any, data: _Data, level: float | None, kind: str, xscale: str, points: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where curves are drawn; the curve, its lower and its upper end, `(3, series, points, columns)`."""
-    low, high = float(np.nanmin(data.x)), float(np.nanmax(data.x))
+    shown = data.x[data.x > 0] if xscale == "log" else data.x
+    if not shown.size:
+        raise ValueError('xscale: "log" shows positive x alone, and here there is none')
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
     space = np.geomspace if xscale == "log" else np.linspace
-    fine = space(low, high, points).astype(data.x.dtype)
+    fine = space(low, high, points)
+    if np.issubdtype(data.x.dtype, np.floating):  # between whole numbers there is a curve too
+        fine = fine.astype(data.x.dtype)
     x = fine if data.plain else np.broadcast_to(fine, (len(data.x), points))
     found = (fit.predict(x),) * 3 if level is None else fit.predict(x, level, kind=kind)
     lines = np.stack([np.asarray(line).reshape(len(data.x), points, -1) for line in found])

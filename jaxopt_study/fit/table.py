@@ -37,8 +37,7 @@ def table(fit: Any, level: float = 0.95) -> str:
     # Rules, not empty lines: a table stays one block where it is pasted.
     rule = "─" * max(map(len, (head, *body)))
     lines = [f"{fit.message} ({int(fit.num_steps)} steps)", rule, head, rule, *body, rule]
-    if bool(fit.rank_deficient):
-        lines += ["the data do not determine the parameters with infinite errors"]
+    lines += _unknowns(fit)
     related = _correlations(fit)
     if related:
         lines += ["strong correlations", *related]
@@ -70,6 +69,20 @@ def _unknown(error: float, flag: str) -> str:
     return "held" if flag else f"{error:g}"
 
 
+def _unknowns(fit: Any) -> list[str]:
+    """Why errors are infinite, or no numbers."""
+    if not np.isfinite(float(fit.cost)):
+        return []  # nothing is known there, as the first line says
+    lines = []
+    if bool(fit.rank_deficient):
+        infinite = np.isinf(_flat(fit.stderr)).any()
+        which = "the parameters with infinite errors" if infinite else "all parameters"
+        lines.append(f"the data do not determine {which}")
+    if np.isnan(float(fit.dispersion)):
+        lines.append("too few points to tell the size of the errors by")
+    return lines
+
+
 def _flags(fit: Any) -> list[str]:
     sides = _flat(fit.at_bound)
     fixed = np.zeros(sides.shape, bool)
@@ -83,7 +96,7 @@ def _flags(fit: Any) -> list[str]:
 def _summary(fit: Any) -> list[str]:
     dof, points = int(fit.dof), int(fit.num_points)
     numbers = [
-        f"{points} points",
+        f"{points} point{'' if points == 1 else 's'}",
         f"{dof} degree{'' if dof == 1 else 's'} of freedom",
         f"reduced χ² {float(fit.reduced_chi2):.5g}",
     ]

@@ -14,7 +14,7 @@ from jaxopt_study.derivatives import check_mode
 from jaxopt_study.linear_solve import check_solver, undamped, within_box
 from jaxopt_study.objectives import as_least_squares
 from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
-from jaxopt_study.optimizers.transform import check_solvable, number, transformation
+from jaxopt_study.optimizers.transform import check_solvable, number, transformation, whole
 from jaxopt_study.optimizers.trial import (
     Trial,
     follow_radius,
@@ -99,7 +99,7 @@ def dogleg(
         raise ValueError(f"radius: expected a number > 0, got {radius}")
     check_solver(solver)
     check_mode(jacobian)
-    return transformation(_init, _update, number(radius), max_trials, _Options(solver, jacobian))
+    return transformation(_init, _update, number(radius), whole(max_trials), _Options(solver, jacobian))
 
 
 def _init(bound: Any, /, params: PyTree) -> DoglegState:

@@ -17,7 +17,7 @@ from jaxopt_study.linear_solve import Direction, Held, Solve, check_solver, damp
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.objectives import LeastSquares, as_least_squares
 from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
-from jaxopt_study.optimizers.transform import check_solvable, number, transformation
+from jaxopt_study.optimizers.transform import check_solvable, number, transformation, whole
 from jaxopt_study.optimizers.trial import (
     Trial,
     follow_damping,
@@ -129,7 +129,7 @@ def levenberg_marquardt(
     check_mode(jacobian)
     rule.check_rule(damping_rule)
     return transformation(
-        _init, _update, number(damping), max_trials, _Options(solver, jacobian, damping_rule, geodesic)
+        _init, _update, number(damping), whole(max_trials), _Options(solver, jacobian, damping_rule, geodesic)
     )
 
 

@@ -39,7 +39,7 @@ def moving_average(updates: PyTree, moments: PyTree, decay: Decay, order: int) -
     """
 
     def blend(g: Any, m: Any) -> Any:
-        # In the moment's own dtype, which may be narrower than the gradient's or wider.
+        # In the wider of both dtypes: a mean that is kept in bfloat16 is multiplied in the gradient's.
         dtype = jnp.result_type(g, m)
         fresh = jnp.asarray(decay.complement, dtype) * (g if order == 1 else g * g)
         return fresh + jnp.asarray(decay.rate, dtype) * m

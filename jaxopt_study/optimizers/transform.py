@@ -38,6 +38,11 @@ def number(value: ArrayLike) -> ArrayLike:
     return float(value) if isinstance(value, int | float | np.number) else value
 
 
+def whole(value: ArrayLike) -> ArrayLike:
+    """`number`, of what is counted."""
+    return int(value) if isinstance(value, int | np.integer) else value
+
+
 def check_solvable(params: PyTree, method: str) -> None:
     """Check that linear systems in the parameters can be solved.
 

@@ -239,7 +239,8 @@ def _inputs(
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
     if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
         raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
-    max_steps = int(max_steps) if isinstance(max_steps, int | np.integer) else max_steps
+    if isinstance(max_steps, int | np.integer):
+        max_steps = min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
     if not isinstance(trace, bool) and not callable(trace):
         raise TypeError(f"trace: expected a bool or a function of params, got {type(trace).__name__}")
     if batch_fn is not None and not callable(batch_fn):
@@ -265,6 +266,7 @@ def _inputs(
             first_args = batch_fn(jnp.zeros((), jnp.int32), key)
     if isinstance(objective, LeastSquares):
         check_loss(objective.loss, objective.loss_scale)
+        objective = dataclasses.replace(objective, loss_scale=number(objective.loss_scale))
         if objective.pointwise:
             check_pointwise(objective, params, first_args)
     functions = map(traceable, (objective, optimizer, observe, batch_fn))
@@ -272,7 +274,7 @@ def _inputs(
 
 
 def _real(tolerance: Any) -> Any:
-    """0, 0.0 and `np.float64(0)` would each be compiled for anew."""
+    """See `number`; None stays None."""
     return tolerance if tolerance is None else number(tolerance)
 
 

@@ -86,3 +86,17 @@ def test_benchmarks_are_written_from_a_file_of_results(toy_suite, tmp_path, monk
     text = (tmp_path / "BENCHMARKS.md").read_text()
     assert text.startswith("# Benchmarks")
     assert "doubled, 10 (float32)" in text
+
+
+def test_results_measured_before_make_a_baseline_and_are_compared(toy_suite, tmp_path, capsys):
+    assert bench("--only", "doubled, 10", "--out", tmp_path, "--quiet", "--save", tmp_path / "a.json") == 0
+    (results,) = tmp_path.glob("bench-*/results.parquet")
+    again = ("--results", results)
+    assert bench(*again, "--save", tmp_path / "b.json") == 0
+    assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
+    assert bench(*again, "--compare", tmp_path / "b.json") == 0
+    assert "0 worse" in capsys.readouterr().out
+    (metric, *_) = json.loads((tmp_path / "b.json").read_text())
+    metric["value"] /= 1e9  # of our error, of which less is better
+    (tmp_path / "b.json").write_text(json.dumps([metric]))
+    assert bench(*again, "--compare", tmp_path / "b.json") == 3

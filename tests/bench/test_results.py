@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from jaxopt_study.bench import baseline, roofline, words
 from jaxopt_study.bench.page import write_page
+from jaxopt_study.bench.pictures import draw
 from jaxopt_study.bench.results import Results, read_results, write_results
 from jaxopt_study.study.protocol import StudyInputError
 
@@ -65,6 +67,22 @@ def test_page_needs_nothing_but_itself_and_escapes_what_it_shows(tmp_path, resul
     assert "a &lt;processor&gt;" in page
     assert page.count("<svg") == 3  # ratios, sizes, roofline
     assert (tmp_path / "ratios_toy.png").stat().st_size > 1000
+
+
+def test_the_legend_of_sizes_names_every_contestant_and_the_label_its_unit(make_row, results):
+    rows = [
+        make_row(contestant=name, case=f"{case}, {size}", size=size, unit=unit)
+        for case, unit, names in (("a", "step", ["jaxopt_study"]), ("b", "fit", ["jaxopt_study", "late"]))
+        for name in names
+        for size in (10, 20)
+    ]
+    other = make_row(case="without a size", unit="Jacobian")
+    figure = draw(dataclasses.replace(results, rows=(other, *rows)))["sizes_toy"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["jaxopt_study", "late"]
+    assert figure.get_supylabel() == "seconds a step or fit"
+    figure.draw_without_rendering()
+    frame = figure.legends[0].get_window_extent()
+    assert all(not frame.overlaps(axis.xaxis.label.get_window_extent()) for axis in figure.axes)
 
 
 def test_gate_fails_on_what_got_worse_and_on_nothing_else(tmp_path, make_row):

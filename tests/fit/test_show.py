@@ -102,6 +102,36 @@ def test_a_picture_is_drawn_and_written(sigma, tmp_path):
     assert fit.plot(level=None).axes[0].get_legend() is not None
 
 
+def test_the_curve_is_smooth_between_whole_numbers():
+    x = np.arange(14)
+    figure = jos.curve_fit(decay, x, Y, START).plot()
+    drawn = figure.axes[0].get_lines()[0].get_xdata()
+    assert len(np.unique(drawn)) == 400
+
+
+def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
+    fit = jos.curve_fit(decay, X, Y, START)  # X begins at 0
+    drawn = fit.plot(xscale="log").axes[0].get_lines()[0].get_xdata()
+    np.testing.assert_allclose(drawn[[0, -1]], X[[1, -1]], rtol=1e-6)
+    with pytest.raises(ValueError, match="xscale"):
+        jos.curve_fit(decay, -X, Y, {**START, "k": -1.0}).plot(xscale="log")
+
+
+def test_the_table_says_why_there_are_no_errors():
+    def line(p, x):
+        return p["a"] + p["b"] * x
+
+    few = str(jos.curve_fit(line, X[:2], Y[:2], {"a": 0.0, "b": 0.0}))
+    assert "too few points to tell the size of the errors by" in few
+    assert "do not determine" not in few
+    one = str(jos.curve_fit(line, X[:1], Y[:1], {"a": 0.0, "b": 0.0}))
+    assert "the data do not determine all parameters" in one
+    assert "\n1 point, 0 degrees of freedom" in one
+    failed = str(jos.curve_fit(line, X, Y, {"a": np.nan, "b": 0.0}))
+    assert "determine" not in failed
+    assert "too few" not in failed
+
+
 def test_what_cannot_be_drawn_is_refused():
     fit = jos.curve_fit(
         lambda p, x: p["a"] * x[:, 0] + p["b"] * x[:, 1], np.stack([X, X**2], 1), Y, {"a": 1.0, "b": 1.0}

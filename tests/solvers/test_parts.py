@@ -168,3 +168,8 @@ def test_dampings_can_be_mapped_over():
     looped = [solve(jos.levenberg_marquardt(d)).value for d in (1e-3, 1.0, 100.0)]
     np.testing.assert_allclose(mapped.value, looped, rtol=1e-10)
     assert len({float(value) for value in mapped.value}) == 3
+
+
+def test_more_steps_than_can_be_counted_are_as_many_as_one_likes():
+    result = jos.minimize(lambda x: x**2, jnp.array(1.0), jos.sgd(0.25), max_steps=10**10, target=1e-3)
+    assert result.num_steps == 5
