@@ -19,6 +19,7 @@ from jaxopt_study.objectives import LeastSquares, as_least_squares
 from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
 from jaxopt_study.optimizers.transform import check_solvable, number, transformation, whole
 from jaxopt_study.optimizers.trial import (
+    MARGIN,
     Trial,
     follow_damping,
     linearize_for,
@@ -156,6 +157,7 @@ def _update(
     loss: Any = None,
     bounds: Any = None,
     measure_only: Any = False,
+    last_look: Any = False,
     **extra: Any,
 ) -> tuple[PyTree, LevenbergMarquardtState]:
     del updates, extra
@@ -168,6 +170,12 @@ def _update(
     last = state.info
     told = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
     control = jnp.where(last.accepted & last.at_rounding, jnp.stack(told), jnp.stack(state.damping))
+    # Before an end is believed, one step without damping: columns that are parallel but for their last digits
+    # make every damped step short, and short too what each parameter would do alone.
+    look = jnp.asarray(last_look)
+    eps, tiny = jnp.finfo(theta.dtype).eps, jnp.finfo(theta.dtype).tiny
+    control = jnp.where(look, jnp.stack(rule.start(jnp.full_like(here.value, eps**2))), control)
+    worthwhile = eps**0.5 * here.value + MARGIN * here.rounding + tiny
 
     def attempt(damping: Float[Array, ""]) -> Trial:
         held = None
@@ -189,8 +197,9 @@ def _update(
         control,
         theta,
         linearized_point(here),
-        max_trials=max_trials,
-        measure_only=measure_only,
+        max_trials=jnp.where(look, 1, max_trials),
+        measure_only=measure_only & ~look,
+        least=jnp.where(look, worthwhile, -jnp.inf),
         extra_evals=int(options.geodesic),
     )
     return unravel(step), LevenbergMarquardtState(rule.Damping(*damping), here.largest, info)

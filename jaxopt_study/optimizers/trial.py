@@ -291,6 +291,7 @@ def search(
     max_trials: Int[Array, ""] | int,
     measure_only: Bool[Array, ""] | bool,
     extra_evals: int = 0,
+    least: Float[Array, ""] | float = -jnp.inf,
 ) -> tuple[Float[Array, " params"], Float[Array, " controls"], StepInfo]:
     """Try one damping, or one radius, after the other until the value falls.
 
@@ -305,6 +306,7 @@ def search(
       max_trials: give up after so many.
       measure_only: try nothing.
       extra_evals: evaluations that a trial takes besides that of its value.
+      least: by how much the value has to fall.
 
     Returns:
       The update in one vector (zero if no trial was accepted), the control for the next update,
@@ -324,7 +326,14 @@ def search(
             verdict.control,
             jnp.stack([trial.value, trial.actual, trial.predicted, trial.step_norm, state.control[0]]),
             state.trials + 1,
-            jnp.stack([verdict.accepted, verdict.rank_deficient, verdict.at_rounding, trial.orthogonal]),
+            jnp.stack(
+                [
+                    verdict.accepted & (trial.actual >= least),
+                    verdict.rank_deficient,
+                    verdict.at_rounding,
+                    trial.orthogonal,
+                ]
+            ),
         )
 
     def going(state: _Search) -> Bool[Array, ""]:

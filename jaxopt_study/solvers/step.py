@@ -191,6 +191,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     that comes with a step is pending until the next call, which only measures.
     """
     measure_only = state.pending != Status.RUNNING
+    still = (state.pending == Status.STEP_CONVERGED) | (state.pending == Status.VALUE_CONVERGED)
     here = _at_step(setup, state.num_steps)
     updates, opt_state = call_update(
         setup.optimizer,
@@ -199,18 +200,19 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         state.params,
         **here.extras,
         measure_only=measure_only,
+        last_look=still & (state.num_steps < setup.max_steps),
         gtol=setup.tolerances.gtol,
         target=setup.tolerances.target,
     )
     report = _own_report(opt_state)
     if report is None:
         raise TypeError("optimizer: its state had an `info` before the update, and has none after it")
-    # What looks like an end but has a way down is a saddle: it is left with the next step.
-    still = (state.pending == Status.STEP_CONVERGED) | (state.pending == Status.VALUE_CONVERGED)
-    pending = jnp.where(report.way_down & still, Status.RUNNING, state.pending)
+    # What looks like an end but has a way down is a saddle, or a valley that damping hid: it is left.
+    way_down = report.way_down | (measure_only & report.accepted)
+    pending = jnp.where(way_down & still, Status.RUNNING, state.pending)
     ending = jnp.where(measure_only, pending, Status.RUNNING)
     ending = jnp.where(report.accepted | measure_only, ending, refused(report))
-    better = ~report.way_down & (~measure_only | (ending == Status.OUT_OF_STEPS))
+    better = ~way_down & (~measure_only | (ending == Status.OUT_OF_STEPS))
     ending = at_point(setup.tolerances, report, state.num_steps, ending, better)
     ended = ending != Status.RUNNING
 

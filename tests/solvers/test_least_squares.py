@@ -194,3 +194,15 @@ def test_a_narrow_valley_whose_gains_rounding_hides_is_still_walked_to_its_end()
     for params, steps in ((one.params, one.num_steps), (many.params[0], many.num_steps[0])):
         np.testing.assert_allclose(params, [1.495, 0.495], rtol=1e-10)
         assert steps < 100
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5, 1e8, 1e9])
+def test_a_line_far_from_the_origin_is_fitted_as_well_as_near_it(offset):
+    """The columns 1 and x are parallel but for their last digits: damped steps are short long before."""
+    u = np.linspace(0.0, 4.0, 40)
+    y = 2 * u + 1 + 0.1 * np.random.default_rng(0).normal(size=u.size)
+    slope, level = np.polyfit(u, y, 1)
+    result = jos.least_squares(lambda p, x, y: p[0] + p[1] * x - y, jnp.array([0.0, 1.0]), (offset + u, y))
+    np.testing.assert_allclose(result.params[1], slope, rtol=1e-7)
+    np.testing.assert_allclose(result.value, 0.5 * np.sum((level + slope * u - y) ** 2), rtol=1e-6)
+    assert result.converged
