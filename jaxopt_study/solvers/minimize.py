@@ -69,7 +69,8 @@ def minimize(
       max_steps: end with `OUT_OF_STEPS` after so many steps.
       ftol: end when a step lowers the value by less, relatively. For this and the next two, 0
         switches the test off, and None is the default for the dtype if the optimizer accepts and
-        refuses its own steps (`newton`, `gauss_newton`, `levenberg_marquardt`, `dogleg`), no test if not.
+        refuses its own steps (`newton`, `gauss_newton`, `levenberg_marquardt`, `dogleg`), no test if not,
+        nor with `batch_fn`: a minimum of one batch is none of all.
       xtol: end when a step is shorter, relative to the parameters.
       gtol: end when the gradient is smaller, see `stopping.gradient_test`.
       target: end when the value is at or below this.
@@ -303,7 +304,7 @@ def _start(
     else:
         _check_state(opt_state, jax.eval_shape(optimizer.init, params))
     reports = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, StepInfo))
-    if any(isinstance(node, StepInfo) for node in reports):
+    if batch_fn is None and any(isinstance(node, StepInfo) for node in reports):
         defaults = default_tolerances(params_dtype(params))
         tolerances = Tolerances(*[d if t is None else t for d, t in zip(defaults, tolerances, strict=True)])
     tolerances = jax.tree.map(jnp.asarray, tolerances)

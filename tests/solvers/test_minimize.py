@@ -463,3 +463,10 @@ def test_minimize_works_inside_jit_and_scan():
     last, _ = jax.jit(lambda p: jax.lax.scan(body, p, jnp.stack([jnp.asarray(X)] * 3)))(start())
     whole = jos.minimize(DECAY, start(), jos.levenberg_marquardt(), data())
     np.testing.assert_allclose(last["k"], whole.params["k"], rtol=1e-3)
+
+
+def test_a_minimum_of_one_batch_is_no_end():
+    batch_fn = lambda step, key: (jax.random.choice(key, jnp.arange(32.0), (8,)),)  # noqa: E731
+    result = jos.least_squares(lambda p, b: p - b, jnp.array(3.0), batch_fn=batch_fn, max_steps=100)
+    assert result.status == Status.OUT_OF_STEPS
+    assert result.num_steps == 100
