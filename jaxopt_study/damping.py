@@ -77,9 +77,10 @@ def reject(damping: Damping, rule: DampingRule = "nielsen", at_least: float = 0.
 def by_gradient(damping: Damping, before: Float[Array, ""], after: Float[Array, ""]) -> Damping:
     """After a trial that was accepted though rounding errors hide what it gained: λ follows the gradient.
 
-    It still tells where the value does not: λ falls by 10 while the gradient falls, and doubles where it
-    rises. (A λ that stays leaves steps along a narrow valley as short as they were when the value was last
-    seen to fall; one that follows gains made of rounding errors lets them overshoot.)
+    It still tells where the value does not. Where it falls to less than a half λ is right; where it falls
+    slowly λ falls by 10, where it rises λ doubles. (A λ that stays leaves steps along a narrow valley as
+    short as they were when the value was last seen to fall; one that follows gains made of rounding errors,
+    or falls while all goes well, lets steps overshoot where residuals are large.)
 
     Args:
       damping: after the trial.
@@ -89,8 +90,8 @@ def by_gradient(damping: Damping, before: Float[Array, ""], after: Float[Array, 
     Array(2., dtype=float32)
     """
     floor = jnp.finfo(damping.value.dtype).eps ** 2
-    value = jnp.where(after < before, jnp.maximum(damping.value / 10, floor), 2 * damping.value)
-    return Damping(value, damping.growth)
+    factor = jnp.where(after < before, jnp.where(after < 0.5 * before, 1.0, 0.1), 2.0)
+    return Damping(jnp.maximum(damping.value * factor, floor), damping.growth)
 
 
 def gain_ratio(actual: Float[Array, ""], predicted: Float[Array, ""]) -> Float[Array, ""]:
