@@ -117,6 +117,7 @@ def bench(request: BenchRequest) -> BenchReport:
     with _in_the_calling_thread(), _on_device(request.device), _traced(request.trace):
         began = time.perf_counter()
         environment = describe_environment(Path(__file__))
+        environment["in_the_calling_thread"] = True
         environment["peers"] = {name: version for name in PEERS if (version := peers.installed(name))}
         dtypes = sorted({case.dtype for cases in chosen.values() for case in cases})
         limits = {dtype: measure_limits(dtype) for dtype in dtypes}

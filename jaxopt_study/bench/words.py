@@ -16,6 +16,7 @@ from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.record import atomic_write
 
 REASONS = "reasons.toml"
+IN_THREAD = "in_the_calling_thread"
 AS_FAST = 0.95  # of our time; above it a peer is not called faster
 HEAD = """\
 # Benchmarks
@@ -26,7 +27,7 @@ Every number is a median over rounds in which the contestants took turns, in one
 anew each round. A ratio is the median of the ratios within a round: *time over ours*, so above 1 jaxopt_study
 is faster. There is no time without the error that was reached in it; who did not reach what a case asks for
 has no ratio, and one that scattered by more than 10 % is called unsteady. Each contestant has its best
-setting of BLAS threads, and on a CPU programs run in the thread that calls them.
+setting of BLAS threads.
 """
 
 
@@ -101,6 +102,7 @@ def _machine(results: Results) -> str:
         "(a large matrix product, a large copy).\n\n"
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".\n"
+        + ("\nPrograms of the CPU ran in the thread that called them.\n" * machine.get(IN_THREAD, False))
     )
 
 
