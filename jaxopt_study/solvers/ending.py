@@ -36,7 +36,9 @@ def after_step(tolerances: Tolerances, report: Any, value: Float[Array, ""]) -> 
         # Heavy damping promises as little anywhere.
         zero = jnp.zeros_like(alone)
         flat = value_test(zero, zero, value, tolerances.ftol, alone)
-        still |= report.at_rounding & ~credible & flat
+        # However uncertain the value: who still goes a long way, in a valley without end, has not arrived.
+        near = report.step_norm <= jnp.finfo(value.dtype).eps ** 0.25 * report.params_norm
+        still |= report.at_rounding & ~credible & flat & near
         ending = jnp.where(still, Status.VALUE_CONVERGED, ending)
     # An undamped step leaves out the directions that singular curvature does not determine: that
     # it was short says nothing about them, unless the value is zero but for rounding errors.
