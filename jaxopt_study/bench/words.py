@@ -16,7 +16,6 @@ from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.record import atomic_write
 
 REASONS = "reasons.toml"
-IN_THREAD = "in_the_calling_thread"
 AS_FAST = 0.95  # of our time; above it a peer is not called faster
 HEAD = """\
 # Benchmarks
@@ -102,7 +101,7 @@ def _machine(results: Results) -> str:
         "(a large matrix product, a large copy).\n\n"
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".\n"
-        + ("\nPrograms of the CPU ran in the thread that called them.\n" * machine.get(IN_THREAD, False))
+        + ("\nPrograms of the CPU ran in the calling thread.\n" * machine.get("in_the_calling_thread", False))
     )
 
 
