@@ -107,7 +107,7 @@ def project(box: Box, theta: Float[Array, "..."]) -> Float[Array, "..."]:
 def project_tree(bounds: Bounds, params: PyTree) -> PyTree:
     """`project`, leaf by leaf."""
 
-    def leaf(low: Array, value: Array, high: Array) -> Array:
+    def leaf(low: Any, value: Any, high: Any) -> Array:
         return project(Box(low, high), value)
 
     return jax.tree.map(leaf, bounds[0], params, bounds[1])
@@ -127,7 +127,7 @@ def held(box: Box, theta: Float[Array, "..."], gradient: Float[Array, "..."]) ->
 def free_part(bounds: Bounds, params: PyTree, gradient: PyTree) -> PyTree:
     """The gradient, zero where a bound holds the parameter."""
 
-    def leaf(low: Array, value: Array, high: Array, slope: Array) -> Array:
+    def leaf(low: Any, value: Any, high: Any, slope: Array) -> Array:
         return jnp.where(held(Box(low, high), value, slope), 0.0, slope)
 
     return jax.tree.map(leaf, bounds[0], params, bounds[1], gradient)
@@ -139,7 +139,7 @@ def sides(bounds: Bounds, params: PyTree) -> PyTree:
     A parameter that equal bounds fix is on both, and counts as on the lower one.
     """
 
-    def leaf(low: Array, value: Array, high: Array) -> Int[Array, "..."]:
+    def leaf(low: Any, value: Any, high: Any) -> Int[Array, "..."]:
         return jnp.where(value <= low, -1, jnp.where(value >= high, 1, 0)).astype(jnp.int8)
 
     return jax.tree.map(leaf, bounds[0], params, bounds[1])

@@ -13,6 +13,7 @@ from jaxopt_study.fit.batch_bounds import check_batch_bounds
 from jaxopt_study.fit.check_errors import Errors, check_batch_sigma, check_weights
 from jaxopt_study.fit.check_input import (
     as_real,
+    check_callable,
     check_model,
     check_params,
     check_x,
@@ -64,6 +65,7 @@ def prepare_batch(
       model_fn, x, y, params: as in `curve_fit_batch`, and all others but one.
       complete: whether no fit lacks some of its points, but not all; None to look.
     """
+    check_callable(model_fn)
     params = check_params(params)
     x = check_x(x)
     y = as_real(y, params)

@@ -9,7 +9,7 @@ from jax import Array
 from jaxopt_study.fit.check_input import is_concrete
 
 
-def check_sigma(sigma: Any, y: Array, pointwise: bool) -> Array | None:
+def check_sigma(sigma: Any, y: Array | np.ndarray, pointwise: bool) -> Array | None:
     """sigma in the shape of y, or as a covariance.
 
     Raises:
@@ -48,7 +48,7 @@ class Errors(NamedTuple):
     shared: bool = False
 
 
-def check_batch_sigma(sigma: Any, y: Array, pointwise: bool) -> Errors:
+def check_batch_sigma(sigma: Any, y: Array | np.ndarray, pointwise: bool) -> Errors:
     """sigma of many fits; y has the shape `(fits, ...)`.
 
     Raises:
@@ -81,7 +81,7 @@ def check_batch_sigma(sigma: Any, y: Array, pointwise: bool) -> Errors:
     return Errors(sigma, covariance=True, shared=True)
 
 
-def check_weights(weights: Any, y: Array) -> Array | None:
+def check_weights(weights: Any, y: Array | np.ndarray) -> Array | None:
     """weights in the shape of y, that of one fit or of many.
 
     Raises:
@@ -96,13 +96,13 @@ def check_weights(weights: Any, y: Array) -> Array | None:
     return jnp.broadcast_to(weights, y.shape)
 
 
-def check_some_weight(weights: Array | None, y: Array) -> None:
+def check_some_weight(weights: Array | None, y: Array | np.ndarray) -> None:
     """Raise a `ValueError` where no point of a fit has both a value and a weight."""
     if weights is not None and is_concrete(weights, y) and not np.any(np.asarray(weights)[~np.isnan(y)] > 0):
         raise ValueError("weights: no point that is not missing has a weight above 0")
 
 
-def _check_values(name: str, given: Array, y: Array) -> None:
+def _check_values(name: str, given: Array, y: Array | np.ndarray) -> None:
     """Signs and sizes, of points that are not missing."""
     if not is_concrete(given, y):
         return
@@ -171,7 +171,7 @@ def _refuse_covariance(sigma: np.ndarray) -> None:
         )
 
 
-def _as_numbers(name: str, value: Any, y: Array) -> Array:
+def _as_numbers(name: str, value: Any, y: Array | np.ndarray) -> Array:
     try:
         return jnp.asarray(value, y.dtype)
     except (TypeError, ValueError) as error:

@@ -9,12 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.pytree import check_real, params_dtype, traceable
+from jaxopt_study.pytree import as_array, check_real, params_dtype, traceable
 from jaxopt_study.types import PyTree
 
 
-def check_params(params: PyTree) -> PyTree:
+def check_params(params: PyTree, *, keep_numpy: bool = False) -> PyTree:
     """params with real float arrays for leaves; a Python number is one, whole or not.
+
+    Args:
+      params: numbers and arrays.
+      keep_numpy: see `pytree.check_real`.
 
     Raises:
       TypeError: for a leaf of another kind.
@@ -22,20 +26,20 @@ def check_params(params: PyTree) -> PyTree:
 
     def as_float(leaf: Any) -> Any:
         is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
-        return jnp.asarray(leaf, float) if is_number else leaf
+        return np.asarray(leaf, jnp.result_type(float)) if is_number else leaf
 
-    return check_real("params", jax.tree.map(as_float, params))
+    return check_real("params", jax.tree.map(as_float, params), keep_numpy=keep_numpy)
 
 
-def check_x(x: PyTree) -> PyTree:
-    """x with arrays for leaves.
+def check_x(x: PyTree, *, keep_numpy: bool = False) -> PyTree:
+    """x with arrays for leaves, those of NumPy as they are if these may stay.
 
     Raises:
       TypeError: for a list of numbers, which is a pytree of scalars and hardly meant.
     """
     if isinstance(x, list | tuple) and x and all(isinstance(item, int | float) for item in x):
         raise TypeError(f"x: a {type(x).__name__} of numbers is a pytree of scalars; make it one array")
-    return jax.tree.map(jnp.asarray, x)
+    return jax.tree.map(as_array if keep_numpy else jnp.asarray, x)
 
 
 def check_args(args: Any) -> tuple:
@@ -57,20 +61,20 @@ def check_args(args: Any) -> tuple:
     return jax.tree_util.tree_map_with_path(as_array, args)
 
 
-def check_y(y: Any, params: PyTree) -> Array:
+def check_y(y: Any, params: PyTree, *, keep_numpy: bool = False) -> Any:
     """y as `as_real` makes it, unless every value is missing.
 
     Raises:
       TypeError: as `as_real`.
       ValueError: if every value is missing.
     """
-    y = as_real(y, params)
+    y = as_real(y, params, keep_numpy=keep_numpy)
     if is_concrete(y) and np.all(np.isnan(y)):
         raise ValueError("y: there is no value that is not missing (NaN)")
     return y
 
 
-def as_real(y: Any, params: PyTree) -> Array:
+def as_real(y: Any, params: PyTree, *, keep_numpy: bool = False) -> Any:
     """y as an array of float32 or float64, what is neither in the dtype of the parameters.
 
     Raises:
@@ -80,14 +84,14 @@ def as_real(y: Any, params: PyTree) -> Array:
         y = np.asarray(y)
         if y.dtype.kind not in "biufc" and not jnp.issubdtype(y.dtype, jnp.floating):  # bfloat16 is of kind V
             raise TypeError(f"y: expected numbers, got dtype {y.dtype}")
-    y = jnp.asarray(y)
+    y = as_array(y) if keep_numpy else jnp.asarray(y)
     if jnp.issubdtype(y.dtype, jnp.complexfloating):
         raise TypeError(f"y: expected real numbers, got dtype {y.dtype}; give real and imaginary part")
     # In half precision sigma, which follows y, would lose its digits and its range.
     return y if y.dtype in ("float32", "float64") else y.astype(params_dtype(params))
 
 
-def fill_missing(x: PyTree, y: Array) -> PyTree:
+def fill_missing(x: PyTree, y: Any) -> PyTree:
     """x with finite numbers at points that are missing, in the rows that belong to a missing row of y.
 
     What the model makes of them is not used; but backward derivatives of a number that is not finite
@@ -102,13 +106,20 @@ def fill_rows(x: PyTree, missing: Array) -> PyTree:
     """`fill_missing`, where it is known which rows are missing: bools, one a row."""
     there = jnp.argmin(missing)  # the first row that is not missing
 
-    def fill(leaf: Array) -> Array:
+    def fill(leaf: Any) -> Any:
         if leaf.shape[:1] != missing.shape or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         wide = (slice(None), *[None] * (leaf.ndim - 1))
+        leaf = jnp.asarray(leaf)
         return jnp.where(missing[wide] & ~jnp.isfinite(leaf), leaf[there][None], leaf)
 
     return jax.tree.map(fill, x)
+
+
+def check_callable(model_fn: Any) -> None:
+    """Raise a `TypeError` unless the model is a function."""
+    if not callable(model_fn):
+        raise TypeError(f"model_fn: expected a function of (params, x), got {type(model_fn).__name__}")
 
 
 def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Any) -> None:
@@ -118,8 +129,6 @@ def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Any)
       TypeError: if it is no function of two arguments, or does not return one real array.
       ValueError: if its shape is another.
     """
-    if not callable(model_fn):
-        raise TypeError(f"model_fn: expected a function of (params, x), got {type(model_fn).__name__}")
     if not _takes_two(model_fn):
         takes = inspect.signature(model_fn)
         raise TypeError(

@@ -38,6 +38,7 @@ class Curve:
       loss: a name or a function, see `losses`.
       absolute_sigma: whether `sigma` is known, and not only up to a common factor.
       pointwise: whether a row of y uses only that row of x.
+      sharding: how points lie over devices, see `LeastSquares`.
       shared: of a batch, the fields whose arrays all fits have in common, and which have no leading axis.
     """
 
@@ -51,6 +52,7 @@ class Curve:
     loss: Any = dataclasses.field(default="linear", metadata={"static": True})
     absolute_sigma: bool = dataclasses.field(default=False, metadata={"static": True})
     pointwise: bool = dataclasses.field(default=False, metadata={"static": True})
+    sharding: Any = dataclasses.field(default=None, metadata={"static": True})
     shared: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @property
@@ -71,6 +73,7 @@ class Curve:
             pointwise=self.pointwise,
             loss=self.loss,
             loss_scale=self.loss_scale,
+            sharding=self.sharding,
         )
 
     @property

@@ -11,17 +11,28 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import check_bounds
+from jaxopt_study.compiling import SMALL, jit_small
 from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
 from jaxopt_study.fit.check_errors import check_sigma, check_some_weight, check_weights
-from jaxopt_study.fit.check_input import check_model, check_params, check_x, check_y, fill_missing
+from jaxopt_study.fit.check_input import (
+    check_callable,
+    check_model,
+    check_params,
+    check_x,
+    check_y,
+    fill_missing,
+)
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.layout import on_mesh, rows_of
+from jaxopt_study.losses import check_loss
 from jaxopt_study.optimizers.combine import trained_part
-from jaxopt_study.pytree import ravel, traceable
+from jaxopt_study.optimizers.transform import number
+from jaxopt_study.pytree import ravel, size, traceable
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.least_squares import least_squares
+from jaxopt_study.solvers.minimize import check_max_steps, check_optimizer
 from jaxopt_study.types import PyTree
 
 
@@ -135,13 +146,14 @@ def prepare(
     optimizer: optax.GradientTransformation | None,
 ) -> tuple[Curve, PyTree]:
     """The first half of `curve_fit`: everything is checked, nothing computed."""
-    params = check_params(params)
+    check_callable(model_fn)
+    check_loss(loss, loss_scale)
+    params = check_params(params, keep_numpy=True)
     rows = rows_of((x, y, sigma, weights))
     if rows is not None:
-        x, y, sigma, weights = on_mesh((x, y, sigma, weights), rows)
-    x = check_x(x)
-    y = check_y(y, params)
-    check_model(model_fn, params, x, y)
+        params, x, y, sigma, weights = on_mesh((params, x, y, sigma, weights), rows)
+    x = check_x(x, keep_numpy=True)
+    y = check_y(y, params, keep_numpy=True)
     if sigma is not None and weights is not None:
         raise ValueError("sigma, weights: give one of them, not both")
     weights = check_weights(weights, y)
@@ -155,23 +167,47 @@ def prepare(
         sigma=check_sigma(sigma, y, pointwise),
         weights=weights,
         bounds=_frozen(optimizer, check_bounds(bounds, params), params),
-        loss_scale=loss_scale,
+        loss_scale=number(loss_scale),
         loss=loss,
         absolute_sigma=bool(absolute_sigma),
         pointwise=bool(pointwise),
+        sharding=rows,
     )
     return curve, params
 
 
-def fit_curve(curve: Curve, params: PyTree, **options: Any) -> Fit:
-    """The second half of `curve_fit`: the solution, and what is known there.
+def fit_curve(
+    curve: Curve,
+    params: PyTree,
+    *,
+    optimizer: optax.GradientTransformation | None,
+    max_steps: ArrayLike,
+    ftol: ArrayLike | None,
+    xtol: ArrayLike | None,
+    gtol: ArrayLike | None,
+) -> Fit:
+    """The second half of `curve_fit`: the solution, and what is known there, in one program.
 
     Args:
       curve, params: from `prepare`.
-      options: those of `least_squares`.
+      optimizer, max_steps, ftol, xtol, gtol: those of `least_squares`.
     """
-    result = least_squares(curve.objective, params, curve.args, bounds=curve.bounds, **options)
-    return measure(curve, result.params, result.value, result.status, result.num_steps, result.num_evals)
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
+    controls = {name: number(value) for name, value in tolerances.items() if value is not None}
+    return _fit(curve, params, traceable(optimizer), {"max_steps": check_max_steps(max_steps), **controls})
+
+
+@jit_small(lambda curve, params, *controls: size((curve, params)) <= SMALL)
+def _fit(curve: Any, params: PyTree, optimizer: Any, controls: dict[str, Any]) -> Fit:
+    # Shapes are checked here, while tracing: once for every program, not at every call.
+    check_model(curve.model, params, curve.x, curve.y)
+    result = least_squares(
+        curve.objective, params, curve.args, bounds=curve.bounds, optimizer=optimizer, **controls
+    )
+    ends = result.status, result.num_steps, result.num_evals
+    return assemble(curve, result.params, result.value, ends, at_solution(curve, result.params, result.value))
 
 
 def _frozen(optimizer: Any, bounds: Any, params: PyTree) -> Any:
@@ -188,12 +224,6 @@ def _frozen(optimizer: Any, bounds: Any, params: PyTree) -> Any:
 
     sides = check_bounds((None, None), params) if bounds is None else bounds
     return tuple(jax.tree.map(fix, places, side, params) for side in sides or ())
-
-
-@jax.jit
-def measure(curve: Any, params: PyTree, cost: Any, status: Any, num_steps: Any, num_evals: Any) -> Fit:
-    """The `Fit` at a solution."""
-    return assemble(curve, params, cost, (status, num_steps, num_evals), at_solution(curve, params, cost))
 
 
 def assemble(curve: Any, params: PyTree, cost: Any, ends: tuple[Any, Any, Any], known: tuple) -> Fit:

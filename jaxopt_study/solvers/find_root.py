@@ -1,7 +1,6 @@
 """`find_root`: where a function is zero. As many equations as unknowns; all roots are in `find_roots`."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -12,10 +11,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, check_bounds, sides
+from jaxopt_study.compiling import SMALL, jit_small
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
+from jaxopt_study.pytree import check_real, ravel, ravel_leaves, size, traceable
 from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers import root_ending
 from jaxopt_study.solvers.implicit import only_where, root_of, solve_regular
@@ -210,7 +210,7 @@ def _check_bracket(x0: Any, bracket: Any) -> Any:
     return x0
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit_small(lambda options, fn, x, args, *rest: size((x, args)) <= SMALL, static_argnums=0)
 def _find(
     options: _Options,
     fn: Any,

@@ -16,6 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, check_bounds, project_tree, sides
+from jaxopt_study.compiling import SMALL, jit_small
 from jaxopt_study.derivatives import check_pointwise
 from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.losses import check_loss
@@ -23,7 +24,7 @@ from jaxopt_study.objectives import LeastSquares, check_objective
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, params_dtype, traceable
+from jaxopt_study.pytree import check_real, params_dtype, size, traceable
 from jaxopt_study.result import Result, Status, Trace
 from jaxopt_study.solvers.implicit import follow_the_data
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, is_stationary, measure, step
@@ -232,21 +233,15 @@ def _inputs(
     if not callable(getattr(objective, "residual_fn", objective)):
         objective = getattr(objective, "residual_fn", objective)
         raise TypeError(f"objective: expected a function or a LeastSquares, got {type(objective).__name__}")
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"optimizer: expected an optax.GradientTransformation, got {type(optimizer).__name__}"
-        )
+    check_optimizer(optimizer)
     if not isinstance(args, tuple):
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
-    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
-        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
-    if isinstance(max_steps, int | np.integer):
-        max_steps = min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
+    max_steps = check_max_steps(max_steps)
     if not isinstance(trace, bool) and not callable(trace):
         raise TypeError(f"trace: expected a bool or a function of params, got {type(trace).__name__}")
     if batch_fn is not None and not callable(batch_fn):
         raise TypeError(f"batch_fn: expected a function of (step, key), got {type(batch_fn).__name__}")
-    params = check_real("params", params)
+    params = check_real("params", params, keep_numpy=True)
     rows = rows_of(args)
     if rows is not None:
         params, args, opt_state = on_mesh((params, args, opt_state), rows)
@@ -272,6 +267,27 @@ def _inputs(
             check_pointwise(objective, params, first_args)
     functions = map(traceable, (objective, optimizer, observe, batch_fn))
     return length, *functions, params, args, bounds, max_steps, tolerances, key, opt_state
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise a `TypeError` unless this is an optimizer."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            f"optimizer: expected an optax.GradientTransformation, got {type(optimizer).__name__}"
+        )
+
+
+def check_max_steps(max_steps: ArrayLike) -> ArrayLike:
+    """A number of steps as the loop counts them; what is traced stays.
+
+    Raises:
+      ValueError: if it is not a whole number, or negative.
+    """
+    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
+        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
+    if isinstance(max_steps, int | np.integer):
+        return min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
+    return max_steps
 
 
 def _real(tolerance: Any) -> Any:
@@ -349,7 +365,16 @@ def _check_state(given: Any, made: Any) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def _is_small(
+    length: int | None, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
+) -> bool:
+    """Few residuals of few data, as far as is seen: what a function closes over may be large."""
+    del length, optimizer, observe, batch_fn
+    params, args, *_ = rest
+    return isinstance(objective, LeastSquares) and len(args) > 0 and size((params, args)) <= SMALL
+
+
+@jit_small(_is_small, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
     carry = _start(length, *inputs)
     setup = carry.setup

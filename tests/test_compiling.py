@@ -1,0 +1,75 @@
+"""Programs compiled quickly compute what the others do, and are left alone inside of another trace."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_study as jos
+from jaxopt_study.compiling import SMALL, compile_quickly, jit_small
+from jaxopt_study.pytree import size
+
+ASKED = []
+
+
+def _few(x: jax.Array) -> bool:
+    ASKED.append(size(x))
+    return size(x) <= SMALL
+
+
+@jit_small(_few)
+def softplus(x):
+    return jnp.log1p(jnp.exp(x))
+
+
+def test_few_numbers_and_many_give_the_same():
+    x = np.linspace(-3.0, 3.0, 4 * SMALL)
+    whole = softplus(x)
+    np.testing.assert_allclose(whole, np.logaddexp(0.0, x), rtol=1e-5)
+    np.testing.assert_allclose(softplus(x[:8]), whole[:8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad, jax.jacfwd])
+def test_inside_of_a_trace_nobody_asks_for_options(transform):
+    ASKED.clear()
+    transform(softplus)(jnp.ones(3) if transform in (jax.jit, jax.vmap) else 1.0)
+    assert not ASKED
+
+
+def test_a_value_closed_over_is_differentiated_through():
+    slope = jax.grad(lambda a: jnp.sum(jit_small(lambda x: True)(lambda x: a * x)(jnp.ones(3))))(2.0)
+    assert float(slope) == 3.0
+
+
+def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
+    compile_quickly.cache_clear()
+
+    def refuse(*args, **options):
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "jit", refuse)
+        assert compile_quickly() is None
+    compile_quickly.cache_clear()
+
+
+def test_a_fit_at_a_prompt_is_that_inside_jit_and_is_traced_once():
+    traces = []
+
+    def line(params, x):
+        traces.append(1)
+        return params["a"] + params["b"] * x
+
+    x, y = np.arange(5.0), np.array([1.0, 2.9, 5.1, 7.0, 8.8])
+    first = jos.curve_fit(line, x, y, {"a": 0.0, "b": 1.0}, loss="huber", loss_scale=1.0)
+    count = len(traces)
+    jos.curve_fit(line, x, 2 * y, {"a": 1, "b": np.float64(2.0)}, loss="huber", loss_scale=2)
+    assert len(traces) == count
+    inside = jax.jit(lambda y: jos.curve_fit(line, x, y, {"a": 0.0, "b": 1.0}, loss="huber", loss_scale=1.0))(
+        y
+    )
+    for name in ("params", "stderr"):
+        for left, right in zip(
+            *(jax.tree.leaves(getattr(fit, name)) for fit in (first, inside)), strict=True
+        ):
+            np.testing.assert_allclose(left, right, rtol=1e-4)
