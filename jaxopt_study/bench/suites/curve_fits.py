@@ -3,8 +3,12 @@
 Against `scipy.optimize.curve_fit` with the derivative by hand, and lmfit's `Model`, which takes it by
 differences. The error is the largest of parameters and standard errors, relative to SciPy's with tolerances
 of 1e-15.
+
+`the first call`: the same decay by `least_squares`, as anybody calls it first: traced, compiled and run,
+against Optimistix.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +67,40 @@ def _case(wanted: Callable[[str], bool]) -> Case:
     return Case("fit", contestants, most_error=ENOUGH)
 
 
+def _first_call(wanted: Callable[[str], bool]) -> Case:
+    x = jnp.linspace(0.0, 4.0, 100)
+    y = _model({name: jnp.asarray(value) for name, value in TRUTH.items()}, x)
+    start = {name: jnp.asarray(value) for name, value in START.items()}
+
+    def residual(params: dict[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+        return _model(params, x) - y
+
+    def anew(make: Callable[[], Callable[[Any], Any]]) -> Callable[[], Any]:
+        def work() -> Any:
+            jax.clear_caches()
+            return make()(start)
+
+        return work
+
+    def error(params: dict[str, jax.Array]) -> float:
+        return max(abs(float(params[name]) / value - 1.0) for name, value in TRUTH.items())
+
+    def ours(start: Any) -> Any:
+        return jos.least_squares(residual, start, (x, y)).params
+
+    contestants = {
+        OURS: Contestant(anew(lambda: ours), error, "called as it is; defaults"),
+        f"{OURS}, jitted": Contestant(anew(lambda: jax.jit(ours)), error, "inside jit; defaults"),
+    }
+    if wanted("optimistix"):
+        theirs = functools.partial(peers.optimistix_jitted, residual, (x, y), 1e-8)
+        contestants["optimistix"] = Contestant(anew(theirs), error, "jitted; tolerance 1e-8")
+    return Case("first call", contestants, most_error=ENOUGH, rounds=3, cold=True)
+
+
 def cases() -> tuple[Planned, ...]:
     """The comparisons of this module."""
-    return (Planned("a curve and its errors, 100 points", _case),)
+    return (
+        Planned("a curve and its errors, 100 points", _case),
+        Planned("a fit, the first call", _first_call, claim={"optimistix": 1.0}),
+    )
