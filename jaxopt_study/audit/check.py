@@ -14,28 +14,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxopt_study.audit.compare import Found, beside_kinks, compare
-from jaxopt_study.audit.differences import Differences, Floats, differentiate
+from jaxopt_study.audit.differences import differentiate
 from jaxopt_study.audit.flat import FlatFunction, Runner, flatten
-from jaxopt_study.audit.judge import tolerance
 from jaxopt_study.audit.mapped import check_vmap
-from jaxopt_study.audit.places import PROBES, Line, choose_lines, choose_points, those
-from jaxopt_study.audit.report import Finding, Report
+from jaxopt_study.audit.modes import compare_modes
+from jaxopt_study.audit.places import PROBES, choose_lines, choose_points, those
+from jaxopt_study.audit.report import Report
 from jaxopt_study.audit.sampling import (
-    Way,
-    each_line,
     groups_of,
     largest_near,
     largest_of_group,
-    name_of,
     projection,
     random_sums,
     sample,
     slope_noise,
 )
 from jaxopt_study.audit.second_order import check_second_order
+from jaxopt_study.audit.ways import complex_steps, forward, reverse
 
 ORDER = ("forward", "reverse", "second order", "vmap", "forward against reverse", "symmetry")
 SEARCHED = 2**20  # entries of a Jacobian that are looked at for the one that is wrong
@@ -165,15 +162,15 @@ def _audit(
 
     few = weights is None
     ways = [
-        _forward(flat, project, single if few else summed),
-        _reverse(flat, project, single if few else summed),
+        forward(flat, project, single if few else summed),
+        reverse(flat, project, single if few else summed),
     ]
     if weights is not None and number <= SEARCHED:
         same = projection(None)
-        ways[0] = ways[0]._replace(whole=functools.cache(lambda: _forward(flat, same, single)))
+        ways[0] = ways[0]._replace(whole=functools.cache(lambda: forward(flat, same, single)))
         if number * len(flat.x) <= SEARCHED:
-            ways[1] = ways[1]._replace(whole=functools.cache(lambda: _reverse(flat, same, single)))
-    exact = _complex_steps(flat, project, points, directions, truth)
+            ways[1] = ways[1]._replace(whole=functools.cache(lambda: reverse(flat, same, single)))
+    exact = complex_steps(flat, project, points, directions, truth)
     rounding = 1e3 * flat.eps * value_size + 10 * truth.noise
     slopes = []
     for way in ways:
@@ -185,7 +182,7 @@ def _audit(
             rounding = np.fmax(rounding, 1e3 * flat.eps * largest_near(slope, truth, lines, directions))
             compare(way, slope, truth, exact, rounding, flat, found, points, labels, lines, directions)
     if slopes[0] is not None and slopes[1] is not None:
-        _compare_ways(
+        compare_modes(
             ways,
             slopes,
             rounding,
@@ -201,114 +198,3 @@ def _audit(
         size = np.abs(samples.at).reshape(len(points), -1).max(axis=1)
         check_second_order(flat, found, points, labels, lines, directions, size, slopes[1] is not None, draw)
     return len(points)
-
-
-def _forward(flat: FlatFunction, project: Callable[[Array], Array], output: Callable[[int], str]) -> Way:
-    def push(x: Array, v: Array) -> Array:
-        return project(jax.jvp(flat, (x,), (v,))[1])
-
-    return Way(
-        "forward",
-        Runner(lambda x: project(flat(x)), flat.dtype),
-        each_line(Runner(push, flat.dtype)),
-        output,
-    )
-
-
-def _reverse(flat: FlatFunction, project: Callable[[Array], Array], output: Callable[[int], str]) -> Way:
-    def rows(x: Array) -> Array:
-        # Row by row, and not by vmap, which is checked by itself.
-        out, pull = jax.vjp(lambda x: project(flat(x)), x)
-        return jnp.ravel(jax.lax.map(lambda w: pull(w)[0], jnp.eye(out.size, dtype=out.dtype)))
-
-    run = Runner(rows, flat.dtype)
-
-    def slopes(points: Floats, directions: Floats) -> Floats:
-        matrix = run(points).reshape(len(points), -1, points.shape[1])
-        with np.errstate(invalid="ignore"):
-            # Not zero times what is not finite: an element that does not move has no part in the sum.
-            along = directions[:, :, None, :]
-            return (
-                np.where(along == 0, 0.0, matrix[:, None] * along).sum(axis=-1).reshape(-1, matrix.shape[1])
-            )
-
-    return Way("reverse", Runner(lambda x: project(flat(x)), flat.dtype), slopes, output)
-
-
-def _compare_ways(
-    ways: list[Way],
-    slopes: list[Floats],
-    rounding: Floats,
-    kinks: np.ndarray,
-    flat: FlatFunction,
-    found: Found,
-    points: Floats,
-    labels: tuple[str, ...],
-    lines: tuple[Line, ...],
-    directions: Floats,
-) -> None:
-    """Forward against reverse mode, which rounding alone may keep apart."""
-    forward, reverse = slopes
-    check = "forward against reverse"
-    both = np.isfinite(forward) & np.isfinite(reverse)
-    scale = np.fmax(np.abs(forward), np.abs(reverse))
-    per_line = np.where(both, scale, 0.0).max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        off = np.where(both, np.abs(forward - reverse), 0.0)
-        wrong = off > tolerance(flat.eps) * scale + 1e3 * flat.eps * per_line + rounding
-        relative = np.where(off == 0, 0.0, off / np.fmax(scale, flat.eps * per_line))
-    one_sided = (np.isfinite(forward) != np.isfinite(reverse)) & ~kinks
-    one_sided[len(lines) :] = False  # at probes something may have overflowed
-    for leaf in flat.inputs:
-        mine = np.flatnonzero([line.leaf is leaf for line in lines])
-        rows = np.concatenate([p * len(lines) + mine for p in range(len(points))])
-        found.seen(leaf.name, check, float(relative[rows].max()))
-        bad = wrong[rows] | one_sided[rows]
-        if not bad.any():
-            continue
-        at, output = np.unravel_index(
-            np.argmax(np.where(bad, relative[rows] + one_sided[rows], -1.0)), bad.shape
-        )
-        row = rows[at]
-        line = lines[row % len(lines)]
-        size = 1.0 if line.element is None else directions[row // len(lines), row % len(lines), line.element]
-        found.faults.append(
-            Finding(
-                check,
-                name_of(line),
-                ways[0].output(int(output)),
-                labels[row // len(lines)],
-                float(forward[row, output] / size),
-                float(reverse[row, output] / size),
-                0.0,
-                float(relative[row, output]),
-                "forward and reverse mode differ",
-            )
-        )
-
-
-def _complex_steps(
-    flat: FlatFunction,
-    project: Callable[[Array], Array],
-    points: Floats,
-    directions: Floats,
-    truth: Differences,
-) -> Floats | None:
-    """Derivatives by complex steps, NaN at points where they are not what differences say.
-
-    That is so for what is not analytic (`abs`, comparisons); and what has no complex version raises.
-    """
-    run = Runner(lambda x, v: project(flat.complex_step(x, v)), flat.dtype)
-    lines = directions.shape[1]
-    try:
-        value = each_line(run)(points, directions)
-    except Exception:  # whatever a function makes of complex numbers: it does not allow them
-        return None
-    with np.errstate(invalid="ignore"):
-        near = np.abs(value - truth.value) <= 10 * truth.error + tolerance(flat.eps) * np.abs(truth.value)
-        near |= ~np.isfinite(truth.error)
-    for p in range(len(points)):
-        block = slice(p * lines, (p + 1) * lines)
-        if not near[block].all():
-            value[block] = np.nan
-    return value

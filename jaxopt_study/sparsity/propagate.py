@@ -17,8 +17,9 @@ from jax.extend import core
 
 from jaxopt_study.sparsity import index_sets, move
 from jaxopt_study.sparsity.index_sets import IndexSets
-from jaxopt_study.sparsity.primitives import RULES, everything
+from jaxopt_study.sparsity.primitives import RULES
 from jaxopt_study.sparsity.traced import Known, Traced, size_of, value_of
+from jaxopt_study.sparsity.unions import everything
 
 UNROLLED = 3_000  # equations: loops no longer than that are followed step by step
 ROUNDS = 8  # of a loop that is not, until what its carry depends on is taken for everything it may
