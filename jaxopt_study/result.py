@@ -148,9 +148,14 @@ class Result:
 def describe(status: Any) -> Any:
     """The status in words: a string for a scalar, an array of strings for an array.
 
+    Raises:
+      TypeError: inside a trace, where no status is known yet.
+
     >>> describe(Status.OUT_OF_STEPS)
     'not converged: max_steps were taken'
     """
+    if isinstance(status, jax.core.Tracer):
+        raise TypeError("message: words are for outside of a trace; inside jit and vmap there is `status`")
     codes = np.asarray(status)
     if codes.ndim == 0:
         return MESSAGES[Status(int(codes))]

@@ -33,6 +33,13 @@ def test_statuses_of_a_batch_are_described_in_its_shape():
     assert words[0, 1] == MESSAGES[jos.Status.OUT_OF_STEPS]
 
 
+def test_a_message_inside_a_trace_is_refused_in_one_line():
+    solve = lambda p: jos.minimize(lambda p: jnp.sum(p**2), p, jos.adam(0.1), max_steps=1).message  # noqa: E731
+    for traced in (jax.jit(solve), jax.vmap(solve)):
+        with pytest.raises(TypeError, match=r"^message: words are for outside of a trace"):
+            traced(jnp.ones((2, 2)))
+
+
 def test_result_is_a_pytree_of_arrays_alone():
     result = jos.minimize(lambda p: jnp.sum(p**2), jnp.ones(2), jos.adam(0.1), max_steps=3, trace=True)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(result))

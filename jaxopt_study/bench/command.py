@@ -54,6 +54,8 @@ def bench_command(known: argparse.Namespace) -> int:
         return 0
     if known.rounds is not None and known.rounds < 1:
         raise StudyInputError(f"bench: --rounds: expected a number >= 1, got {known.rounds}")
+    for flag in ("write", "save"):  # not after a quarter of an hour of measuring
+        _check_file(f"bench: --{flag}", getattr(known, flag))
     if known.results is not None:
         return _measured_before(known)
     fields = [field.name for field in dataclasses.fields(run.BenchRequest)]
@@ -62,6 +64,19 @@ def bench_command(known: argparse.Namespace) -> int:
         words.write_benchmarks(known.write, report.results, report.folder / FILE)
     print(report.folder if known.quiet else f"results: {report.folder}")
     return _judged(known, report.worse, report.compared)
+
+
+def _check_file(flag: str, path: Path | None) -> None:
+    from jaxopt_study.study.protocol import StudyInputError
+    from jaxopt_study.study.record import check_writable
+
+    if path is None:
+        return
+    if path.is_dir():
+        raise StudyInputError(f"{flag}: expected a file, got the folder {path}")
+    if not path.parent.is_dir():
+        raise StudyInputError(f"{flag}: there is no folder {path.parent}")
+    check_writable(path.parent)
 
 
 def _measured_before(known: argparse.Namespace) -> int:

@@ -125,10 +125,10 @@ def least_squares_batch(
     bounds, own = check_batch_bounds(bounds, params, axes.params, fits)
     axes = dataclasses.replace(axes, bounds=own)
     numbers = {
-        "damping": number(damping),
+        "damping": number("damping", damping),
         "max_steps": max_steps,
         "max_trials": max_trials,
-        "tolerances": Tolerances(**{n: t if t is None else number(t) for n, t in tolerances.items()}),
+        "tolerances": Tolerances(**{n: t if t is None else number(n, t) for n, t in tolerances.items()}),
     }
     plan = _Plan(axes, slots if slots == "auto" else int(slots), fits, find_layout((params, args), axes))
     inputs = (traceable(objective), params, args, bounds, numbers)
@@ -147,7 +147,7 @@ def as_objective(residual_fn: Any, loss: Loss, loss_scale: Any) -> LeastSquares:
     if not callable(objective.residual_fn):
         raise TypeError(f"residual_fn: expected a function, got {type(residual_fn).__name__}")
     check_loss(objective.loss, objective.loss_scale)
-    return objective
+    return dataclasses.replace(objective, loss_scale=number("loss_scale", objective.loss_scale))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from jaxopt_study.fit.check_input import (
     is_concrete,
 )
 from jaxopt_study.fit.curve import Curve, Factor
+from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import traceable
 from jaxopt_study.types import PyTree
 
@@ -92,7 +93,7 @@ def prepare_batch(
         sigma=errors.sigma,
         weights=weights,
         bounds=bounds,
-        loss_scale=loss_scale,
+        loss_scale=number("loss_scale", loss_scale),
         loss=loss,
         absolute_sigma=bool(absolute_sigma),
         pointwise=bool(pointwise),

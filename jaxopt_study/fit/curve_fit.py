@@ -167,7 +167,7 @@ def prepare(
         sigma=check_sigma(sigma, y, pointwise),
         weights=weights,
         bounds=_frozen(optimizer, check_bounds(bounds, params), params),
-        loss_scale=number(loss_scale),
+        loss_scale=number("loss_scale", loss_scale),
         loss=loss,
         absolute_sigma=bool(absolute_sigma),
         pointwise=bool(pointwise),
@@ -195,7 +195,7 @@ def fit_curve(
     if optimizer is not None:
         check_optimizer(optimizer)
     tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
-    controls = {name: number(value) for name, value in tolerances.items() if value is not None}
+    controls = {name: number(name, value) for name, value in tolerances.items() if value is not None}
     return _fit(curve, params, traceable(optimizer), {"max_steps": check_max_steps(max_steps), **controls})
 
 

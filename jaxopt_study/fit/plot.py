@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 BLUE, GREY, RED = "#2166ac", "#4d4d4d", "#b2182b"
 COLORS = (BLUE, RED, "#1b7837", "#b8860b", "#762a83", "#01665e")  # of several series, in turn
@@ -24,6 +25,7 @@ def plot(
     xscale: str = "linear",
     yscale: str = "linear",
     points: int = 400,
+    sigma: ArrayLike | None = None,
 ) -> Any:
     """Draw a fit of y against one-dimensional x, with the residuals below.
 
@@ -37,16 +39,20 @@ def plot(
       kind: of the band, see `Fit.predict`.
       xlabel, ylabel, title: words; the title is empty if not given. `ylabel` may have one for each column.
       xscale, yscale: `"linear"` or `"log"`, which leaves out what is not positive.
-      points: at how many x the curve is drawn.
+      points: at how many x the curve is drawn, at least 2.
+      sigma: standard deviations of new observations, for a prediction band, as in `Fit.predict`; None for
+        those of the data, interpolated in x.
 
     Returns:
       A `matplotlib.figure.Figure` that no window owns.
 
     Raises:
-      ValueError: for a batch, unless x and y have the shapes above, with six columns at most, or where
-        a logarithmic axis has no x to show.
+      ValueError: for a batch, unless x and y have the shapes above, with six columns at most, for fewer than
+        2 points, another kind, or where a logarithmic axis has no x to show.
       ImportError: if matplotlib is not installed.
     """
+    if not isinstance(points, int | np.integer) or points < 2:
+        raise ValueError(f"points: expected a whole number >= 2, got {points!r}")
     data = _data(fit)
     count = data.y.shape[-1]
     names = [ylabel] * count if isinstance(ylabel, str) else list(ylabel)
@@ -58,7 +64,7 @@ def plot(
     size = (7.0 if count == 1 else min(4.8 * count, 16.0), 5.4)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.04, hspace=0.0))
     panels = figure.subplots(2, count, sharex=True, height_ratios=[3.2, 1.0], squeeze=False)
-    fine, lines = _curves(fit, data, level, kind, xscale, points)
+    fine, lines = _curves(fit, data, level, kind, sigma, xscale, points)
     name = None if level is None else f"{100 * level:g} % {kind} band"
     for column, (top, below) in enumerate(panels.T):
         for series in range(len(data.x)):
@@ -84,6 +90,7 @@ class _Data(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     sigma: np.ndarray | None  # standard deviations, where there are any
+    own: np.ndarray | None  # these in the meaning of the fit's sigma; of weights too
     residuals: np.ndarray
     weighted: bool
     plain: bool  # whether x has no axis of series
@@ -104,20 +111,42 @@ def _data(fit: Any) -> _Data:
     form = (*(x.shape if x.ndim == 2 else (1, *x.shape)), -1)
     if y.reshape(form).shape[-1] > PANELS:
         raise ValueError(f"plot: draws up to {PANELS} columns of y, got {y.shape[-1]}")
-    sigma = fit.curve.sigma
-    if sigma is not None:
-        sigma = np.asarray(sigma)
-        sigma = sigma if sigma.shape == y.shape else np.sqrt(np.diagonal(sigma)).reshape(y.shape)
-        if not fit.curve.absolute_sigma:
-            sigma = sigma * np.sqrt(float(fit.dispersion))
-        sigma = np.where(np.isnan(y), np.nan, sigma).reshape(form)
+    own = _own_sigma(fit.curve, y)
+    own = None if own is None else own.reshape(form)
+    unit = 1.0 if fit.curve.absolute_sigma else np.sqrt(float(fit.dispersion))
+    sigma = None if own is None or fit.curve.sigma is None else own * unit
     residuals = -np.asarray(fit.residuals).reshape(form)
-    weighted = sigma is not None or fit.curve.weights is not None
-    return _Data(x.reshape(form[:2]), y.reshape(form), sigma, residuals, weighted, x.ndim == 1)
+    return _Data(x.reshape(form[:2]), y.reshape(form), sigma, own, residuals, own is not None, x.ndim == 1)
+
+
+def _own_sigma(curve: Any, y: np.ndarray) -> np.ndarray | None:
+    """The standard deviation of every point, NaN where it is missing; None where all are alike."""
+    if curve.sigma is not None:
+        sigma = np.asarray(curve.sigma)
+        sigma = sigma if sigma.shape == y.shape else np.sqrt(np.diagonal(sigma)).reshape(y.shape)
+    elif curve.weights is not None:
+        weights = np.asarray(curve.weights)
+        sigma = np.divide(1.0, np.sqrt(weights), out=np.full_like(weights, np.nan), where=weights > 0)
+    else:
+        return None
+    return np.where(np.isnan(y), np.nan, sigma)
+
+
+def _between(x: np.ndarray, own: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    """The errors of new observations along the curves: those of the data, `(series, points, columns)`."""
+    out = np.full((len(x), len(fine), own.shape[-1]), np.nan)
+    for series, column in np.ndindex(len(x), own.shape[-1]):
+        sigma = own[series, :, column]
+        there = np.isfinite(x[series]) & np.isfinite(sigma)
+        if there.any():
+            at, which = np.unique(x[series, there], return_inverse=True)
+            variance = np.bincount(which, sigma[there] ** 2) / np.bincount(which)
+            out[series, :, column] = np.interp(fine, at, np.sqrt(variance))
+    return out
 
 
 def _curves(
-    fit: Any, data: _Data, level: float | None, kind: str, xscale: str, points: int
+    fit: Any, data: _Data, level: float | None, kind: str, sigma: Any, xscale: str, points: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where curves are drawn; the curve, its lower and its upper end, `(3, series, points, columns)`."""
     shown = data.x[data.x > 0] if xscale == "log" else data.x
@@ -129,7 +158,9 @@ def _curves(
     if np.issubdtype(data.x.dtype, np.floating):  # between whole numbers there is a curve too
         fine = fine.astype(data.x.dtype)
     x = fine if data.plain else np.broadcast_to(fine, (len(data.x), points))
-    found = (fit.predict(x),) * 3 if level is None else fit.predict(x, level, kind=kind)
+    if kind == "prediction" and sigma is None and data.own is not None:
+        sigma = _between(data.x, data.own, fine).reshape(*x.shape, *np.shape(fit.curve.y)[x.ndim :])
+    found = (fit.predict(x),) * 3 if level is None else fit.predict(x, level, kind=kind, sigma=sigma)
     lines = np.stack([np.asarray(line).reshape(len(data.x), points, -1) for line in found])
     return fine, lines
 

@@ -104,7 +104,7 @@ def make_program(
             )
     numbers = {**of_curves, **of_steps}
     for name in ("loss_scale", "damping", "ftol", "xtol", "gtol"):
-        numbers[name] = None if numbers[name] is None else number(numbers[name])
+        numbers[name] = None if numbers[name] is None else number(name, numbers[name])
     start = traceable(params) if callable(params) else starts
     return Program(tuple(chosen.items()), traceable(model_fn), start, x, numbers, names, is_covariance)
 

@@ -39,7 +39,8 @@ def scale_by_adagrad(
       >>> print(updates)
       [1. 1.]
     """
-    return transformation(_init, _update, number(initial_accumulator_value), number(eps))
+    initial = number("initial_accumulator_value", initial_accumulator_value)
+    return transformation(_init, _update, initial, number("eps", eps))
 
 
 def _init(bound: Any, /, params: PyTree) -> AdagradState:

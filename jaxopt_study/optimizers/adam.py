@@ -70,7 +70,12 @@ def scale_by_adam(
       [ 1. -1.]
     """
     dtype = None if mu_dtype is None else jnp.dtype(mu_dtype)
-    numbers = (moments.decay(b1), moments.decay(b2), number(eps), number(eps_root))
+    numbers = (
+        moments.decay("b1", b1),
+        moments.decay("b2", b2),
+        number("eps", eps),
+        number("eps_root", eps_root),
+    )
     return transformation(_init, _update, *numbers, _Options(dtype, nesterov))
 
 

@@ -95,11 +95,12 @@ def dogleg(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
-    if isinstance(radius, int | float) and not radius > 0:
+    radius = number("radius", radius)
+    if isinstance(radius, float) and not radius > 0:
         raise ValueError(f"radius: expected a number > 0, got {radius}")
     check_solver(solver)
     check_mode(jacobian)
-    return transformation(_init, _update, number(radius), whole(max_trials), _Options(solver, jacobian))
+    return transformation(_init, _update, radius, whole("max_trials", max_trials), _Options(solver, jacobian))
 
 
 def _init(bound: Any, /, params: PyTree) -> DoglegState:

@@ -63,7 +63,9 @@ def lbfgs(
     if memory_size < 1:
         raise ValueError(f"memory_size: expected a number >= 1, got {memory_size}")
     own = linesearch is _ZOOM
-    rate = learning_rate if learning_rate is None or callable(learning_rate) else number(learning_rate)
+    rate = learning_rate
+    if rate is not None and not callable(rate):
+        rate = number("learning_rate", rate)
     bound = traceable((rate, None if own else linesearch))
     return transformation(_init, _update, *bound, _Options(memory_size, scale_init_precond, own))
 

@@ -43,7 +43,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
     """
     if callable(learning_rate):
         return transformation(_schedule_init, _schedule_update, traceable(learning_rate))
-    return transformation(_constant_init, _constant_update, number(learning_rate))
+    return transformation(_constant_init, _constant_update, number("learning_rate", learning_rate))
 
 
 def _constant_init(bound: Any, /, params: PyTree) -> optax.EmptyState:

@@ -124,14 +124,14 @@ def levenberg_marquardt(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
-    if isinstance(damping, int | float) and not damping > 0:
+    damping = number("damping", damping)
+    if isinstance(damping, float) and not damping > 0:
         raise ValueError(f"damping: expected a number > 0, got {damping}")
     check_solver(solver)
     check_mode(jacobian)
     rule.check_rule(damping_rule)
-    return transformation(
-        _init, _update, number(damping), whole(max_trials), _Options(solver, jacobian, damping_rule, geodesic)
-    )
+    options = _Options(solver, jacobian, damping_rule, geodesic)
+    return transformation(_init, _update, damping, whole("max_trials", max_trials), options)
 
 
 def _init(bound: Any, /, params: PyTree) -> LevenbergMarquardtState:

@@ -21,20 +21,20 @@ class Decay(NamedTuple):
     complement: ArrayLike
 
 
-def decay(rate: ArrayLike) -> Decay:
-    """The `Decay` of a rate.
+def decay(name: str, rate: ArrayLike) -> Decay:
+    """The `Decay` of a rate; `name` is what the rate is called where it is wrong.
 
-    >>> decay(0.75)
+    >>> decay("b1", 0.75)
     Decay(rate=0.75, complement=0.25)
     """
-    rate = number(rate)
+    rate = number(name, rate)
     return Decay(rate, 1 - rate)
 
 
 def moving_average(updates: PyTree, moments: PyTree, decay: Decay, order: int) -> PyTree:
     """`m ← (1 - decay) gᵒʳᵈᵉʳ + decay m`, for order 1 or 2, elementwise.
 
-    >>> print(moving_average(jnp.array(2.0), jnp.array(1.0), decay(0.5), 2))
+    >>> print(moving_average(jnp.array(2.0), jnp.array(1.0), decay("b1", 0.5), 2))
     2.5
     """
 
@@ -50,7 +50,7 @@ def moving_average(updates: PyTree, moments: PyTree, decay: Decay, order: int) -
 def bias_correction(moments: PyTree, decay: Decay, count: Any) -> PyTree:
     """`m / (1 - decayᵗ)`: a decaying mean that began at zero, made unbiased (Kingma and Ba 2015, section 3).
 
-    >>> print(bias_correction(jnp.array(0.5), decay(0.5), 1))
+    >>> print(bias_correction(jnp.array(0.5), decay("b1", 0.5), 1))
     1.0
     """
     correction = 1 - decay.rate**count

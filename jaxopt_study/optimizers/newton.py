@@ -25,7 +25,7 @@ from jaxopt_study.optimizers.newton_direction import (
     scale_by_newton,
 )
 from jaxopt_study.optimizers.step_info import Evaluations, StepInfo, no_evaluations, unmeasured
-from jaxopt_study.optimizers.transform import check_solvable, number, transformation
+from jaxopt_study.optimizers.transform import check_solvable, number, transformation, whole
 from jaxopt_study.optimizers.trial import Point, follow_damping, follow_radius, full_step, search
 from jaxopt_study.pytree import norm, params_dtype, ravel, ravel_leaves, size
 from jaxopt_study.types import Float, PyTree
@@ -138,12 +138,14 @@ def newton(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
-    if isinstance(damping, int | float) and damping < 0:
+    plain = damping is None
+    damping = 0.0 if damping is None else number("damping", damping)
+    if isinstance(damping, float) and not damping >= 0:
         raise ValueError(f"damping: expected a number >= 0 or None, got {damping}")
-    if isinstance(radius, int | float) and not radius > 0:
+    radius = number("radius", radius)
+    if isinstance(radius, float) and not radius > 0:
         raise ValueError(f"radius: expected a number > 0, got {radius}")
     check_solver(solver)
-    plain = damping is None
     if solver == "cg" and (plain or saddle_free):
         raise ValueError("solver: 'cg' has neither eigenvalues (saddle_free) nor full steps (damping=None)")
     if linesearch is not None:
@@ -151,8 +153,7 @@ def newton(
             raise ValueError("linesearch: decides on the length; it goes with no damping and no saddle_free")
         return chain(scale_by_newton(solver=solver), optax.scale(-1.0), linesearch)
     options = NewtonOptions(solver, plain, saddle_free)
-    start = 0.0 if damping is None else number(damping)
-    return transformation(_init, _update, start, number(radius), max_trials, options)
+    return transformation(_init, _update, damping, radius, whole("max_trials", max_trials), options)
 
 
 def _init(bound: Any, /, params: PyTree) -> NewtonState:

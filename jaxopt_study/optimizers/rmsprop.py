@@ -69,7 +69,8 @@ def scale_by_rms(
       [ 1. -1.]
     """
     options = _Options(eps_in_sqrt, centered, bias_correction)
-    return transformation(_init, _update, moments.decay(decay), number(eps), number(initial_scale), options)
+    numbers = (moments.decay("decay", decay), number("eps", eps), number("initial_scale", initial_scale))
+    return transformation(_init, _update, *numbers, options)
 
 
 def _init(bound: Any, /, params: PyTree) -> RmspropState:
@@ -143,5 +144,5 @@ def rmsprop(
         scale_by_learning_rate(learning_rate),
     ]
     if momentum is not None:
-        rules.append(scale_by_momentum(momentum, nesterov))
+        rules.append(scale_by_momentum(number("momentum", momentum), nesterov))
     return chain(*rules)

@@ -46,7 +46,7 @@ def scale_by_momentum(decay: ArrayLike, nesterov: bool = False) -> optax.Gradien
       >>> print(updates)
       [1.75]
     """
-    return transformation(_init, _update, number(decay), _Options(nesterov))
+    return transformation(_init, _update, number("decay", decay), _Options(nesterov))
 
 
 def _init(bound: Any, /, params: PyTree) -> MomentumState:
@@ -93,4 +93,6 @@ def sgd(
       2.0
     """
     descend = scale_by_learning_rate(learning_rate)
-    return descend if momentum is None else chain(scale_by_momentum(momentum, nesterov), descend)
+    if momentum is None:
+        return descend
+    return chain(scale_by_momentum(number("momentum", momentum), nesterov), descend)

@@ -33,14 +33,34 @@ def transformation(
     return optax.GradientTransformationExtraArgs(Partial(init, bound), Partial(update, bound))
 
 
-def number(value: ArrayLike) -> ArrayLike:
-    """A hyperparameter in one type: 1, 1.0 and `np.float64(1)` would each be compiled for anew."""
-    return float(value) if isinstance(value, int | float | np.number) else value
+def number(name: str, value: Any) -> ArrayLike:
+    """A hyperparameter in one type: 1, 1.0 and `np.float64(1)` would each be compiled for anew.
+
+    Raises:
+      TypeError: if it is neither a real number nor an array of them, traced or not.
+
+    >>> number("eps", 1)
+    1.0
+    """
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        return float(value)
+    dtype = getattr(value, "dtype", object)
+    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{name}: expected a real number, got {value!r}")
+    return value
 
 
-def whole(value: ArrayLike) -> ArrayLike:
-    """`number`, of what is counted."""
-    return int(value) if isinstance(value, int | np.integer) else value
+def whole(name: str, value: Any) -> ArrayLike:
+    """`number`, of what is counted.
+
+    Raises:
+      TypeError: if it is neither a whole number nor an array of them, traced or not.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    if not jnp.issubdtype(getattr(value, "dtype", object), jnp.integer):
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    return value
 
 
 def check_solvable(params: PyTree, method: str) -> None:

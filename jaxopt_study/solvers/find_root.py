@@ -149,7 +149,7 @@ def find_root(
     x = check_real("x0", x0)
     ends = None if bracket is None else (jnp.asarray(bracket[0], x.dtype), jnp.asarray(bracket[1], x.dtype))
     numbers = RootNumbers(ftol, xtol, xatol, gtol, radius, max_steps)
-    numbers = RootNumbers(*(None if value is None else number(value) for value in numbers))
+    numbers = RootNumbers(**{n: None if v is None else number(n, v) for n, v in numbers._asdict().items()})
     return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x), numbers)
 
 

@@ -161,7 +161,7 @@ def find_roots(
     lower, upper = _check_box(bounds)
     options = _Options(int(max_roots), int(starts), int(rounds), NewtonOptions())
     numbers = RootNumbers(ftol, xtol, None, None, FIRST_RADIUS, max_steps)
-    numbers = RootNumbers(*(None if value is None else number(value) for value in numbers))
+    numbers = RootNumbers(**{n: None if v is None else number(n, v) for n, v in numbers._asdict().items()})
     return _find_all(options, traceable(fn), lower, upper, args, key, numbers, apart)
 
 

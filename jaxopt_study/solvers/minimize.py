@@ -248,7 +248,8 @@ def _inputs(
         if isinstance(objective, LeastSquares) and objective.sharding is None:
             objective = dataclasses.replace(objective, sharding=rows)
     bounds = check_bounds(bounds, params)
-    tolerances = Tolerances(*map(_real, tolerances))
+    given = {name: number(name, one) for name, one in tolerances._asdict().items() if one is not None}
+    tolerances = Tolerances(**given)
     length, observe = None, None
     if trace is not False:
         if not isinstance(max_steps, int):
@@ -262,7 +263,7 @@ def _inputs(
             first_args = batch_fn(jnp.zeros((), jnp.int32), key)
     if isinstance(objective, LeastSquares):
         check_loss(objective.loss, objective.loss_scale)
-        objective = dataclasses.replace(objective, loss_scale=number(objective.loss_scale))
+        objective = dataclasses.replace(objective, loss_scale=number("loss_scale", objective.loss_scale))
         if objective.pointwise:
             check_pointwise(objective, params, first_args)
     functions = map(traceable, (objective, optimizer, observe, batch_fn))
@@ -288,11 +289,6 @@ def check_max_steps(max_steps: ArrayLike) -> ArrayLike:
     if isinstance(max_steps, int | np.integer):
         return min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
     return max_steps
-
-
-def _real(tolerance: Any) -> Any:
-    """See `number`; None stays None."""
-    return tolerance if tolerance is None else number(tolerance)
 
 
 @functools.partial(jax.jit, static_argnums=0)

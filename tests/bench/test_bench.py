@@ -66,7 +66,10 @@ def test_list_names_every_case_and_measures_nothing(tmp_path, monkeypatch, capsy
         (["--compare", "nothing.json"], "nothing.json: no such file"),
         (["--results", "nothing.parquet"], "give --write FILE"),
         (["--results", "nothing.parquet", "--write", "x.md"], "nothing.parquet: no such file"),
-        (["--save", "no/such/folder/b.json", "--out", "/proc/nothing"], "cannot hold a record"),
+        (["--out", "/proc/nothing"], "cannot hold a record"),
+        (["--write", "no/such/folder/B.md"], "bench: --write: there is no folder no/such/folder"),
+        (["--save", "no/such/folder/b.json"], "bench: --save: there is no folder no/such/folder"),
+        (["--write", "."], "bench: --write: expected a file, got the folder ."),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(toy_suite, tmp_path, monkeypatch, capsys, flags, words):

@@ -69,7 +69,8 @@ def test_estimates_and_covariance_are_scipys(case, errors, absolute):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_estimates_errors_and_statistics_are_lmfits(case, weighted):
-    lmfit = pytest.importorskip("lmfit", exc_type=ImportError)
+    import lmfit  # it takes a second
+
     model, start, x, y, scale = case
     sigma = scale * np.random.default_rng(1).uniform(0.5, 2.0, x.size) if weighted else None
     value, jacobian = compiled(model, tuple(start))

@@ -95,6 +95,15 @@ def test_other_data_compile_nothing(count_traces):
     assert model.count - after <= 2
 
 
+def test_a_scale_of_the_loss_that_is_a_whole_number_compiles_nothing(count_traces):
+    """BUG if it fails: 1 is an int, and another type than 1.0."""
+    model = count_traces(decay)
+    for scale in (1.0, 1, np.float64(1), np.int64(1)):
+        before = model.count
+        jos.curve_fit(model.fn, X, many(1)[0], START, loss="huber", loss_scale=scale)
+    assert model.count - before <= 2  # shapes are looked at
+
+
 @pytest.mark.parametrize("errors", ["none", "sigma", "covariance", "weights"])
 def test_missing_values_are_as_if_the_points_were_not_there(errors):
     (y,) = many(1)

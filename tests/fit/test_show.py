@@ -9,6 +9,7 @@ import pytest
 
 import jaxopt_study as jos
 from jaxopt_study.fit.names import names_of
+from jaxopt_study.fit.plot import plot
 
 from .conftest import decay, enzyme
 
@@ -100,6 +101,63 @@ def test_a_picture_is_drawn_and_written(sigma, tmp_path):
     assert below.get_ylabel() == ("data − fit" if sigma is None else "(data − fit) / σ")
     assert next(text.get_text() for text in top.get_legend().get_texts()) == "95 % confidence band"
     assert fit.plot(level=None).axes[0].get_legend() is not None
+
+
+def filled(figure, panel=0):
+    """Lower and upper ends of the band in a panel, by x."""
+    (band,) = figure.axes[panel].collections[:1]
+    corners = band.get_paths()[0].vertices
+    return {x: (corners[corners[:, 0] == x, 1].min(), corners[corners[:, 0] == x, 1].max()) for x in X}
+
+
+@pytest.mark.parametrize("given", ["sigma", "weights", "matrix", "none"])
+def test_a_prediction_band_is_as_wide_as_the_errors_of_the_data_around(given):
+    errors = np.linspace(0.2, 0.8, X.size)
+    options = {
+        "sigma": {"sigma": errors, "absolute_sigma": True},
+        "weights": {"weights": 1 / errors**2},
+        "matrix": {"sigma": np.diag(errors**2), "absolute_sigma": True},
+        "none": {},
+    }[given]
+    fit = jos.curve_fit(decay, X, Y, START, **options)
+    band = filled(fit.plot(kind="prediction", points=X.size))
+    sigma = None if given == "none" else errors
+    _, low, high = fit.predict(X, 0.95, kind="prediction", sigma=sigma)
+    np.testing.assert_allclose(list(band.values()), np.stack([low, high], 1), rtol=1e-6)
+
+
+def test_a_prediction_band_may_be_for_observations_with_other_errors():
+    fit = jos.curve_fit(decay, X, Y, START, sigma=0.3)
+    band = filled(fit.plot(kind="prediction", sigma=0.6, points=X.size))
+    _, low, high = fit.predict(X, 0.95, kind="prediction", sigma=0.6)
+    np.testing.assert_allclose(list(band.values()), np.stack([low, high], 1), rtol=1e-6)
+
+
+def test_between_data_errors_are_interpolated_and_missing_ones_left_out():
+    """Two columns with errors of their own; at the same x the mean variance counts."""
+    x = np.array([0.0, 1.0, 1.0, 2.0, 3.0])
+    y = np.stack([1 + 2 * x, 3 - x], 1) + 0.1 * np.cos(9 * np.arange(10.0)).reshape(5, 2)
+    sigma = np.array([[0.1, 0.4], [0.3, 0.4], [0.5, 0.4], [9.0, 0.4], [0.2, 0.4]])
+    y[3, 0] = np.nan
+    line = lambda p, x: jnp.stack([p["a"] + p["b"] * x, p["c"] + p["d"] * x], -1)  # noqa: E731
+    fit = jos.curve_fit(line, x, y, dict.fromkeys("abcd", 1.0), sigma=sigma, absolute_sigma=True)
+    figure = fit.plot(kind="prediction", points=4)  # at 0, 1, 2, 3
+    at_one = np.sqrt((0.3**2 + 0.5**2) / 2)
+    expected = np.array([[0.1, 0.4], [at_one, 0.4], [(at_one + 0.2) / 2, 0.4], [0.2, 0.4]])
+    _, low, high = fit.predict(np.arange(4.0), 0.95, kind="prediction", sigma=expected)
+    for column in range(2):
+        corners = figure.axes[column].collections[0].get_paths()[0].vertices
+        for at in range(4):
+            ends = corners[corners[:, 0] == at, 1]
+            np.testing.assert_allclose(
+                [ends.min(), ends.max()], [low[at, column], high[at, column]], rtol=1e-6
+            )
+
+
+@pytest.mark.parametrize("points", [0, 1, -3])
+def test_a_curve_needs_two_points(points):
+    with pytest.raises(ValueError, match=rf"^points: expected a whole number >= 2, got {points}$"):
+        plot(jos.curve_fit(decay, X, Y, START), points=points)
 
 
 def test_the_curve_is_smooth_between_whole_numbers():
