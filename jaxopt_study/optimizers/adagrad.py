@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
-from jaxopt_study.optimizers.transform import number, transformation
+from jaxopt_study.optimizers.transform import elementwise, number, transformation
 from jaxopt_study.types import PyTree
 
 
@@ -48,6 +48,7 @@ def _init(bound: Any, /, params: PyTree) -> AdagradState:
     return AdagradState(jax.tree.map(lambda leaf: jnp.full_like(leaf, initial), params))
 
 
+@elementwise
 def _update(
     bound: Any, /, updates: PyTree, state: AdagradState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, AdagradState]:

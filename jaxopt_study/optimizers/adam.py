@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxopt_study.optimizers import moments
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
-from jaxopt_study.optimizers.transform import number, transformation
+from jaxopt_study.optimizers.transform import elementwise, number, transformation
 from jaxopt_study.types import Int, PyTree
 
 
@@ -88,6 +88,7 @@ def _init(bound: Any, /, params: PyTree) -> AdamState:
     )
 
 
+@elementwise
 def _update(
     bound: Any, /, updates: PyTree, state: AdamState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, AdamState]:

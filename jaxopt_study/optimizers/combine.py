@@ -69,6 +69,22 @@ def call_update(
     return optimizer.update(updates, state, params)
 
 
+def is_elementwise(optimizer: optax.GradientTransformation) -> bool:
+    """Whether an optimizer is made of updates marked `elementwise`, with scalars for numbers."""
+    update = optimizer.update
+    function = getattr(update, "func", None)
+    if function is _chain_update:
+        return all(map(is_elementwise, update.args[0][0]))
+    return getattr(function, "elementwise", False) and all(map(_is_scalar, update.args[0]))
+
+
+def _is_scalar(bound: Any) -> bool:
+    """Of a schedule, whether what it returns is one."""
+    if callable(bound):
+        bound = jax.eval_shape(bound, jax.ShapeDtypeStruct((), jnp.int32))
+    return all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(bound))
+
+
 class Frozen(NamedTuple):
     """What an optimizer inside `masked` sees in the place of a frozen leaf: a pytree of nothing."""
 

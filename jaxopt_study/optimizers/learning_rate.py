@@ -9,7 +9,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.optimizers.transform import number, transformation
+from jaxopt_study.optimizers.transform import elementwise, number, transformation
 from jaxopt_study.pytree import traceable
 from jaxopt_study.types import Int, PyTree
 
@@ -51,6 +51,7 @@ def _constant_init(bound: Any, /, params: PyTree) -> optax.EmptyState:
     return optax.EmptyState()
 
 
+@elementwise
 def _constant_update(
     bound: Any, /, updates: PyTree, state: optax.EmptyState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, optax.EmptyState]:
@@ -64,6 +65,7 @@ def _schedule_init(bound: Any, /, params: PyTree) -> ScheduleState:
     return ScheduleState(jnp.zeros((), jnp.int32))
 
 
+@elementwise
 def _schedule_update(
     bound: Any, /, updates: PyTree, state: ScheduleState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, ScheduleState]:

@@ -13,7 +13,7 @@ from jaxopt_study.optimizers import moments
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
 from jaxopt_study.optimizers.sgd import scale_by_momentum
-from jaxopt_study.optimizers.transform import number, transformation
+from jaxopt_study.optimizers.transform import elementwise, number, transformation
 from jaxopt_study.types import Int, PyTree
 
 
@@ -80,6 +80,7 @@ def _init(bound: Any, /, params: PyTree) -> RmspropState:
     return RmspropState(jnp.zeros((), jnp.int32) if options.bias_correction else None, mean, mean_square)
 
 
+@elementwise
 def _update(
     bound: Any, /, updates: PyTree, state: RmspropState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, RmspropState]:

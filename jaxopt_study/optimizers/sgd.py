@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.optimizers.combine import chain
 from jaxopt_study.optimizers.learning_rate import ScalarOrSchedule, scale_by_learning_rate
-from jaxopt_study.optimizers.transform import number, transformation
+from jaxopt_study.optimizers.transform import elementwise, number, transformation
 from jaxopt_study.types import PyTree
 
 
@@ -54,6 +54,7 @@ def _init(bound: Any, /, params: PyTree) -> MomentumState:
     return MomentumState(jax.tree.map(jnp.zeros_like, params))
 
 
+@elementwise
 def _update(
     bound: Any, /, updates: PyTree, state: MomentumState, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, MomentumState]:

@@ -33,6 +33,15 @@ def transformation(
     return optax.GradientTransformationExtraArgs(Partial(init, bound), Partial(update, bound))
 
 
+def elementwise(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an update: what comes out for an element depends on that element, and on numbers.
+
+    Its state holds numbers, and pytrees like the parameters, so that they all may be vectors.
+    """
+    update.elementwise = True  # type: ignore[attr-defined]
+    return update
+
+
 def number(name: str, value: Any) -> ArrayLike:
     """A hyperparameter in one type: 1, 1.0 and `np.float64(1)` would each be compiled for anew.
 

@@ -26,6 +26,7 @@ from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import check_real, params_dtype, size, traceable
 from jaxopt_study.result import Result, Status, Trace
+from jaxopt_study.solvers.flat import on_a_vector
 from jaxopt_study.solvers.implicit import follow_the_data
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, is_stationary, measure, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
@@ -213,7 +214,8 @@ def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
         # A pending end is not a step: it is measured in the call in which it came up.
         return is_running(state) & ((state.num_steps < last) | (state.pending != Status.RUNNING))
 
-    return measure(setup, jax.lax.while_loop(going, functools.partial(step, setup), state))
+    inside, state, back = on_a_vector(setup, state)
+    return measure(setup, back(jax.lax.while_loop(going, functools.partial(step, inside), state)))
 
 
 def _inputs(
