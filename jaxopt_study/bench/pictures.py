@@ -8,7 +8,7 @@ import numpy as np
 from jaxopt_study.bench.case import OURS, Row
 from jaxopt_study.bench.results import Results
 
-FASTER, SLOWER, GREY = "#2a7f62", "#c4553b", "#8a8f98"
+FASTER, ALMOST, SLOWER, GREY = "#2a7f62", "#a3cdbc", "#c4553b", "#8a8f98"
 
 
 def draw(results: Results) -> dict[str, Any]:
@@ -27,42 +27,58 @@ def draw(results: Results) -> dict[str, Any]:
 
 
 def _ratios(suite: str, rows: Sequence[Row]) -> Any:
-    """A bar for each contestant of each case: its time over ours; beyond 1 we are faster."""
+    """A bar for each contestant, in groups for each case: its time over ours; beyond 1 we are faster."""
     import matplotlib.pyplot as plt
 
-    labels = [f"{row.case}  ·  {row.contestant}" for row in rows]
+    begins = [k == 0 or row.case != rows[k - 1].case for k, row in enumerate(rows)]
+    labels = [
+        f"{row.case}  ·  {row.contestant}" if first else row.contestant
+        for first, row in zip(begins, rows, strict=True)
+    ]
     ratios = np.array([float(row.ratio or 1.0) for row in rows])
-    height = 0.6 + 0.22 * len(rows)
+    places = np.arange(len(rows)) + 0.45 * (np.cumsum(begins) - 1)
+    height = 0.75 + 0.2 * (places[-1] + 1)
     figure, axis = plt.subplots(figsize=(8.5, height), layout="constrained")
-    places = np.arange(len(rows))
-    own = [row.contestant.startswith(OURS) for row in rows]  # a variant of ours wins or loses nothing
-    colors = [GREY if mine else FASTER if one >= 1 else SLOWER for mine, one in zip(own, ratios, strict=True)]
-    axis.barh(places, np.log10(ratios), color=colors, height=0.72)
+    axis.barh(places, np.log10(ratios), color=[_color(row) for row in rows], height=0.78)
     for place, one, row in zip(places, ratios, rows, strict=True):
         side = 1 if one >= 1 else -1
         claim = f"  (claimed {row.claimed:g})" if row.claimed else ""
+        missed = row.claimed is not None and one < row.claimed
         axis.annotate(
-            f"{one:.3g}{claim}",
+            f"{one:#.3g}".rstrip(".") + claim,
             (np.log10(one), place),
             xytext=(4 * side, 0),
             textcoords="offset points",
             va="center",
             ha="left" if side > 0 else "right",
             fontsize=7.5,
+            color=SLOWER if missed else "black",
         )
     axis.axvline(0, color="black", lw=0.8)
     axis.set_yticks(places, labels, fontsize=7.5)
     axis.invert_yaxis()
     axis.margins(x=0.18, y=0.01)
-    ticks = np.arange(np.floor(axis.get_xlim()[0]), np.ceil(axis.get_xlim()[1]) + 1)
-    limits = axis.get_xlim()
-    axis.set_xticks(ticks, [f"{10.0**tick:g}" for tick in ticks])
-    axis.set_xlim(limits)
-    axis.set_xlabel("time over ours (right of 1: jaxopt_study is faster)")
+    low, high = axis.get_xlim()
+    decades = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
+    ticks = np.outer(decades, [1.0, 2.0, 5.0] if high - low < 2 else [1.0]).ravel()
+    axis.set_xticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
+    axis.set_xlim(low, high)
+    axis.set_xlabel(
+        "time over ours: right of 1 jaxopt_study is faster; pale: as slow as claimed, at most", fontsize=9
+    )
     axis.set_title(suite, loc="left", fontweight="bold")
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     return figure
+
+
+def _color(row: Row) -> str:
+    if row.contestant.startswith(OURS) or row.contestant.endswith(" alone"):
+        return GREY  # a variant of ours, or a part of the work: nobody wins
+    ratio = float(row.ratio or 1.0)
+    if ratio < 1 and row.claimed is not None and ratio >= row.claimed:
+        return ALMOST
+    return FASTER if ratio >= 1 else SLOWER
 
 
 def _sizes(suite: str, rows: Sequence[Row]) -> Any:
@@ -75,8 +91,9 @@ def _sizes(suite: str, rows: Sequence[Row]) -> Any:
             kinds.setdefault(row.case.split(",")[0], []).append(row)
     columns = min(3, len(kinds))
     lines = -(-len(kinds) // columns)
+    size = (5.2, 3.6) if len(kinds) == 1 else (3.2 * columns, 2.6 * lines)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(3.2 * columns, 2.6 * lines), layout="constrained", sharex=True, squeeze=False
+        lines, columns, figsize=size, layout="constrained", sharex=True, squeeze=False
     )
     names = list(dict.fromkeys(row.contestant for row in rows if row.size is not None))
     colors = {name: f"C{k}" for k, name in enumerate(names)}
