@@ -158,7 +158,7 @@ def pulled(
         more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, (t, h), rows, bars)
         if plan.dense:
             y_bar = y_bar + jnp.where(step > 0, back.all_states[step], 0.0)
-        return index, (y_bar, slope_bar), jax.tree.map(jnp.add, floats_bar, more)
+        return index, (y_bar, slope_bar), [bar + leaf.T for bar, leaf in zip(floats_bar, more, strict=True)]
 
     def through_row(now: Any) -> Any:
         """One kept state, and one step, because all are kept."""
@@ -187,7 +187,7 @@ def pulled(
         return row - 1, kept.scalars[at, 0], *state
 
     # Of a solve that did not begin there is no step that would hand it on.
-    nothing = [jnp.full_like(leaf, jnp.where(lost, jnp.nan, 0.0)) for leaf in floats]
+    nothing = [jnp.full_like(leaf.T, jnp.where(lost, jnp.nan, 0.0)) for leaf in floats]
     state = (kept.num_saved, (pull, jnp.zeros_like(pull)), nothing)
     if plan.keeps_all:
         *_, index, bars, floats_bar = jax.lax.while_loop(
@@ -205,7 +205,7 @@ def pulled(
     pull = pull + jnp.sum(jnp.where(at_start[:, None], ys_bar, 0.0), axis=0)
     if plan.dense:
         pull = pull + back.all_states[0]
-    return Sources(pull, jax.tree.map(jnp.add, floats_bar, more))
+    return Sources(pull, [bar.T + leaf for bar, leaf in zip(floats_bar, more, strict=True)])
 
 
 def _again(
