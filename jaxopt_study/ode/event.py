@@ -39,7 +39,7 @@ def first_crossing(
     interpolant is bisected to rounding. Where the event is zero at the start, the first sign after it counts
     as the start's. Carries no derivatives.
     """
-    place = begin(plan, theta, y0, t0, numbers)
+    place, _ = begin(plan, theta, y0, t0, numbers)
     sign = jnp.sign(event(t0, y0, theta))
     start = _Before(place, sign, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 

@@ -10,7 +10,7 @@ from jaxopt_study.ode.kept import Kept, keep, nothing_kept
 from jaxopt_study.ode.observe import observe_all, observe_step, window
 from jaxopt_study.ode.place import Place, moved
 from jaxopt_study.ode.plan import Numbers, Plan
-from jaxopt_study.ode.step_control import Next, all_finite, decide, error_ratio, first_step
+from jaxopt_study.ode.step_control import Next, decide, error_ratio, first_step
 from jaxopt_study.ode.tableau import Stepped
 from jaxopt_study.result import Status
 from jaxopt_study.types import Float, Int, PyTree
@@ -46,34 +46,36 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     """Step from t0 to the last of ts; ys are NaN where the solve did not come to."""
     end, count, dtype = ts[-1], ts.size, y0.dtype
     span = end - t0
-    start = begin(plan, theta, y0, t0, numbers)
+    start, finite = begin(plan, theta, y0, t0, numbers)
     # Times that turn round, or are not numbers, are found here where they are traced.
     ordered = jnp.all(jnp.diff(ts) >= 0) & (ts[0] >= t0) & jnp.isfinite(span)
-    finite = all_finite(start.states) & ordered
+    finite = finite & ordered
     status = jnp.where(
         finite, jnp.where(span > 0, Status.RUNNING, Status.END_REACHED), Status.NON_FINITE_START
     )
-    width = window(count, y0.size)
-    ts = jnp.pad(ts, (0, width), constant_values=jnp.inf)
     at_start = (ts <= t0) & finite
-    ys = jnp.where(at_start[:, None], y0[None, :], jnp.nan)
     kept = nothing_kept(plan, y0, t0, jnp.sum(at_start, dtype=jnp.int32))
+    width = window(count, y0.size)
+    # Where all rows are kept, observations are made in the end, all at once.
+    room = 0 if plan.wide else count + width
+    padded = jnp.pad(ts, (0, width), constant_values=jnp.inf)
+    ys = jnp.where((padded[:room, None] <= t0) & finite, y0[None, :], jnp.nan)
     begun = March(start, jnp.stack([status, 0, 0]).astype(jnp.int32), ys, kept)
-    smallest = jnp.finfo(dtype).eps ** 2 * jnp.abs(span)
+    eps = float(jnp.finfo(dtype).eps)
 
     def body(now: March) -> March:
         t_new, h, stepped, following = attempt(plan, theta, now.place, end, numbers)
         accept = following.accept
         status, tries, number = now.counts
         num_saved, ys = now.kept.num_saved, now.ys
-        if not plan.wide:  # else observed in the end, all at once
+        if not plan.wide:
             num_saved, ys = observe_step(
-                plan, now.place.t, t_new, stepped.rows, ts, accept, width, (num_saved, ys)
+                plan, now.place.t, t_new, stepped.rows, padded, accept, width, (num_saved, ys)
             )
         kept = keep(plan, now.kept, number, now.place, t_new, h, stepped, following)
         tries += 1
         if plan.adapts(numbers):
-            too_small = jnp.maximum(4 * jnp.finfo(dtype).eps * jnp.abs(now.place.t), smallest) >= following.h
+            too_small = following.h <= 4 * eps * jnp.abs(now.place.t) + eps**2 * jnp.abs(end)
         else:
             too_small = jnp.zeros((), bool)
             status = jnp.where(accept, status, Status.NON_FINITE)
@@ -87,20 +89,21 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     ended = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, begun)
     ys, kept = ended.ys[:count], ended.kept._replace(t_end=ended.place.t, num_steps=ended.counts[2])
     if plan.wide:
-        ys, kept = observe_all(plan, kept, ts[:count], ys, finite)
+        ys, kept = observe_all(plan, kept, ts, y0, finite)
     return ended._replace(ys=ys, kept=kept)
 
 
-def begin(plan: Plan, theta: PyTree, y0: Array, t0: Array, numbers: Numbers) -> Place:
-    """The start, with the length of the first step as given, or chosen."""
+def begin(plan: Plan, theta: PyTree, y0: Array, t0: Array, numbers: Numbers) -> tuple[Place, Array]:
+    """The start, with the length of the first step as given, or chosen, and whether it is finite."""
     slope = plan.field(t0, y0, theta)
     given = numbers.first_step if numbers.step is None else numbers.step
     if given is not None:
-        h = jnp.asarray(given, y0.dtype)
+        h, finite = jnp.asarray(given, y0.dtype), jnp.isfinite(jnp.sum(0.0 * y0 + 0.0 * slope))
     else:
         order = plan.method.tableau.order
-        h = first_step(lambda t, y: plan.field(t, y, theta), t0, y0, slope, numbers.tolerances, order)
-    return Place(jnp.stack([t0, h, jnp.zeros((), y0.dtype)]), jnp.stack([y0, slope]))
+        field = lambda t, y: plan.field(t, y, theta)  # noqa: E731
+        h, finite = first_step(field, t0, y0, slope, numbers.tolerances, order)
+    return Place(jnp.stack([t0, h, jnp.zeros((), y0.dtype)]), jnp.stack([y0, slope])), finite
 
 
 def attempt(

@@ -43,17 +43,19 @@ def observe_step(
     return jax.lax.while_loop(more, save, seen)
 
 
-def observe_all(plan: Plan, kept: Kept, ts: Array, ys: Array, finite: Array) -> tuple[Array, Kept]:
+def observe_all(plan: Plan, kept: Kept, ts: Array, y0: Array, finite: Array) -> tuple[Array, Kept]:
     """The states at all of ts that were reached, from the rows that are kept, which now say where they are.
 
-    `ys` are those at the start; `finite` says whether that is one.
+    `finite` says whether there is a start.
     """
     index = _step_of(kept, ts)
-    weights = _weights_of(plan, kept, ts, index)
-    states = jnp.einsum("tr,trn->tn", weights, kept.states[index], precision=jax.lax.Precision.HIGHEST)
+    t = kept.times[index]
+    h = kept.times[index + 1] - t
+    weights = plan.method.tableau.weights(t, jnp.where(h > 0, h, 1.0), jnp.maximum(ts, t))
+    states = jnp.sum(weights[:, :, None] * kept.states[index], axis=1)
     at_start = ts <= kept.times[0]
     reached = finite & (at_start | (ts <= kept.t_end))
-    ys = jnp.where((at_start & finite)[:, None], ys, jnp.where(reached[:, None], states, jnp.nan))
+    ys = jnp.where(reached[:, None], jnp.where(at_start[:, None], y0[None, :], states), jnp.nan)
     num_saved = jnp.sum(reached, dtype=jnp.int32)
     return ys, kept._replace(num_saved=num_saved, step_of=index, weights=weights)
 
@@ -63,15 +65,3 @@ def _step_of(kept: Kept, ts: Array) -> Array:
     taken = jnp.arange(1, kept.times.size) <= kept.num_steps
     before = taken[None, :] & (kept.times[None, 1:] < ts[:, None])
     return jnp.minimum(jnp.sum(before, axis=1, dtype=jnp.int32), jnp.maximum(kept.num_steps - 1, 0))
-
-
-def _weights_of(plan: Plan, kept: Kept, ts: Array, index: Array) -> Array:
-    """What of the rows of its step the state at each of ts is, shape `(times, rows)`."""
-    tableau = plan.method.tableau
-    t = kept.times[index]
-    h = kept.times[index + 1] - t
-
-    def one(t: Array, h: Array, at: Array) -> Array:
-        return tableau.observe(t, h, jnp.eye(tableau.rows, dtype=h.dtype), at[None])[0]
-
-    return jax.vmap(one)(t, jnp.where(h > 0, h, 1.0), jnp.maximum(ts, t))

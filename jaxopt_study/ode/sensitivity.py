@@ -148,8 +148,7 @@ def pulled(
 
         if at_once:
             here = jnp.where((number == step)[:, None], kept.weights, 0.0)
-            highest = jax.lax.Precision.HIGHEST
-            rows_bar = jnp.einsum("tr,tn->rn", here, all_bar, precision=highest)
+            rows_bar = jnp.sum(here[:, :, None] * all_bar[:, None, :], axis=0)
         else:
             index, rows_bar = jax.lax.while_loop(
                 lambda state: ts[state[0] + width - 1] > t, collect, (index, jnp.zeros_like(rows))

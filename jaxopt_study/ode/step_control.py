@@ -71,30 +71,28 @@ def first_step(
     k0: Float[Array, " n"],
     tolerances: Tolerances,
     order: int,
-) -> Float[Array, ""]:
+) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """A first step such that an explicit Euler step of it would be accurate; the controller does the rest.
+
+    And, from the same sums, whether y0 and k0 are finite.
 
     Source: E. Hairer, S. Nørsett and G. Wanner, Solving ODEs I, 1993, section II.4.
     """
     scale = tolerances.atol + jnp.abs(y0) * tolerances.rtol
     # What is zero, and may not be wrong, has no size to compare with.
     inverse = jnp.where(scale > 0, 1.0 / jnp.where(scale > 0, scale, 1.0), 0.0)
-    d0 = _rms(y0 * inverse)
-    d1 = _rms(k0 * inverse)
+    rows = jnp.stack([(y0 * inverse) ** 2, (k0 * inverse) ** 2, 0.0 * y0 + 0.0 * k0])
+    sums = jnp.sum(rows, axis=1)
+    d0, d1, _ = jnp.sqrt(sums / max(1, y0.size))
     h0 = jnp.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1)
     k1 = slope(t0 + h0, y0 + h0 * k0)
     d2 = _rms((k1 - k0) * inverse) / h0
     largest = jnp.maximum(d1, d2)
     h1 = jnp.where(largest <= 1e-15, jnp.maximum(1e-6, h0 * 1e-3), (0.01 / largest) ** (1.0 / order))
     h = jnp.minimum(100 * h0, h1)
-    return jnp.where(jnp.isfinite(h), h, h0)
+    return jnp.where(jnp.isfinite(h), h, h0), jnp.isfinite(sums[2])
 
 
 def _rms(x: Float[Array, " n"]) -> Float[Array, ""]:
     """The root mean square, 0 of nothing."""
     return jnp.sqrt(jnp.sum(x**2) / max(1, x.size))
-
-
-def all_finite(x: Float[Array, "..."]) -> Bool[Array, ""]:
-    """Whether all are."""
-    return jnp.isfinite(jnp.sum(0.0 * x))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_study.ode.continuous import extension_of
 from jaxopt_study.types import Float
 
 VectorField = Callable[[Any, Array, Any], Array]
@@ -61,32 +62,32 @@ class Tableau:
       stages: all after the first.
       error_weights: of the slopes times the length, the estimate of the error; None without.
       order: the power of the length that the error of a step goes with.
-      interpolation: diffrax's.
+      extension: what of the rows the state at a part of the step is, `(times,) -> (times, rows)`.
     """
 
     stages: tuple[Stage, ...]
     error_weights: np.ndarray | None
     order: int
-    interpolation: Any
+    extension: Callable[[Array], Array]
 
     @property
     def rows(self) -> int:
         """Of what is kept of a step."""
         return len(self.stages) + 3
 
-    def observe(self, t: Array, h: Array, rows: Array, ats: Array) -> Float[Array, "times n"]:
-        """States at times within the step, or at its end where they are later: the continuous extension."""
-        basis = jnp.eye(self.rows, dtype=h.dtype)
-        zero, one = jnp.zeros_like(h), jnp.ones_like(h)
-        local = self.interpolation(t0=zero, t1=one, y0=basis[0], y1=basis[1], k=basis[2:])
+    def weights(self, t: Array, h: Array, ats: Array) -> Float[Array, "times rows"]:
+        """What of the rows the states at times within the step are, or at its end where they are later."""
         parts = (ats - t) / h
-        weights = jax.vmap(local.evaluate)(parts)
+        weights = self.extension(parts)
+        row = np.arange(self.rows)
         # At the ends exactly the states there; the derivative by time is still that of the interpolant.
-        exact = jnp.where(
-            (parts >= 1)[:, None], basis[1], jnp.where((parts <= 0)[:, None], basis[0], weights)
-        )
-        weights = weights + jax.lax.stop_gradient(exact - weights)
-        return jnp.matmul(weights, rows, precision=jax.lax.Precision.HIGHEST)
+        ends = jnp.where((parts >= 1)[:, None], row == 1, row == 0).astype(parts.dtype)
+        exact = jnp.where(((parts >= 1) | (parts <= 0))[:, None], ends, weights)
+        return weights + jax.lax.stop_gradient(exact - weights)
+
+    def observe(self, t: Array, h: Array, rows: Array, ats: Array) -> Float[Array, "times n"]:
+        """The states there: the continuous extension."""
+        return jnp.matmul(self.weights(t, h, ats), rows, precision=jax.lax.Precision.HIGHEST)
 
 
 @functools.lru_cache(maxsize=64)
@@ -96,23 +97,24 @@ def tableau_of(solver: Any) -> Tableau:
 
     order = solver.order(diffrax.ODETerm(lambda t, y, args: y))
     if isinstance(solver, diffrax.Euler):
-        return Tableau((Stage(1.0, np.ones(1), 0.0),), None, order, _straight)
+        return Tableau((Stage(1.0, np.ones(1), 0.0),), None, order, extension_of(solver, 4, 2))
     if isinstance(solver, diffrax.ImplicitEuler):
         # Its error is estimated by the trapezoidal rule, one order higher.
-        return Tableau((Stage(1.0, np.zeros(1), 1.0),), np.array([-0.5, 0.5]), order + 1, _straight)
+        return Tableau((Stage(1.0, np.zeros(1), 1.0),), np.array([-0.5, 0.5]), order + 1, extension_of(solver, 4, 2))
     given = solver.tableau
     diagonal = np.zeros(len(given.b_sol)) if given.a_diagonal is None else given.a_diagonal
     stages = [
         Stage(float(c), np.asarray(weights), float(own))
         for c, weights, own in zip(given.c, given.a_lower, diagonal[1:], strict=True)
     ]
-    interpolation = solver.interpolation_cls
     last = np.append(given.a_lower[-1], diagonal[-1])
     if given.c[-1] == 1.0 and np.array_equal(given.b_sol, last):
-        return Tableau(tuple(stages), given.b_error, order, interpolation)
+        extension = extension_of(solver, len(stages) + 3, len(stages) + 1)
+        return Tableau(tuple(stages), given.b_error, order, extension)
+    # Its interpolation knows nothing of the slope that is one more.
+    extension = extension_of(solver, len(stages) + 4, len(stages) + 1)
     stages.append(Stage(1.0, np.asarray(given.b_sol), 0.0))
-    without_last = functools.partial(_all_but_last, interpolation)
-    return Tableau(tuple(stages), given.b_error, order, without_last)
+    return Tableau(tuple(stages), given.b_error, order, extension)
 
 
 def combined(weights: Any, slopes: list[Array]) -> Array:
@@ -120,13 +122,3 @@ def combined(weights: Any, slopes: list[Array]) -> Array:
     terms = [float(w) * k for w, k in zip(weights, slopes, strict=False) if w != 0.0]
     return sum(terms[1:], terms[0])
 
-
-def _straight(k: Any, **ends: Any) -> Any:
-    import diffrax
-
-    del k
-    return diffrax.LocalLinearInterpolation(**ends)
-
-
-def _all_but_last(interpolation: Any, k: Array, **ends: Any) -> Any:
-    return interpolation(k=k[:-1], **ends)
