@@ -54,9 +54,9 @@ def extension_of(solver: Any, rows: int, slopes: int) -> Extension:
 
 
 def _tsit5(parts: Array) -> Array:
-    factor, root, u, v, shift = (jnp.asarray(row, parts.dtype) for row in np.pad(_TSIT5, ((0, 0), (2, 0))))
+    factor, root, u, v, shift = jnp.asarray(np.pad(_TSIT5, ((0, 0), (2, 0))), parts.dtype)[:, None, :]
     at = parts[:, None]
-    first = jnp.asarray(np.arange(9) == 0, parts.dtype)
+    first = jnp.asarray(np.arange(9) == 0, parts.dtype)[None, :]
     return first + factor * at * (at - root) * ((at - u) * (at - v) + shift)
 
 

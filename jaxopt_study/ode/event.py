@@ -39,7 +39,7 @@ def first_crossing(
     interpolant is bisected to rounding. Where the event is zero at the start, the first sign after it counts
     as the start's. Carries no derivatives.
     """
-    place, _ = begin(plan, theta, y0, t0, numbers)
+    place, _ = begin(plan, theta, y0, t0, end, numbers)
     sign = jnp.sign(event(t0, y0, theta))
     start = _Before(place, sign, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
@@ -47,24 +47,24 @@ def first_crossing(
         return (now.place.t < end) & ~now.crossed & (now.tries < plan.max_steps)
 
     def body(now: _Before) -> _Before:
-        t_new, _, stepped, following = attempt(plan, theta, now.place, end, numbers)
-        sign = jnp.sign(event(t_new, stepped.y, theta))
+        stepped, following = attempt(plan, theta, now.place, numbers)
+        sign = jnp.sign(event(now.place.t_new, stepped.y, theta))
         crossed = following.accept & (now.sign != 0) & (sign != now.sign) & ~jnp.isnan(sign)
-        place = moved(now.place, t_new, stepped, following)
+        place = moved(now.place, stepped, following, end)
         # A step that crosses is not taken: from its start it is found again below.
         place = jax.tree.map(lambda new, old: jnp.where(crossed, old, new), place, now.place)
         seen = following.accept & (now.sign == 0)
         return _Before(place, jnp.where(seen, sign, now.sign), now.tries + 1, crossed)
 
     last = jax.lax.while_loop(going, body, start)
-    t_new, h, stepped, _ = attempt(plan, theta, last.place, end, numbers)
+    stepped, _ = attempt(plan, theta, last.place, numbers)
 
     def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         before, after = ends
         middle = before + 0.5 * (after - before)
-        y = plan.method.tableau.observe(last.place.t, h, stepped.rows, middle[None])[0]
+        y = plan.method.tableau.observe(last.place.t, last.place.h, stepped.rows, middle[None])[0]
         beyond = jnp.sign(event(middle, y, theta)) != last.sign
         return jnp.where(beyond, before, middle), jnp.where(beyond, middle, after)
 
-    _, found = jax.lax.fori_loop(0, HALVINGS, halve, (last.place.t, t_new))
+    _, found = jax.lax.fori_loop(0, HALVINGS, halve, (last.place.t, last.place.t_new))
     return jnp.where(last.crossed, found, end), last.crossed

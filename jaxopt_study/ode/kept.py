@@ -5,6 +5,7 @@ other one is given up, and from then on half as many are kept. So memory does no
 steps, and going backwards costs one more pass.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -71,8 +72,6 @@ def keep(
     kept: Kept,
     step: Array,
     start: Place,
-    t_new: Array,
-    h: Array,
     stepped: Stepped,
     following: Next,
 ) -> Kept:
@@ -80,9 +79,9 @@ def keep(
 
     What is written of a step that was refused, the next one writes over.
     """
-    put = jax.lax.dynamic_update_index_in_dim
+    put = functools.partial(jax.lax.dynamic_update_index_in_dim, allow_negative_indices=False)
     accept = following.accept
-    kept = kept._replace(times=put(kept.times, t_new, step + 1, 0))
+    kept = kept._replace(times=put(kept.times, start.t_new, step + 1, 0))
     if plan.dense:
         kept = kept._replace(all_states=put(kept.all_states, stepped.y, step + 1, 0))
     if plan.keeps_all:
@@ -92,7 +91,7 @@ def keep(
     wanted = accept & (step & ((1 << level) - 1) == 0)
     # A row to spare takes the others.
     row = jnp.where(wanted, slot(step >> level, level, plan.slots), plan.slots)
-    scalars = jnp.stack([start.t, h, following.h, following.memory])
+    scalars = jnp.stack([start.t, start.h, following.h, following.memory])
     return kept._replace(
         level=level,
         scalars=put(kept.scalars, scalars, row, 0),
@@ -103,10 +102,10 @@ def keep(
 def _write(plan: Plan, states: Array, start: Place, stepped: Stepped, row: Array) -> Array:
     """In two parts, each computed where it is written: more than eight pieces XLA would copy one by one."""
     if not plan.wide:
-        return jax.lax.dynamic_update_index_in_dim(states, start.states, row, 0)
+        return jax.lax.dynamic_update_index_in_dim(states, start.states, row, 0, allow_negative_indices=False)
     for place, part in ((0, stepped.ends), (2, stepped.slopes)):
         at = [row, *(jnp.asarray(index, row.dtype) for index in (place, 0))]
-        states = jax.lax.dynamic_update_slice(states, part[None], at)
+        states = jax.lax.dynamic_update_slice(states, part[None], at, allow_negative_indices=False)
     return states
 
 

@@ -8,9 +8,9 @@ from jax import Array
 
 from jaxopt_study.ode.kept import Kept, keep, nothing_kept
 from jaxopt_study.ode.observe import observe_all, observe_step, window
-from jaxopt_study.ode.place import Place, moved
+from jaxopt_study.ode.place import Place, at, moved
 from jaxopt_study.ode.plan import Numbers, Plan
-from jaxopt_study.ode.step_control import Next, decide, error_ratio, first_step
+from jaxopt_study.ode.step_control import Next, decide, squared_error, first_step
 from jaxopt_study.ode.tableau import Stepped
 from jaxopt_study.result import Status
 from jaxopt_study.types import Float, Int, PyTree
@@ -46,7 +46,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     """Step from t0 to the last of ts; ys are NaN where the solve did not come to."""
     end, count, dtype = ts[-1], ts.size, y0.dtype
     span = end - t0
-    start, finite = begin(plan, theta, y0, t0, numbers)
+    start, finite = begin(plan, theta, y0, t0, end, numbers)
     # Times that turn round, or are not numbers, are found here where they are traced.
     ordered = jnp.all(jnp.diff(ts) >= 0) & (ts[0] >= t0) & jnp.isfinite(span)
     finite = finite & ordered
@@ -64,7 +64,8 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     eps = float(jnp.finfo(dtype).eps)
 
     def body(now: March) -> March:
-        t_new, h, stepped, following = attempt(plan, theta, now.place, end, numbers)
+        stepped, following = attempt(plan, theta, now.place, numbers)
+        t_new = now.place.t_new
         accept = following.accept
         status, tries, number = now.counts
         num_saved, ys = now.kept.num_saved, now.ys
@@ -72,7 +73,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
             num_saved, ys = observe_step(
                 plan, now.place.t, t_new, stepped.rows, padded, accept, width, (num_saved, ys)
             )
-        kept = keep(plan, now.kept, number, now.place, t_new, h, stepped, following)
+        kept = keep(plan, now.kept, number, now.place, stepped, following)
         tries += 1
         if plan.adapts(numbers):
             too_small = following.h <= 4 * eps * jnp.abs(now.place.t) + eps**2 * jnp.abs(end)
@@ -82,7 +83,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
         status = jnp.where(tries >= plan.max_steps, Status.OUT_OF_STEPS, status)
         status = jnp.where(~accept & too_small, Status.STEP_TOO_SMALL, status)
         status = jnp.where(accept & (t_new >= end), Status.END_REACHED, status)
-        place = moved(now.place, t_new, stepped, following)
+        place = moved(now.place, stepped, following, end)
         counts = jnp.stack([status, tries, number + accept]).astype(jnp.int32)
         return March(place, counts, ys, kept._replace(num_saved=num_saved))
 
@@ -93,31 +94,29 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
     return ended._replace(ys=ys, kept=kept)
 
 
-def begin(plan: Plan, theta: PyTree, y0: Array, t0: Array, numbers: Numbers) -> tuple[Place, Array]:
+def begin(
+    plan: Plan, theta: PyTree, y0: Array, t0: Array, end: Array, numbers: Numbers
+) -> tuple[Place, Array]:
     """The start, with the length of the first step as given, or chosen, and whether it is finite."""
-    slope = plan.field(t0, y0, theta)
+    states = jnp.stack([y0, plan.field(t0, y0, theta)])
     given = numbers.first_step if numbers.step is None else numbers.step
     if given is not None:
-        h, finite = jnp.asarray(given, y0.dtype), jnp.isfinite(jnp.sum(0.0 * y0 + 0.0 * slope))
+        h, finite = jnp.asarray(given, y0.dtype), jnp.isfinite(jnp.sum(0.0 * states))
     else:
         order = plan.method.tableau.order
         field = lambda t, y: plan.field(t, y, theta)  # noqa: E731
-        h, finite = first_step(field, t0, y0, slope, numbers.tolerances, order)
-    return Place(jnp.stack([t0, h, jnp.zeros((), y0.dtype)]), jnp.stack([y0, slope])), finite
+        h, finite = first_step(field, t0, states, numbers.tolerances, order)
+    return at(t0, h, jnp.zeros((), y0.dtype), states, end), finite
 
 
-def attempt(
-    plan: Plan, theta: PyTree, now: Place, end: Array, numbers: Numbers
-) -> tuple[Array, Array, Stepped, Next]:
-    """One try from a place: its end, its length, the step, and what follows."""
+def attempt(plan: Plan, theta: PyTree, now: Place, numbers: Numbers) -> tuple[Stepped, Next]:
+    """One try from a place: the step, and what follows."""
     method = plan.method
-    reaches = now.t + now.h * (1 + 1e-3) >= end
-    t_new = jnp.where(reaches, end, now.t + now.h)
-    h = t_new - now.t  # as it is in floating point, so that times can be kept in place of lengths
-    stepped = method.step(plan.field, theta, now.t, h, now.y, now.slope, numbers.tolerances)
+    stepped = method.step(plan.field, theta, now.t, now.h, now.y, now.slope, numbers.tolerances)
     if stepped.error is not None and numbers.step is None:
-        ratio = error_ratio(stepped.error, now.y, stepped.y, numbers.tolerances)
-        following = decide(ratio, h, now.memory, method.tableau.order, method.proportional)
+        square = squared_error(stepped.error, now.y, stepped.y, numbers.tolerances)
+        following = decide(square, now.h, now.memory, method.tableau.order, method.proportional)
     else:
-        following = Next(jnp.all(jnp.isfinite(stepped.y)), now.h, now.memory)
-    return t_new, h, stepped, following
+        h = now.h if numbers.step is None else jnp.asarray(numbers.step, now.h.dtype)
+        following = Next(jnp.all(jnp.isfinite(stepped.y)), h, now.memory)
+    return stepped, following

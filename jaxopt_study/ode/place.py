@@ -16,7 +16,8 @@ class Place(NamedTuple):
     In two arrays, because every array that a loop carries costs several kernels a turn.
 
     Attributes:
-      numbers: time, length to try, and what the step control remembers, `Next.memory`.
+      numbers: time, where the step that is tried next ends, and what the step control remembers,
+        `Next.memory`.
       states: the state, and its slope.
     """
 
@@ -29,9 +30,14 @@ class Place(NamedTuple):
         return self.numbers[0]
 
     @property
-    def h(self) -> Float[Array, ""]:
-        """The length to try."""
+    def t_new(self) -> Float[Array, ""]:
+        """Where the step to try ends."""
         return self.numbers[1]
+
+    @property
+    def h(self) -> Float[Array, ""]:
+        """Its length as it is in floating point, so that times can be kept in place of lengths."""
+        return self.t_new - self.t
 
     @property
     def memory(self) -> Float[Array, ""]:
@@ -49,8 +55,14 @@ class Place(NamedTuple):
         return self.states[1]
 
 
-def moved(now: Place, t_new: Array, stepped: Stepped, following: Next) -> Place:
+def at(t: Array, h: Array, memory: Array, states: Array, end: Array) -> Place:
+    """The place from which a step of length h is tried, or to the end if that is as near."""
+    t_new = jnp.where(t + h * (1 + 1e-3) >= end, end, t + h)
+    return Place(jnp.stack([t, t_new, memory]), states)
+
+
+def moved(now: Place, stepped: Stepped, following: Next, end: Array) -> Place:
     """The place after a try."""
-    t = jnp.where(following.accept, t_new, now.t)
+    t = jnp.where(following.accept, now.t_new, now.t)
     states = jnp.where(following.accept, jnp.stack([stepped.y, stepped.slope]), now.states)
-    return Place(jnp.stack([t, following.h, following.memory]), states)
+    return at(t, following.h, following.memory, states, end)

@@ -6,6 +6,7 @@ kept state to kept state backwards, takes the steps between them once more, and 
 one step at a time.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +16,9 @@ from jax import Array
 from jaxopt_study.ode.kept import Kept, slot
 from jaxopt_study.ode.march import attempt
 from jaxopt_study.ode.observe import window
-from jaxopt_study.ode.place import Place, moved
+from jaxopt_study.ode.place import Place, at, moved
 from jaxopt_study.ode.plan import Numbers, Plan
+from jaxopt_study.pytree import SHORT, ravel_leaves, size
 from jaxopt_study.types import PyTree
 
 AT_ONCE = 64  # observations, all of which are looked at in every step: less than a loop over those in it
@@ -41,13 +43,12 @@ def pushed(
 ) -> Moves:
     """The tangents of the observed states, for tangents of the sources; NaN where there is no solution."""
     t0 = kept.times[0]
-    size = sources.y0.size
-    width = window(ts.size, size)
+    width = window(ts.size, sources.y0.size)
     count = ts.size
     ts = jnp.pad(ts, (0, width), constant_values=jnp.inf)
     at_start = (jnp.arange(ts.size) < kept.num_saved) & (ts <= t0)
     out = jnp.where(
-        at_start[:, None], moves.y0[None, :], jnp.full((ts.size, size), jnp.nan, sources.y0.dtype)
+        at_start[:, None], moves.y0[None, :], jnp.full((ts.size, sources.y0.size), jnp.nan, sources.y0.dtype)
     )
     every = jnp.zeros_like(kept.all_states)
     every = every.at[0].set(moves.y0) if plan.dense else every
@@ -107,13 +108,13 @@ def pulled(
 ) -> Sources:
     """The transpose of `pushed`: cotangents of the sources, for cotangents of the observed states.
 
-    They are NaN if there is one that is not zero for a state that the solve did not come to.
+    They are NaN in what depends on a state that the solve did not come to.
     """
-    floats, size = sources.floats, sources.y0.size
+    floats = sources.floats
     theta = rebuild(floats)
-    width = window(ts.size, size)
+    width = window(ts.size, sources.y0.size)
     unreached = (jnp.arange(ts.size) >= kept.num_saved)[:, None]
-    lost = jnp.any(unreached & (back.ys != 0))
+    lost = jnp.any(unreached & (back.ys != 0), axis=0)
     # A window to spare in front, in which there is nothing.
     at_once = plan.wide and ts.size <= AT_ONCE
     if at_once:
@@ -122,7 +123,8 @@ def pulled(
     all_bar = jnp.where(unreached, 0.0, back.ys)
     ts = jnp.pad(ts, (width, 0), constant_values=-jnp.inf)
     ys_bar = jnp.pad(all_bar, ((width, 0), (0, 0)))
-    pull = jnp.where(lost, jnp.full_like(sources.y0, jnp.nan), 0.0)
+    # Also of the slope: of a solve that did not begin there is no step that would hand it on.
+    pull = slope_pull = jnp.where(lost, jnp.full_like(sources.y0, jnp.nan), 0.0)
     if plan.dense:
         last = jax.lax.dynamic_index_in_dim(back.all_states, kept.num_steps, 0, keepdims=False)
         pull = pull + jnp.where(kept.num_steps > 0, last, 0.0)
@@ -157,7 +159,7 @@ def pulled(
         more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, (t, h), rows, bars)
         if plan.dense:
             y_bar = y_bar + jnp.where(step > 0, back.all_states[step], 0.0)
-        return index, (y_bar, slope_bar), [bar + leaf.T for bar, leaf in zip(floats_bar, more, strict=True)]
+        return index, (y_bar, slope_bar), jax.tree.map(jnp.add, floats_bar, _summable(more))
 
     def through_row(now: Any) -> Any:
         """One kept state, and one step, because all are kept."""
@@ -185,9 +187,7 @@ def pulled(
         _, *state = jax.lax.while_loop(lambda now: now[0] >= 0, body, start)
         return row - 1, kept.scalars[at, 0], *state
 
-    # Of a solve that did not begin there is no step that would hand it on.
-    nothing = [jnp.full_like(leaf.T, jnp.where(lost, jnp.nan, 0.0)) for leaf in floats]
-    state = (kept.num_saved, (pull, jnp.zeros_like(pull)), nothing)
+    state = (kept.num_saved, (pull, slope_pull), _summable([jnp.zeros_like(leaf) for leaf in floats]))
     if plan.keeps_all:
         *_, index, bars, floats_bar = jax.lax.while_loop(
             lambda now: now[0] >= 0, through_row, (kept.num_steps - 1, *state)
@@ -200,11 +200,32 @@ def pulled(
     _, of_start = jax.vjp(lambda floats, y: plan.field(kept.times[0], y, rebuild(floats)), floats, sources.y0)
     more, y_bar = of_start(bars[1])
     pull = bars[0] + y_bar
-    at_start = ts <= kept.times[0] if at_once else jnp.arange(ts.size) < index + width
-    pull = pull + jnp.sum(jnp.where(at_start[:, None], ys_bar, 0.0), axis=0)
+    if at_once:
+        pull = pull + jnp.sum(jnp.where(number[:, None] < 0, all_bar, 0.0), axis=0)
+    else:
+        at_start = jnp.arange(ts.size) < index + width
+        pull = pull + jnp.sum(jnp.where(at_start[:, None], ys_bar, 0.0), axis=0)
     if plan.dense:
         pull = pull + back.all_states[0]
-    return Sources(pull, [bar.T + leaf for bar, leaf in zip(floats_bar, more, strict=True)])
+    return Sources(pull, [bar + leaf for bar, leaf in zip(_summed(floats_bar, floats), more, strict=True)])
+
+
+def _summable(leaves: list[Array]) -> list[Array]:
+    """Cotangents of parameters as they are added up, step after step: small ones as one vector.
+
+    Transposed, because that is how the product of a layer's cotangents and inputs comes; turned round, it is
+    made by another routine, which takes four times as long.
+    """
+    turned = [leaf.T for leaf in leaves]
+    return [ravel_leaves(turned)] if 0 < size(leaves) <= SHORT else turned
+
+
+def _summed(sums: list[Array], like: list[Array]) -> list[Array]:
+    """The cotangents in the shapes of the parameters."""
+    if 0 < size(like) <= SHORT:
+        ends = list(itertools.accumulate(leaf.size for leaf in like))
+        sums = [sums[0][end - leaf.size : end].reshape(leaf.shape[::-1]) for end, leaf in zip(ends, like, strict=True)]
+    return [leaf.T for leaf in sums]
 
 
 def _again(
@@ -217,11 +238,11 @@ def _again(
     states = jnp.zeros((segment, *kept_state.shape), t.dtype).at[0].set(kept_state)
     done = t + h * (1 + 1e-3) >= t_after
     count = jnp.where(done, 1, 0)
-    place = Place(jnp.stack([jnp.where(done, t_after, t), h, memory]), kept_state)
+    place = at(jnp.where(done, t_after, t), h, memory, kept_state, t_after)
     start = _Again(place, count, begins, states, jnp.ones((), bool))
 
     def body(now: _Again) -> _Again:
-        t_new, h, stepped, following = attempt(plan, theta, now.place, t_after, numbers)
+        stepped, following = attempt(plan, theta, now.place, numbers)
         # The first was accepted; it may be so by less than rounding.
         following = following._replace(
             accept=following.accept | now.first,
@@ -230,9 +251,9 @@ def _again(
         )
         put = jax.lax.dynamic_update_index_in_dim
         return _Again(
-            moved(now.place, t_new, stepped, following),
+            moved(now.place, stepped, following, t_after),
             now.taken + following.accept,
-            put(now.begins, jnp.stack([now.place.t, h]), now.taken, 0),
+            put(now.begins, jnp.stack([now.place.t, now.place.h]), now.taken, 0),
             put(now.states, now.place.states, now.taken, 0),
             jnp.zeros((), bool),
         )

@@ -79,7 +79,7 @@ class Tableau:
         """What of the rows the states at times within the step are, or at its end where they are later."""
         parts = (ats - t) / h
         weights = self.extension(parts)
-        row = np.arange(self.rows)
+        row = np.arange(self.rows)[None, :]
         # At the ends exactly the states there; the derivative by time is still that of the interpolant.
         ends = jnp.where((parts >= 1)[:, None], row == 1, row == 0).astype(parts.dtype)
         exact = jnp.where(((parts >= 1) | (parts <= 0))[:, None], ends, weights)
