@@ -32,7 +32,7 @@ class Kept(NamedTuple):
       num_steps: accepted steps.
       num_saved: observations that were reached.
       step_of: in a wide plan, in which step each observation is, from 0; `(times,)`, else empty.
-      weights: and what of its rows it is; `(times, rows)`.
+      weights: and what of its rows it is; `(rows, times)`.
       all_states: with dense output the states at `times`, else of no rows.
     """
 
@@ -44,7 +44,7 @@ class Kept(NamedTuple):
     num_steps: Int[Array, ""]
     num_saved: Int[Array, ""]
     step_of: Int[Array, " times"]
-    weights: Float[Array, "times rows"]
+    weights: Float[Array, "rows times"]
     all_states: Float[Array, "steps n"]
 
 
@@ -62,7 +62,7 @@ def nothing_kept(plan: Plan, y0: Array, t0: Array, num_saved: Array) -> Kept:
         jnp.zeros((), jnp.int32),
         num_saved,
         jnp.zeros(0, jnp.int32),
-        jnp.zeros((0, plan.method.tableau.rows), dtype),
+        jnp.zeros((plan.method.tableau.rows, 0), dtype),
         all_states.at[0].set(y0) if plan.dense else all_states,
     )
 

@@ -8,9 +8,9 @@ from jax import Array
 
 from jaxopt_study.ode.kept import Kept, keep, nothing_kept
 from jaxopt_study.ode.observe import observe_all, observe_step, window
-from jaxopt_study.ode.place import Place, at, moved
+from jaxopt_study.ode.place import Place, moved, place_at
 from jaxopt_study.ode.plan import Numbers, Plan
-from jaxopt_study.ode.step_control import Next, decide, squared_error, first_step
+from jaxopt_study.ode.step_control import Next, decide, first_step, squared_error
 from jaxopt_study.ode.tableau import Stepped
 from jaxopt_study.result import Status
 from jaxopt_study.types import Float, Int, PyTree
@@ -106,7 +106,7 @@ def begin(
         order = plan.method.tableau.order
         field = lambda t, y: plan.field(t, y, theta)  # noqa: E731
         h, finite = first_step(field, t0, states, numbers.tolerances, order)
-    return at(t0, h, jnp.zeros((), y0.dtype), states, end), finite
+    return place_at(t0, h, jnp.zeros((), y0.dtype), states, end), finite
 
 
 def attempt(plan: Plan, theta: PyTree, now: Place, numbers: Numbers) -> tuple[Stepped, Next]:

@@ -57,7 +57,7 @@ def observe_all(plan: Plan, kept: Kept, ts: Array, y0: Array, finite: Array) -> 
     reached = finite & (at_start | (ts <= kept.t_end))
     ys = jnp.where(reached[:, None], jnp.where(at_start[:, None], y0[None, :], states), jnp.nan)
     num_saved = jnp.sum(reached, dtype=jnp.int32)
-    return ys, kept._replace(num_saved=num_saved, step_of=index, weights=weights)
+    return ys, kept._replace(num_saved=num_saved, step_of=index, weights=weights.T)
 
 
 def _step_of(kept: Kept, ts: Array) -> Array:

@@ -55,7 +55,7 @@ class Place(NamedTuple):
         return self.states[1]
 
 
-def at(t: Array, h: Array, memory: Array, states: Array, end: Array) -> Place:
+def place_at(t: Array, h: Array, memory: Array, states: Array, end: Array) -> Place:
     """The place from which a step of length h is tried, or to the end if that is as near."""
     t_new = jnp.where(t + h * (1 + 1e-3) >= end, end, t + h)
     return Place(jnp.stack([t, t_new, memory]), states)
@@ -65,4 +65,4 @@ def moved(now: Place, stepped: Stepped, following: Next, end: Array) -> Place:
     """The place after a try."""
     t = jnp.where(following.accept, now.t_new, now.t)
     states = jnp.where(following.accept, jnp.stack([stepped.y, stepped.slope]), now.states)
-    return at(t, following.h, following.memory, states, end)
+    return place_at(t, following.h, following.memory, states, end)

@@ -16,7 +16,7 @@ from jax import Array
 from jaxopt_study.ode.kept import Kept, slot
 from jaxopt_study.ode.march import attempt
 from jaxopt_study.ode.observe import window
-from jaxopt_study.ode.place import Place, at, moved
+from jaxopt_study.ode.place import Place, moved, place_at
 from jaxopt_study.ode.plan import Numbers, Plan
 from jaxopt_study.pytree import SHORT, ravel_leaves, size
 from jaxopt_study.types import PyTree
@@ -149,8 +149,8 @@ def pulled(
             return index - jnp.sum(inside, dtype=index.dtype), rows_bar + observe(bar)[0]
 
         if at_once:
-            here = jnp.where((number == step)[:, None], kept.weights, 0.0)
-            rows_bar = jnp.sum(here[:, :, None] * all_bar[:, None, :], axis=0)
+            here = jnp.where((number == step)[None, :], kept.weights, 0.0)
+            rows_bar = jnp.matmul(here, all_bar, precision=jax.lax.Precision.HIGHEST)
         else:
             index, rows_bar = jax.lax.while_loop(
                 lambda state: ts[state[0] + width - 1] > t, collect, (index, jnp.zeros_like(rows))
@@ -224,7 +224,10 @@ def _summed(sums: list[Array], like: list[Array]) -> list[Array]:
     """The cotangents in the shapes of the parameters."""
     if 0 < size(like) <= SHORT:
         ends = list(itertools.accumulate(leaf.size for leaf in like))
-        sums = [sums[0][end - leaf.size : end].reshape(leaf.shape[::-1]) for end, leaf in zip(ends, like, strict=True)]
+        sums = [
+            sums[0][end - leaf.size : end].reshape(leaf.shape[::-1])
+            for end, leaf in zip(ends, like, strict=True)
+        ]
     return [leaf.T for leaf in sums]
 
 
@@ -238,7 +241,7 @@ def _again(
     states = jnp.zeros((segment, *kept_state.shape), t.dtype).at[0].set(kept_state)
     done = t + h * (1 + 1e-3) >= t_after
     count = jnp.where(done, 1, 0)
-    place = at(jnp.where(done, t_after, t), h, memory, kept_state, t_after)
+    place = place_at(jnp.where(done, t_after, t), h, memory, kept_state, t_after)
     start = _Again(place, count, begins, states, jnp.ones((), bool))
 
     def body(now: _Again) -> _Again:

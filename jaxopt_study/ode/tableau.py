@@ -100,7 +100,9 @@ def tableau_of(solver: Any) -> Tableau:
         return Tableau((Stage(1.0, np.ones(1), 0.0),), None, order, extension_of(solver, 4, 2))
     if isinstance(solver, diffrax.ImplicitEuler):
         # Its error is estimated by the trapezoidal rule, one order higher.
-        return Tableau((Stage(1.0, np.zeros(1), 1.0),), np.array([-0.5, 0.5]), order + 1, extension_of(solver, 4, 2))
+        return Tableau(
+            (Stage(1.0, np.zeros(1), 1.0),), np.array([-0.5, 0.5]), order + 1, extension_of(solver, 4, 2)
+        )
     given = solver.tableau
     diagonal = np.zeros(len(given.b_sol)) if given.a_diagonal is None else given.a_diagonal
     stages = [
@@ -121,4 +123,3 @@ def combined(weights: Any, slopes: list[Array]) -> Array:
     """`Σ weights · slopes`, of those that are not zero."""
     terms = [float(w) * k for w, k in zip(weights, slopes, strict=False) if w != 0.0]
     return sum(terms[1:], terms[0])
-
