@@ -6,7 +6,6 @@ kept state to kept state backwards, takes the steps between them once more, and 
 one step at a time.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +15,9 @@ from jax import Array
 from jaxopt_study.ode.kept import Kept, slot
 from jaxopt_study.ode.march import attempt
 from jaxopt_study.ode.observe import window
+from jaxopt_study.ode.parameter_sums import summable, summed
 from jaxopt_study.ode.place import Place, moved, place_at
 from jaxopt_study.ode.plan import Numbers, Plan
-from jaxopt_study.pytree import SHORT, ravel_leaves, size
 from jaxopt_study.types import PyTree
 
 AT_ONCE = 64  # observations, all of which are looked at in every step: less than a loop over those in it
@@ -159,7 +158,7 @@ def pulled(
         more, y_bar, slope_bar = plan.method.pull(plan.field, rebuild, floats, (t, h), rows, bars)
         if plan.dense:
             y_bar = y_bar + jnp.where(step > 0, back.all_states[step], 0.0)
-        return index, (y_bar, slope_bar), jax.tree.map(jnp.add, floats_bar, _summable(more))
+        return index, (y_bar, slope_bar), jax.tree.map(jnp.add, floats_bar, summable(more))
 
     def through_row(now: Any) -> Any:
         """One kept state, and one step, because all are kept."""
@@ -187,7 +186,7 @@ def pulled(
         _, *state = jax.lax.while_loop(lambda now: now[0] >= 0, body, start)
         return row - 1, kept.scalars[at, 0], *state
 
-    state = (kept.num_saved, (pull, slope_pull), _summable([jnp.zeros_like(leaf) for leaf in floats]))
+    state = (kept.num_saved, (pull, slope_pull), summable([jnp.zeros_like(leaf) for leaf in floats]))
     if plan.keeps_all:
         *_, index, bars, floats_bar = jax.lax.while_loop(
             lambda now: now[0] >= 0, through_row, (kept.num_steps - 1, *state)
@@ -207,28 +206,7 @@ def pulled(
         pull = pull + jnp.sum(jnp.where(at_start[:, None], ys_bar, 0.0), axis=0)
     if plan.dense:
         pull = pull + back.all_states[0]
-    return Sources(pull, [bar + leaf for bar, leaf in zip(_summed(floats_bar, floats), more, strict=True)])
-
-
-def _summable(leaves: list[Array]) -> list[Array]:
-    """Cotangents of parameters as they are added up, step after step: small ones as one vector.
-
-    Transposed, because that is how the product of a layer's cotangents and inputs comes; turned round, it is
-    made by another routine, which takes four times as long.
-    """
-    turned = [leaf.T for leaf in leaves]
-    return [ravel_leaves(turned)] if 0 < size(leaves) <= SHORT else turned
-
-
-def _summed(sums: list[Array], like: list[Array]) -> list[Array]:
-    """The cotangents in the shapes of the parameters."""
-    if 0 < size(like) <= SHORT:
-        ends = list(itertools.accumulate(leaf.size for leaf in like))
-        sums = [
-            sums[0][end - leaf.size : end].reshape(leaf.shape[::-1])
-            for end, leaf in zip(ends, like, strict=True)
-        ]
-    return [leaf.T for leaf in sums]
+    return Sources(pull, [bar + leaf for bar, leaf in zip(summed(floats_bar, floats), more, strict=True)])
 
 
 def _again(

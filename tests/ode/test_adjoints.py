@@ -334,3 +334,18 @@ def test_derivative_of_what_was_not_reached_is_nan(adjoint):
     reached = jax.grad(lambda rate: end(rate)[1])(1.0)
     assert jnp.isnan(jax.grad(lambda rate: end(rate)[2])(1.0))
     assert float(reached) == pytest.approx(2.0, rel=1e-3) or jnp.isnan(reached)
+
+
+def test_many_parameters_have_the_gradient_that_forward_mode_has():
+    # So many that their cotangents are added up as they are, and not as one vector.
+    rng = np.random.default_rng(0)
+    matrix, direction = rng.normal(size=(2, 66, 66)) / 8
+    options = {"rtol": 1e-9, "atol": 1e-11, "max_steps": 64}
+
+    def total(matrix):
+        field = lambda t, y, p: jnp.tanh(p @ y)  # noqa: E731
+        return jnp.sum(jnp.sin(jos.solve_ode(field, jnp.ones(66), LINEAR_TS, matrix, **options).ys))
+
+    forward = jax.jit(lambda m, v: jax.jvp(total, (m,), (v,))[1])(matrix, direction)
+    reverse = jax.jit(jax.grad(total))(matrix)
+    np.testing.assert_allclose(np.sum(reverse * direction), forward, rtol=1e-9)

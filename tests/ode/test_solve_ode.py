@@ -13,6 +13,7 @@ import scipy.linalg
 
 import jaxopt_study as jos
 from jaxopt_study import Status
+from jaxopt_study.ode.continuous import extension_of
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
 TS = np.linspace(0.0, 2.0, 5)
@@ -254,3 +255,24 @@ def test_steps_in_float32_are_not_shortened_for_rounding_errors():
         np.testing.assert_allclose(made.y_end, 1.0 + 5.0 * np.sin(1.0), rtol=1e-6)
         steps.append(int(made.stats.num_steps))
     assert steps[0] <= steps[1] + 1
+
+
+@pytest.mark.parametrize(
+    ("field", "end"), [(lambda t, y, p: p + 0.0 * y, 1e25), (lambda t, y, p: 1e20 - y, 6.32121e19)]
+)
+def test_slopes_whose_squares_float32_cannot_hold_have_a_first_step(field, end):
+    start, ts = jnp.zeros(2, jnp.float32), jnp.asarray([0.0, 1.0], jnp.float32)
+    made = jos.solve_ode(field, start, ts, jnp.float32(1e25))
+    assert made.converged
+    np.testing.assert_allclose(made.y_end, end, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_continuous_extension_of_tsit5_is_diffraxs(dtype):
+    parts = np.linspace(0.0, 1.0, 21).astype(dtype)
+    rows = jnp.eye(9)
+    local = diffrax.Tsit5.interpolation_cls(t0=0.0, t1=1.0, y0=rows[0], y1=rows[1], k=rows[2:])
+    expected = np.stack([local.evaluate(jnp.asarray(part)) for part in parts.astype("float64")])
+    got = extension_of(diffrax.Tsit5(), 9, 7)(jnp.asarray(parts))
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, expected, atol=8 * np.finfo(dtype).eps)
