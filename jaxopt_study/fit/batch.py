@@ -36,7 +36,7 @@ from jaxopt_study.fit.lane import Data, Rules
 from jaxopt_study.fit.slots import Ends, choose_slots, fit_all
 from jaxopt_study.losses import Loss, check_loss
 from jaxopt_study.objectives import LeastSquares, check_objective, with_loss
-from jaxopt_study.optimizers.transform import check_solvable, number
+from jaxopt_study.optimizers.transform import check_solvable, number, whole
 from jaxopt_study.pytree import check_real, params_dtype, ravel, ravel_leaves, size, traceable
 from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers.implicit import follow_the_data
@@ -126,8 +126,8 @@ def least_squares_batch(
     axes = dataclasses.replace(axes, bounds=own)
     numbers = {
         "damping": number("damping", damping),
-        "max_steps": max_steps,
-        "max_trials": max_trials,
+        "max_steps": whole("max_steps", max_steps),
+        "max_trials": whole("max_trials", max_trials),
         "tolerances": Tolerances(**{n: t if t is None else number(n, t) for n, t in tolerances.items()}),
     }
     plan = _Plan(axes, slots if slots == "auto" else int(slots), fits, find_layout((params, args), axes))

@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxopt_study.fit.batch_curve import prepare_batch
 from jaxopt_study.fit.check_input import check_params, check_x
-from jaxopt_study.fit.check_options import check_options
+from jaxopt_study.fit.check_options import STEPS, check_options
 from jaxopt_study.fit.curve_fit_batch import fit_curves
 from jaxopt_study.fit.names import names_of
-from jaxopt_study.optimizers.transform import number
+from jaxopt_study.optimizers.transform import number, whole
 from jaxopt_study.pytree import traceable
 from jaxopt_study.types import PyTree
 
@@ -105,6 +105,8 @@ def make_program(
     numbers = {**of_curves, **of_steps}
     for name in ("loss_scale", "damping", "ftol", "xtol", "gtol"):
         numbers[name] = None if numbers[name] is None else number(name, numbers[name])
+    for name in STEPS:
+        numbers[name] = whole(name, numbers[name])
     start = traceable(params) if callable(params) else starts
     return Program(tuple(chosen.items()), traceable(model_fn), start, x, numbers, names, is_covariance)
 

@@ -17,10 +17,11 @@ from jaxopt_study import image_descent
 from jaxopt_study.bounds import Box, project
 from jaxopt_study.linear_images import ByImages, by_images
 from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors, size_of
+from jaxopt_study.optimizers.newton_path import Task, far, find_path, or_one
 from jaxopt_study.optimizers.trial import MARGIN, Point, Trial, move
 from jaxopt_study.pytree import norm
-from jaxopt_study.quasi_newton import Inverse, Pairs, append, curves_up, inverse, no_pairs
-from jaxopt_study.truncated_cg import Path, shortened, truncated_cg
+from jaxopt_study.quasi_newton import Pairs, append, curves_up, inverse, no_pairs
+from jaxopt_study.truncated_cg import Path, shortened
 from jaxopt_study.types import Bool, Float, Int
 
 Vector = Float[Array, " params"]
@@ -32,7 +33,6 @@ MEMORY, MEMORY_OF_LARGE = 20, 1  # pairs
 # saves gradients and values, in large ones with slow products a worse one saves those.
 FORCING, FORCING_OF_LARGE = 0.1, 0.5
 LEAST_FORCING, LEAST_FORCING_OF_LARGE = 1e-3, 0.1  # near the end
-PROBE_TOLERANCE = 1e-2
 PROBE_PRODUCTS = 10
 # Where the last step left less of the gradient than this, what is known of H⁻¹ will do for another, which
 # needs no products. One pair knows too little for that.
@@ -140,7 +140,7 @@ def model(
     fell = grad_norm < enough * norm(jnp.where(mask, 0.0, seen.gradient))
     # That a step is short which M makes says nothing of directions that M has not seen: products have to.
     fell &= norm(alone) > jnp.finfo(theta.dtype).eps ** 0.5 * norm(theta)
-    task = _Task(
+    task = Task(
         push=push,
         matrix=matrix,
         gradient=free,
@@ -154,13 +154,13 @@ def model(
         quick=fell & known & (seen.first > 0) & ~finished & ~probing,
         descend=None if parts is None else _descent(parts, theta, value, target),
     )
-    path, way_down, products = _search(task, theta, mask, box, probing)
+    path, way_down, products = find_path(task, theta, mask, box, probing)
     stepping = (task.max_products > 0) & ~way_down
     slack = 1 + 4 * jnp.finfo(theta.dtype).eps
     full = jnp.clip(slack * norm(path.step), radius, reach if parts is None else jnp.inf)
     radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
-    least = jnp.where(path.products > 0, grad_norm**2 / _or_one(path.curvature), 0.0)
+    least = jnp.where(path.products > 0, grad_norm**2 / or_one(path.curvature), 0.0)
     ahead = jnp.maximum(-jnp.vdot(free, path.step), least)
     test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(size, ahead)), test)
     curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
@@ -199,7 +199,7 @@ def _descent(
 
 def curvature_along(direction: Vector, push: Callable[[Array], Array]) -> Scalar:
     """|dᵀHd| / dᵀd, at the price of a product."""
-    return jnp.abs(jnp.vdot(direction, push(direction))) / _or_one(jnp.vdot(direction, direction))
+    return jnp.abs(jnp.vdot(direction, push(direction))) / or_one(jnp.vdot(direction, direction))
 
 
 def direction(
@@ -212,12 +212,12 @@ def direction(
     first = jnp.where(seen.first > 0, seen.first, size)
     forcing = _forcing(theta, size, first)
     limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
-    task = _Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, limit, nothing, no)
+    task = Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, limit, nothing, no)
     path = task.solve(jnp.zeros_like(theta, bool), no)
     # What leads to the border is a direction of negative curvature; it would drown the rest.
     within = jnp.where(path.negative, path.inside, path.step)
     usable = jnp.vdot(within, gradient) < 0
-    scale = _or_one(path.curvature)
+    scale = or_one(path.curvature)
     kept = Seen(append(seen.pairs, path.pairs), theta, own, first, path.curvature, no)
     return jnp.where(usable, -within, gradient / scale), kept, path.products
 
@@ -253,140 +253,10 @@ def _forcing(theta: Vector, size: Scalar, first: Scalar) -> Scalar:
     large = theta.size >= LARGE
     most = FORCING_OF_LARGE if large else FORCING
     least = LEAST_FORCING_OF_LARGE if large else LEAST_FORCING
-    return jnp.clip(jnp.sqrt(size / _or_one(first)), least, most)
+    return jnp.clip(jnp.sqrt(size / or_one(first)), least, most)
 
 
 def _cosine(size: Scalar, decrement: Scalar) -> Scalar:
     """`√(gᵀH⁻¹g / 2|f|)`: of a sum of squares, the cosine of the residuals with what J can reach."""
     ratio = jnp.where(size > 0, decrement / jnp.where(size > 0, 2 * size, 1.0), jnp.inf)
     return jnp.where(decrement <= 0, 0.0, jnp.sqrt(ratio))
-
-
-def _or_one(number: Array) -> Array:
-    return jnp.where(number > 0, number, 1.0)
-
-
-class _Task(NamedTuple):
-    """What conjugate gradients are asked for, but for what is held.
-
-    Attributes:
-      push: products with the Hessian.
-      matrix: what is known of its inverse.
-      gradient: zero where it is held.
-      radius: of the trust region.
-      reach: how far to go where all curvature is positive; the same, but for the first step.
-      forcing: the relative residual at which to end.
-      max_products: of a step.
-      probe_products: of a probe.
-      visible: the least reduction that rounding errors do not hide.
-      quick: whether to take the quasi-Newton step `-Mg`, and no products.
-      descend: what goes down along f itself instead, where f has images; see `image_descent`.
-    """
-
-    push: Callable[[Array], Array]
-    matrix: Inverse
-    gradient: Vector
-    radius: Scalar
-    reach: Scalar
-    forcing: Scalar
-    max_products: Int[Array, ""]
-    probe_products: Int[Array, ""]
-    visible: Scalar
-    quick: Bool[Array, ""]
-    descend: Callable[[Vector, Scalar, Int[Array, ""], int], Path] | None = None
-
-    def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
-        """The path over what is not held; when probing, from a random slope and without a border."""
-        keep = lambda v: jnp.where(mask, 0.0, v)  # noqa: E731
-        draw = lambda: jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)  # noqa: E731
-        target = keep(jax.lax.cond(probing, draw, lambda: self.gradient))
-        known = keep(self.matrix(target))
-        usable = jnp.vdot(target, known) > 0
-        quick = self.quick & ~probing & usable
-        most = jnp.where(quick, 0, self.max_products)
-        memory = self.matrix.pairs.steps.shape[0]
-
-        def along_model() -> Path:
-            return truncated_cg(
-                lambda v: keep(self.push(v)),
-                target,
-                jnp.where(probing, far(target), self.reach),
-                jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
-                precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
-                memory=memory,
-                max_products=jnp.where(probing, self.probe_products, most),
-            )
-
-        descend = self.descend
-        if descend is None:
-            path = along_model()
-        else:
-            path = jax.lax.cond(
-                probing, along_model, lambda: descend(self.gradient, self.reach, most, memory)
-            )
-        # Of `-Mg` the model says `H d = -g`, as BFGS has it.
-        length = norm(known)
-        within = -jnp.where(length > self.reach, self.reach / _or_one(length), 1.0)
-        choose = lambda new, old: jnp.where(quick, within * new, old)  # noqa: E731
-        step, product = choose(known, path.step), choose(target, path.product)
-        first, first_product = choose(known, path.first), choose(target, path.first_product)
-        return path._replace(first=first, first_product=first_product, step=step, product=product)
-
-    def is_way_down(self, path: Path) -> Bool[Array, ""]:
-        """Whether a probe met negative curvature that the value will show."""
-        floor = jnp.finfo(self.radius.dtype).eps ** 0.75 * path.curvature
-        return (path.lowest < -floor) & (-0.5 * path.lowest * self.radius**2 > self.visible)
-
-    def straight(self, path: Path, theta: Vector, box: Box | None) -> Path:
-        """The end of a probe, as long as the radius, and where it is not blocked; nothing, if in vain."""
-        ratio = self.radius / _or_one(norm(path.step))
-        ahead = -jnp.vdot(path.step, self.gradient)
-        back = jnp.zeros_like(ahead)
-        if box is not None:
-            lower, upper = box.lower - theta, box.upper - theta
-            ahead, back = (norm(jnp.clip(s * ratio * path.step, lower, upper)) for s in (1.0, -1.0))
-        factor = jnp.where(ahead >= back, ratio, -ratio)
-        factor = jnp.where(self.is_way_down(path), factor, 0.0)
-        step, product = factor * path.step, factor * path.product
-        pairs = path.pairs._replace(count=jnp.zeros_like(path.pairs.count))
-        return path._replace(first=step, first_product=product, step=step, product=product, pairs=pairs)
-
-
-def far(like: Vector) -> Scalar:
-    """A radius that nothing reaches but a direction of negative curvature; its square is finite."""
-    return jnp.asarray(jnp.finfo(like.dtype).max ** 0.25, like.dtype)
-
-
-def _search(
-    task: _Task, theta: Vector, mask: Bool[Array, " params"], box: Box | None, probing: Bool[Array, ""]
-) -> tuple[Path, Bool[Array, ""], Int[Array, ""]]:
-    """The path; a probe first where it is asked for, and more held where it would leave through a bound.
-
-    Returns:
-      The path; whether it is that of a probe that found a way down; all products taken.
-    """
-
-    def leaving(path: Path, mask: Array) -> Array:
-        if box is None:
-            return jnp.zeros_like(mask)
-        down = (path.first < 0) | (path.step < 0)
-        up = (path.first > 0) | (path.step > 0)
-        return ~mask & (((theta <= box.lower) & down) | ((theta >= box.upper) & up))
-
-    def again(carry: tuple[Path, Array, Array, Array, Array]) -> tuple[Path, Array, Array, Array, Array]:
-        _, mask, probing, products, _ = carry
-        path = task.solve(mask, probing)
-        products = products + path.products
-        in_vain = probing & ~task.is_way_down(path)
-        path = jax.lax.cond(probing, lambda: task.straight(path, theta, box), lambda: path)
-        blocked = leaving(path, mask)
-        going = (in_vain & (task.max_products > 0)) | jnp.any(blocked)
-        return path, mask | blocked, probing & ~in_vain, products, going
-
-    yes, none = jnp.ones((), bool), jnp.zeros((), jnp.int32)
-    shapes = jax.eval_shape(task.solve, mask, probing)
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    path, _, found, products, _ = jax.lax.while_loop(
-        lambda carry: carry[-1], again, (empty, mask, probing, none, yes)
-    )
-    return path, found, products

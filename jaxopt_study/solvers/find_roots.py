@@ -1,7 +1,6 @@
 """`find_roots`: all roots in a box, by Newton's method from many starts, with known roots taken away.
 
-The first round starts everywhere. In every later one the function is divided by the distance from the roots
-known so far, so that they attract nobody, and what is found is polished on the function itself.
+How they are searched for is in `root_search`; here is what is asked, and what comes of it.
 """
 
 import dataclasses
@@ -18,16 +17,11 @@ from jax.typing import ArrayLike
 from jaxopt_study.bounds import Bounds
 from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
-from jaxopt_study.result import is_converged
-from jaxopt_study.solvers import root_ending
-from jaxopt_study.solvers.find_root import RootNumbers, check_square, tolerances_for
 from jaxopt_study.solvers.implicit import root_of, solve_regular
+from jaxopt_study.solvers.root_input import RootNumbers, check_square
 from jaxopt_study.solvers.root_newton import NewtonOptions
-from jaxopt_study.types import Bool, Float, PyTree
-
-FIRST_RADIUS = 0.1  # of the trust region, relative to the box: a start is to find a root near it
-DEFLATE = 1e-2  # squared reach of what takes a root away, in widths of the box
-OUTSIDE = 1e-9  # of the box's width, by which a root may miss it and be on its edge
+from jaxopt_study.solvers.root_search import FIRST_RADIUS, SearchOptions, search
+from jaxopt_study.types import Float, PyTree
 
 
 @jax.tree_util.register_dataclass
@@ -85,15 +79,6 @@ class Roots:
             note = "  singular" if self.singular[i] else ""
             lines.append(f"  ({text})  |f| {float(self.residual[i]):.1e}  hits {int(self.hits[i])}{note}")
         return "\n".join(lines)
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    max_roots: int
-    starts: int
-    rounds: int
-    newton: NewtonOptions
 
 
 def find_roots(
@@ -159,7 +144,7 @@ def find_roots(
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
     lower, upper = _check_box(bounds)
-    options = _Options(int(max_roots), int(starts), int(rounds), NewtonOptions())
+    options = SearchOptions(int(max_roots), int(starts), int(rounds), NewtonOptions())
     numbers = RootNumbers(ftol, xtol, None, None, FIRST_RADIUS, max_steps)
     numbers = RootNumbers(**{n: None if v is None else number(n, v) for n, v in numbers._asdict().items()})
     return _find_all(options, traceable(fn), lower, upper, args, key, numbers, apart)
@@ -184,7 +169,7 @@ def _check_box(bounds: Any) -> tuple[PyTree, PyTree]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _find_all(
-    options: _Options,
+    options: SearchOptions,
     fn: Any,
     lower: PyTree,
     upper: PyTree,
@@ -209,7 +194,7 @@ def _find_all(
         return of_vector(low + width * u)
 
     def found() -> tuple[Array, tuple]:
-        return _search(of_unit, low, width, key, numbers, gap, options)
+        return search(of_unit, low, width, key, numbers, gap, options)
 
     rooms = options.max_roots
 
@@ -242,129 +227,3 @@ def _solve_each(product: Any, target: Float[Array, "roots n"], roots: Any) -> Fl
     columns = jax.vmap(product)(basis)  # (n, roots, n)
     blocks = jnp.transpose(columns, (1, 2, 0))
     return jax.vmap(lambda block, right: solve_regular(lambda v: block @ v, right))(blocks, target)
-
-
-def _search(
-    fn: Any,
-    low: Float[Array, " n"],
-    width: Float[Array, " n"],
-    key: Array | None,
-    numbers: RootNumbers,
-    gap: Float[Array, ""],
-    options: _Options,
-) -> tuple[Array, tuple]:
-    n, dtype = low.size, low.dtype
-    shift = jnp.full(n, 0.5, dtype) if key is None else jax.random.uniform(key, (n,), dtype)
-    points = _fill(options.rounds * options.starts, shift).reshape(options.rounds, options.starts, n)
-
-    def newton(fn: Any, u: Array) -> Any:
-        tolerances = tolerances_for(jnp.ones_like(u), numbers)
-        radius = jnp.asarray(numbers.radius, dtype)
-        return root_ending.solve(fn, u, radius, numbers.max_steps, tolerances, options.newton, examine=False)
-
-    def in_box(u: Array) -> Bool[Array, ""]:
-        return jnp.all((u >= -OUTSIDE) & (u <= 1 + OUTSIDE))
-
-    rooms = options.max_roots
-    known = (
-        jnp.full((rooms, n), jnp.inf, dtype),
-        jnp.full(rooms, jnp.inf, dtype),
-        jnp.zeros(rooms, jnp.int32),
-        jnp.zeros(rooms, bool),
-        jnp.zeros((), jnp.int32),
-        jnp.zeros((), bool),
-    )
-
-    def search_round(carry: tuple, starts: Array) -> tuple[tuple, tuple[Array, Array]]:
-        known, typical = carry
-        places, _, _, _, count, _ = known
-
-        def stage(starts: Array, take_away: Array) -> tuple[Array, Any]:
-            ends = jax.vmap(functools.partial(newton, functools.partial(deflated, take_away)))(starts)
-            return jnp.where(jnp.isfinite(ends.x), ends.x, starts), ends
-
-        def deflated(take_away: Array, u: Array) -> Array:
-            squares = jnp.sum((u[None] - jnp.where(jnp.isfinite(places), places, 0.0)) ** 2, axis=1)
-            used = take_away & (jnp.arange(rooms) < count)
-            factor = jnp.where(used, 1 + DEFLATE / jnp.where(used & (squares > 0), squares, 1.0), 1.0)
-            return fn(u) * jnp.prod(factor)
-
-        # One program for both: first with the known roots taken away, then as it is.
-        _, stages = jax.lax.scan(stage, starts, jnp.array([True, False]))
-        ends = jax.tree.map(lambda leaf: leaf[-1], stages)
-        good = is_converged(ends.status) & jax.vmap(in_box)(ends.x)
-        sizes = jnp.max(jnp.abs(ends.residual), axis=1)
-        # Beside the columns of J met on the first round's ways: the polish has seen none but its end's.
-        typical = jnp.where(typical > 0, typical, jnp.min(jnp.median(stages.largest[0], axis=0)))
-        slopes = ends.model.grad_norm / jnp.where(ends.size > 0, ends.size, 1.0)
-        shallow = (slopes <= jnp.finfo(dtype).eps ** 0.5 * typical) & (ends.size > 0)
-        known = _merge(known, ends.x, sizes, ends.model.singular | shallow, good, gap)
-        return (known, typical), (jnp.sum(good, dtype=jnp.int32), jnp.sum(stages.num_evals, dtype=jnp.int32))
-
-    begun = known, jnp.zeros((), dtype)
-    (known, _), (converged, evals) = jax.lax.scan(search_round, begun, points)
-    places, sizes, hits, singular, count, overflow = known
-    # By the first coordinate, then the second; roots whose first is the same to the clusters' width are
-    # sorted by the next.
-    rounded = jnp.round(places / gap)
-    order = jnp.lexsort(tuple(rounded[:, i] for i in reversed(range(n))))
-    used = jnp.arange(rooms) < count
-    # Infinite where there is none.
-    places = low[None] + width[None] * jnp.where(jnp.isfinite(places), places, jnp.nan)
-    rest = (
-        count,
-        jnp.where(used, sizes[order], jnp.nan),
-        hits[order],
-        singular[order],
-        overflow,
-        jnp.sum(converged),
-        jnp.sum(evals, dtype=jnp.int32),
-    )
-    return places[order], rest
-
-
-def _merge(
-    known: tuple,
-    ends: Float[Array, "starts n"],
-    sizes: Float[Array, " starts"],
-    singular: Bool[Array, " starts"],
-    good: Bool[Array, " starts"],
-    gap: Float[Array, ""],
-) -> tuple:
-    """Count every end for the root that it is near to, or make it a new one; the best stands for all."""
-    rooms = known[0].shape[0]
-
-    def one(known: tuple, end: tuple) -> tuple[tuple, None]:
-        places, best, hits, flags, count, overflow = known
-        u, size, flag, is_root = end
-        far = jnp.max(jnp.abs(places - u[None]), axis=1)
-        near = jnp.argmin(far)
-        seen = far[near] <= gap
-        slot = jnp.where(seen, near, jnp.minimum(count, rooms - 1))
-        room = seen | (count < rooms)
-        better = is_root & room & (~seen | (size < best[near]))
-        places = places.at[slot].set(jnp.where(better, u, places[slot]))
-        best = best.at[slot].set(jnp.where(better, size, best[slot]))
-        flags = flags.at[slot].set(jnp.where(better, flag, flags[slot]))
-        hits = hits.at[slot].add(is_root & room)
-        return (
-            places,
-            best,
-            hits,
-            flags,
-            count + (is_root & ~seen & room),
-            overflow | (is_root & ~room),
-        ), None
-
-    return jax.lax.scan(one, known, (ends, sizes, singular, good))[0]
-
-
-def _fill(points: int, shift: Float[Array, " n"]) -> Float[Array, "points n"]:
-    """Points that fill the unit cube evenly: `frac(shift + i α)`, αⱼ = φ⁻ʲ with φⁿ⁺¹ = φ + 1."""
-    n = shift.size
-    phi = 2.0
-    for _ in range(50):
-        phi = (1 + phi) ** (1 / (n + 1))
-    alpha = np.mod(phi ** -np.arange(1.0, n + 1), 1.0)
-    steps = np.mod(np.arange(1.0, points + 1)[:, None] * alpha, 1.0)  # in float64 on the host
-    return jnp.mod(shift[None] + jnp.asarray(steps, shift.dtype), 1.0)

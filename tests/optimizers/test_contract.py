@@ -1,5 +1,6 @@
 """What every optimizer of the table has to do: optax's contract, and ours besides."""
 
+import inspect
 import operator
 
 import chex
@@ -368,3 +369,23 @@ def test_a_schedule_gives_the_rate_of_each_step(first_order, problems):
     equal(moved[1], reference[1], rtol=1e-13)
     if first_order.name != "rmsprop_momentum":  # its momentum goes on after the rate is 0, as optax's
         equal(moved[2], moved[1], rtol=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(jos.sgd, jos.adagrad, jos.rmsprop, jos.adam, jos.lbfgs),
+        *(jos.newton, jos.levenberg_marquardt, jos.dogleg),
+    ],
+)
+def test_options_of_numpy_types_are_the_same_program(make):
+    def signature(optimizer):
+        kinds = [jax.typeof(leaf) for leaf in jax.tree.leaves(optimizer)]
+        return jax.tree.structure(optimizer), [(k.shape, k.dtype, k.weak_type) for k in kinds]
+
+    takes = inspect.signature(make).parameters
+    options = {name: p.default for name, p in takes.items() if type(p.default) in (bool, int, float)}
+    if "learning_rate" in takes:
+        options["learning_rate"] = 0.5
+    scalars = {name: np.asarray(value)[()] for name, value in options.items()}
+    assert signature(make(**scalars)) == signature(make(**options))

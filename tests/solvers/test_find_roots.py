@@ -148,9 +148,9 @@ def test_a_key_moves_the_starts_and_the_same_key_moves_them_alike(key):
 
 
 def test_starts_fill_the_box_better_than_chance():
-    from jaxopt_study.solvers.find_roots import _fill
+    from jaxopt_study.solvers.root_search import fill
 
-    points = np.asarray(_fill(256, jnp.full(2, 0.5)))
+    points = np.asarray(fill(256, jnp.full(2, 0.5)))
     assert ((points >= 0) & (points < 1)).all()
     nearest = np.sort(np.abs(points[:, None] - points[None]).max(-1), axis=1)[:, 1]
     assert nearest.min() > 0.3 / 16  # a grid has 1/16
