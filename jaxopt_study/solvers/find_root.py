@@ -30,7 +30,7 @@ from jaxopt_study.solvers.root_input import (
     check_square,
     tolerances_for,
 )
-from jaxopt_study.solvers.root_model import RootSolver
+from jaxopt_study.solvers.root_model import RootSolver, lengths
 from jaxopt_study.solvers.root_newton import begin, trial
 from jaxopt_study.types import Bool, Int, PyTree
 
@@ -178,12 +178,12 @@ def _by_newton(fn: Any, x: Array, numbers: RootNumbers, options: RootOptions) ->
     end = root_ending.solve(fn, x, radius, numbers.max_steps, tolerances_for(x, numbers), options.newton)
     return Result(
         params=end.x,
-        value=0.5 * end.size**2,
-        grad_norm=end.model.grad_norm,
+        value=0.5 * lengths(end.residual)[0] ** 2,
+        grad_norm=end.grad_norm,
         status=end.status,
         num_steps=end.num_steps,
         num_evals=end.num_evals,
-        opt_state=RootState(end.residual, end.radius, end.num_jacobians, end.model.singular),
+        opt_state=RootState(end.residual, end.radius, end.num_jacobians, end.singular),
     )
 
 

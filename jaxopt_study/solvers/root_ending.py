@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxopt_study.linearize import scale_of
 from jaxopt_study.result import Status
-from jaxopt_study.solvers.root_model import Function, lengths
+from jaxopt_study.solvers.root_model import Function, lengths, uses_matrix
 from jaxopt_study.solvers.root_newton import (
     SUSPECT,
     NewtonOptions,
@@ -23,6 +23,7 @@ from jaxopt_study.solvers.root_newton import (
     begin,
     run,
 )
+from jaxopt_study.solvers.root_sprint import Sprint, last_step, sprint
 from jaxopt_study.types import Bool, Float, Int
 
 LARGEST_HESSIAN = 64  # unknowns: it takes their square of forward passes
@@ -37,18 +38,30 @@ LENGTHS = 24  # that a way down from a saddle is looked for with, each half of t
 DIRECTIONS = 3  # of least curvature, along which it is looked for
 
 
+class RootEnd(NamedTuple):
+    """What is known at the end; the names are those of `RootProgress` and of its model."""
+
+    x: Float[Array, " n"]
+    residual: Float[Array, " n"]
+    grad_norm: Float[Array, ""]
+    radius: Float[Array, ""]
+    singular: Bool[Array, ""]
+    status: Int[Array, ""]
+    num_steps: Int[Array, ""]
+    num_evals: Int[Array, ""]
+    num_jacobians: Int[Array, ""]
+
+
 class _Search(NamedTuple):
-    """Between two iterations: the last of them, and how the next is to begin.
+    """Between two iterations: how the last of them ended, or how the next begins.
 
     Attributes:
-      end: the iteration, whose `status` is `RUNNING` where another is to begin at its x.
-      radius: of the trust region then, relative to `‖D x‖`.
+      end: the iteration, whose `status` is `RUNNING` where it is to go on.
       gtol: how small a slope calls for the next look.
       rounds: iterations so far.
     """
 
     end: RootProgress
-    radius: Float[Array, ""]
     gtol: Float[Array, ""]
     rounds: Int[Array, ""]
 
@@ -60,9 +73,7 @@ def solve(
     max_steps: Any,
     tolerances: RootTolerances,
     options: NewtonOptions,
-    *,
-    examine: bool = True,
-) -> RootProgress:
+) -> RootEnd:
     """Iterate from a start to an end that is understood.
 
     Args:
@@ -72,33 +83,72 @@ def solve(
       max_steps: end after so many steps.
       tolerances: when a root is known.
       options: of the method.
-      examine: whether to go into ends that are no roots; if not, `NO_ROOT` is said where ‖f‖ looks
-        stationary.
     """
-    if not examine:
-        end = run(fn, begin(x, radius, options), max_steps, tolerances, options)
-        status = jnp.where(end.status == SUSPECT, Status.NO_ROOT, end.status)
-        return end._replace(status=status.astype(jnp.int32))
+    if options.broyden or not uses_matrix(options.model, x.size):
+        return _iterate(fn, begin(x, radius, options), radius, max_steps, tolerances, options)
+    quick = sprint(fn, x, radius, max_steps, tolerances, options.model)
+
+    def arrived(end: Sprint) -> RootEnd:
+        (grad_norm,) = lengths(end.gradient)
+        return RootEnd(
+            x=end.x,
+            residual=end.residual,
+            grad_norm=grad_norm,
+            radius=radius,
+            singular=jnp.zeros((), bool),
+            status=end.ending,
+            num_steps=end.accepted - 1,
+            num_evals=end.tried,
+            num_jacobians=quick.tried,
+        )
+
+    def in_trouble() -> RootEnd:
+        state = begin(quick.x, radius, options, quick.largest)._replace(
+            num_steps=jnp.maximum(quick.accepted - 1, 0),
+            num_evals=quick.tried,
+            num_jacobians=quick.tried,
+        )
+        return _iterate(fn, state, radius, max_steps, tolerances, options)
+
+    which = jnp.where(quick.ending != Status.RUNNING, 1, jnp.where(quick.last, 2, 0))
+    ways = in_trouble, lambda: arrived(quick), lambda: arrived(last_step(fn, quick, tolerances))
+    return jax.lax.switch(which, ways)
+
+
+def _iterate(
+    fn: Function,
+    state: RootProgress,
+    radius: Float[Array, ""],
+    max_steps: Any,
+    tolerances: RootTolerances,
+    options: NewtonOptions,
+) -> RootEnd:
+    """Go on, with a look at every place where it comes to rest."""
 
     def again(search: _Search) -> _Search:
         finer = tolerances._replace(gtol=search.gtol)
-        before = search.end
-        start = begin(before.x, search.radius, options, before.largest)
-        start = start._replace(
-            num_steps=before.num_steps,
-            num_evals=before.num_evals,
-            num_jacobians=before.num_jacobians,
-        )
-        end = run(fn, start, max_steps, finer, options)
+        end = run(fn, search.end, max_steps, finer, options)
         search = search._replace(end=end, rounds=search.rounds + 1)
         resting = (end.status == SUSPECT) | (end.status == Status.STALLED)
-        return jax.lax.cond(resting, functools.partial(_examine, fn, radius), lambda search: search, search)
+        look = functools.partial(_examine, fn, radius, options)
+        return jax.lax.cond(resting, look, lambda search: search, search)
 
-    first = _Search(begin(x, radius, options), radius, tolerances.gtol, jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(lambda search: search.end.status == Status.RUNNING, again, first).end
+    first = _Search(state, tolerances.gtol, jnp.zeros((), jnp.int32))
+    end = jax.lax.while_loop(lambda search: search.end.status == Status.RUNNING, again, first).end
+    return RootEnd(
+        x=end.x,
+        residual=end.residual,
+        grad_norm=end.model.grad_norm,
+        radius=end.radius,
+        singular=end.model.singular,
+        status=end.status,
+        num_steps=end.num_steps,
+        num_evals=end.num_evals,
+        num_jacobians=end.num_jacobians,
+    )
 
 
-def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search:
+def _examine(fn: Function, radius: Float[Array, ""], options: NewtonOptions, search: _Search) -> _Search:
     """Say what this end is, or show a way on."""
     state = search.end
     x, dtype = state.x, state.x.dtype
@@ -136,14 +186,18 @@ def _examine(fn: Function, radius: Float[Array, ""], search: _Search) -> _Search
     reach = state.model.reach
     last = jnp.where(reach > 0, state.radius / jnp.where(reach > 0, reach, 1.0), radius)
     finer = jnp.where(search.rounds < ROUNDS - 1, jnp.minimum(search.gtol, state.model.slope) / FINER, 0.0)
+    ended = state._replace(
+        status=status.astype(jnp.int32),
+        num_steps=state.num_steps + kick,
+        num_evals=state.num_evals + NEIGHBORS + tried + 2,
+    )
+    onward = jnp.where(kick, radius, last).astype(dtype)
+    begun = begin(jnp.where(kick, x + way, x), onward, options, state.largest)
+    begun = begun._replace(
+        num_steps=ended.num_steps, num_evals=ended.num_evals, num_jacobians=ended.num_jacobians
+    )
     return _Search(
-        state._replace(
-            x=jnp.where(kick, x + way, x),
-            status=status.astype(jnp.int32),
-            num_steps=state.num_steps + kick,
-            num_evals=state.num_evals + NEIGHBORS + tried + 2,
-        ),
-        jnp.where(kick, radius, last).astype(dtype),
+        jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), begun, ended),
         jnp.where(kick, search.gtol, finer).astype(dtype),
         search.rounds,
     )

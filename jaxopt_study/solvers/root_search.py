@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.result import is_converged
-from jaxopt_study.solvers import root_ending
+from jaxopt_study.result import Status, is_converged
 from jaxopt_study.solvers.root_input import RootNumbers, tolerances_for
-from jaxopt_study.solvers.root_newton import NewtonOptions
+from jaxopt_study.solvers.root_newton import SUSPECT, NewtonOptions, begin, run
 from jaxopt_study.types import Bool, Float
 
 FIRST_RADIUS = 0.1  # of the trust region, relative to the box: a start is to find a root near it
@@ -64,7 +63,9 @@ def search(
     def newton(fn: Any, u: Array) -> Any:
         tolerances = tolerances_for(jnp.ones_like(u), numbers)
         radius = jnp.asarray(numbers.radius, dtype)
-        return root_ending.solve(fn, u, radius, numbers.max_steps, tolerances, options.newton, examine=False)
+        end = run(fn, begin(u, radius, options.newton), numbers.max_steps, tolerances, options.newton)
+        status = jnp.where(end.status == SUSPECT, Status.NO_ROOT, end.status)
+        return end._replace(status=status.astype(jnp.int32))
 
     def in_box(u: Array) -> Bool[Array, ""]:
         return jnp.all((u >= -OUTSIDE) & (u <= 1 + OUTSIDE))
