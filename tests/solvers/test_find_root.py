@@ -166,6 +166,22 @@ def test_square_systems_of_more_garbow_and_hillstrom_are_solved_as_by_minpack(na
         np.testing.assert_allclose(result.params, reference.x, rtol=1e-9, atol=1e-12)
 
 
+def test_a_residual_may_rise_for_a_step_where_that_is_the_short_way():
+    # Powell's badly scaled function: 48 steps where nothing may rise; Newton's method alone takes 13.
+    problem = ({**NONLINEAR_LEAST_SQUARES, **OTHERS})["powell_badly_scaled"]()
+    result = jos.find_root(problem.objective.residual_fn, problem.init, problem.data)
+    assert result.converged
+    assert result.num_steps <= 15
+    np.testing.assert_allclose(result.params, [1.098159e-5, 9.106146], rtol=1e-6)  # as published
+
+
+def test_where_newtons_whole_steps_diverge_the_region_takes_over():
+    for start in (1.5, 20.0, -1e3):  # from beyond 1.39 the whole step overshoots by more each time
+        result = jos.find_root(jnp.arctan, start)
+        assert result.converged, result.message
+        assert abs(float(result.params)) < 1e-12
+
+
 def test_the_published_minimum_of_a_system_that_is_not_zero_is_no_root():
     problem = OTHERS["trigonometric"]()
     result = jos.find_root(problem.objective.residual_fn, problem.init, problem.data)
