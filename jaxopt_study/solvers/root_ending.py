@@ -87,6 +87,7 @@ def solve(
     if options.broyden or not uses_matrix(options.model, x.size):
         return _iterate(fn, begin(x, radius, options), radius, max_steps, tolerances, options)
     quick = sprint(fn, x, radius, max_steps, tolerances, options.model)
+    which = jnp.where(quick.ending != Status.RUNNING, 1, jnp.where(quick.last, 2, 0))
 
     def arrived(end: Sprint) -> RootEnd:
         (grad_norm,) = lengths(end.gradient)
@@ -103,14 +104,16 @@ def solve(
         )
 
     def in_trouble() -> RootEnd:
+        # In a batch every way is gone: a lane that has arrived has nothing to do here.
+        status = jnp.where(which == 0, Status.RUNNING, Status.STALLED).astype(jnp.int32)
         state = begin(quick.x, radius, options, quick.largest)._replace(
+            status=status,
             num_steps=jnp.maximum(quick.accepted - 1, 0),
             num_evals=quick.tried,
             num_jacobians=quick.tried,
         )
         return _iterate(fn, state, radius, max_steps, tolerances, options)
 
-    which = jnp.where(quick.ending != Status.RUNNING, 1, jnp.where(quick.last, 2, 0))
     ways = in_trouble, lambda: arrived(quick), lambda: arrived(last_step(fn, quick, tolerances))
     return jax.lax.switch(which, ways)
 
