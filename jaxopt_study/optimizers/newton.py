@@ -62,7 +62,7 @@ def newton(
     damping: ArrayLike | None = 0.0,
     *,
     solver: NewtonSolver = "auto",
-    radius: ArrayLike = 1.0,
+    radius: ArrayLike = 0.1,
     saddle_free: bool = False,
     linesearch: optax.GradientTransformation | None = None,
     max_trials: ArrayLike = 60,

@@ -98,12 +98,14 @@ class Task(NamedTuple):
     def straight(self, path: Path, theta: Vector, box: Box | None) -> Path:
         """The end of a probe, as long as the radius, and where it is not blocked; nothing, if in vain."""
         ratio = self.radius / or_one(norm(path.step))
-        ahead = -jnp.vdot(path.step, self.gradient)
-        back = jnp.zeros_like(ahead)
-        if box is not None:
-            lower, upper = box.lower - theta, box.upper - theta
-            ahead, back = (norm(jnp.clip(s * ratio * path.step, lower, upper)) for s in (1.0, -1.0))
-        factor = jnp.where(ahead >= back, ratio, -ratio)
+
+        def promised(sign: float) -> Scalar:
+            step = sign * ratio * path.step
+            if box is not None:
+                step = jnp.clip(step, box.lower - theta, box.upper - theta)
+            return -jnp.vdot(step, self.gradient) - 0.5 * path.lowest * jnp.vdot(step, step)
+
+        factor = jnp.where(promised(1.0) >= promised(-1.0), ratio, -ratio)
         factor = jnp.where(self.is_way_down(path), factor, 0.0)
         step, product = factor * path.step, factor * path.product
         pairs = path.pairs._replace(count=jnp.zeros_like(path.pairs.count))
