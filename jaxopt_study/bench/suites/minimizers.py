@@ -29,6 +29,7 @@ from jaxopt_study.problems.problem import Problem
 from jaxopt_study.problems.unconstrained import ANY_DIMENSION, SMALL
 
 SOLVED = 1e-6  # of the distance from the start's value to the lowest
+MAX_STEPS = 5000  # of ours, as of the others
 MGH = {**NONLINEAR_LEAST_SQUARES, **OTHERS}
 CUTEST = {**SMALL, **ANY_DIMENSION}
 
@@ -60,7 +61,7 @@ def newton_to_the_end(objective: Any, args: tuple, **options: Any) -> peers.Mini
     optimizer = jos.newton(**options)
 
     def run(params: Any) -> peers.Minimized:
-        result = jos.minimize(objective, params, optimizer, args)
+        result = jos.minimize(objective, params, optimizer, args, max_steps=MAX_STEPS)
         counted = jax.device_get(result.opt_state.evaluations)
         reason = f"{jos.Status(int(result.status)).name}, {int(result.num_steps)} steps"
         # `minimize` evaluates the start besides.
