@@ -374,17 +374,17 @@ def test_a_schedule_gives_the_rate_of_each_step(first_order, problems):
 @pytest.mark.parametrize(
     "make",
     [
-        *(jos.sgd, jos.adagrad, jos.rmsprop, jos.adam, jos.lbfgs),
+        *(jos.sgd, jos.adagrad, jos.rmsprop, jos.adam),
         *(jos.newton, jos.levenberg_marquardt, jos.dogleg),
     ],
 )
-def test_options_of_numpy_types_are_the_same_program(make):
+def test_numbers_of_numpy_types_are_the_same_program(make):
     def signature(optimizer):
         kinds = [jax.typeof(leaf) for leaf in jax.tree.leaves(optimizer)]
         return jax.tree.structure(optimizer), [(k.shape, k.dtype, k.weak_type) for k in kinds]
 
     takes = inspect.signature(make).parameters
-    options = {name: p.default for name, p in takes.items() if type(p.default) in (bool, int, float)}
+    options = {name: p.default for name, p in takes.items() if type(p.default) in (int, float)}
     if "learning_rate" in takes:
         options["learning_rate"] = 0.5
     scalars = {name: np.asarray(value)[()] for name, value in options.items()}
