@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.pytree import params_dtype, ravel_leaves
+from jaxopt_study.pytree import owned, params_dtype, ravel_leaves
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
 Bounds = tuple[PyTree, PyTree]
@@ -71,7 +71,7 @@ def _like(side: str, bound: Any, params: PyTree) -> PyTree:
     none = -jnp.inf if side == "lower" else jnp.inf
 
     def fill(bound: Any, below: PyTree) -> PyTree:
-        bound = none if bound is None else bound
+        bound = none if bound is None else owned(bound)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(bound, leaf.dtype), leaf.shape), below)
 
     if isinstance(bound, list | tuple) and jax.tree_util.all_leaves([params]):

@@ -100,7 +100,7 @@ def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:
     Args:
       name: what it is called in messages.
       tree: numbers and arrays.
-      keep_numpy: whether arrays of NumPy may stay what they are, for a jitted function, which takes
+      keep_numpy: whether arrays of NumPy stay on the host, as copies, for a jitted function, which takes
         them in a tenth of the time of `jnp.asarray`.
 
     Raises:
@@ -110,27 +110,34 @@ def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:
     arrays = jax.tree.leaves(tree)
     if not arrays:
         raise ValueError(f"{name}: the pytree has no leaves; there is nothing to optimize")
-    if all(_is_strong(leaf, keep_numpy) for leaf in arrays):
+    if all(_is_strong(leaf) for leaf in arrays):
         return tree  # as it is: in a small fit the conversions below would take longer than the solve
+    if keep_numpy and all(_is_strong(leaf) or _is_strong_numpy(leaf) for leaf in arrays):
+        return jax.tree.map(owned, tree)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = name + jax.tree_util.keystr(path)
         try:
-            dtype = jnp.result_type(leaf)
+            dtype = jnp.result_type(_native(leaf))
         except TypeError as error:
-            raise TypeError(f"{where}: expected a real float array, got {type(leaf).__name__}") from error
+            got = f"dtype {leaf.dtype}" if isinstance(leaf, np.ndarray) else type(leaf).__name__
+            raise TypeError(f"{where}: expected a real float array, got {got}") from error
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"{where}: expected a real float array, got dtype {dtype}")
-    # A weak type would be lost in the first step, and a second program compiled for the second.
-    return jax.tree.map(
-        lambda leaf: (np if keep_numpy and not isinstance(leaf, Array) else jnp).asarray(
-            leaf, jnp.result_type(leaf)
-        ),
-        tree,
-    )
+
+    def strong(leaf: Any) -> Any:
+        leaf = _native(leaf)
+        on_host = keep_numpy and not isinstance(leaf, Array)
+        # A weak type would be lost in the first step, and a second program compiled for the second.
+        return (np if on_host else jnp).array(leaf, jnp.result_type(leaf))
+
+    return jax.tree.map(strong, tree)
 
 
 def as_array(leaf: Any) -> Any:
-    """An array of JAX, or one of NumPy in a dtype that JAX has, see `check_real`.
+    """An array of JAX, or a copy of one of NumPy in a dtype that JAX has, see `check_real`.
+
+    A copy, because a program on the CPU reads the memory of NumPy's arrays itself, and after the call has
+    returned: whoever filled them with the next data in the meantime would fit those, or some of both.
 
     Raises:
       TypeError: if it is no array of numbers.
@@ -138,15 +145,33 @@ def as_array(leaf: Any) -> Any:
     >>> type(as_array(np.ones(3))).__name__, as_array(np.ones(3)).dtype == jnp.ones(3).dtype
     ('ndarray', True)
     """
-    if isinstance(leaf, Array):
+    if (
+        isinstance(leaf, np.ndarray)
+        and leaf.dtype.kind in "biufc"
+        and not isinstance(leaf, np.ma.MaskedArray)
+    ):
+        leaf = _native(leaf)
+        return np.array(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
+    return leaf if isinstance(leaf, Array) else jnp.asarray(leaf)
+
+
+def owned(leaf: Any) -> Any:
+    """A copy of an array of NumPy, see `as_array`: `jnp.asarray` makes none where it is given a dtype."""
+    return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def _native(leaf: Any) -> Any:
+    """Numbers of NumPy in this machine's order of bytes, and no wider than JAX has them."""
+    if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype.kind not in "iufc":
         return leaf
-    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
-        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
-    return jnp.asarray(leaf)
+    widest = {"g": np.float64, "G": np.complex128}
+    return leaf.astype(widest.get(leaf.dtype.char, leaf.dtype.newbyteorder("=")), copy=False)
 
 
-def _is_strong(leaf: Any, keep_numpy: bool) -> bool:
-    if isinstance(leaf, Array):
-        return leaf.dtype in _FLOATS and not leaf.weak_type
-    is_numpy = keep_numpy and isinstance(leaf, np.ndarray)
-    return is_numpy and leaf.dtype in _FLOATS and leaf.dtype == jax.dtypes.canonicalize_dtype(leaf.dtype)
+def _is_strong(leaf: Any) -> bool:
+    return isinstance(leaf, Array) and leaf.dtype in _FLOATS and not leaf.weak_type
+
+
+def _is_strong_numpy(leaf: Any) -> bool:
+    is_numpy = isinstance(leaf, np.ndarray) and leaf.dtype.isnative and leaf.dtype in _FLOATS
+    return is_numpy and leaf.dtype == jax.dtypes.canonicalize_dtype(leaf.dtype)

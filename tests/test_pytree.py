@@ -83,3 +83,11 @@ def test_check_real_names_the_leaf_that_is_not_real(leaf, said):
 def test_check_real_refuses_a_tree_without_leaves(empty):
     with pytest.raises(ValueError, match="params"):
         pytree.check_real("params", empty)
+
+
+def test_what_stays_with_numpy_is_a_copy():
+    values = np.ones(3, jnp.zeros(()).dtype)
+    kept = pytree.check_real("params", {"a": values, "b": jnp.ones(2)}, keep_numpy=True)["a"]
+    for copy in (kept, pytree.as_array(values), pytree.owned(values)):
+        assert isinstance(copy, np.ndarray)
+        assert not np.shares_memory(copy, values)

@@ -7,6 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_study.fit.check_input import is_concrete
+from jaxopt_study.pytree import owned
 
 
 def check_sigma(sigma: Any, y: Array | np.ndarray, pointwise: bool) -> Array | None:
@@ -173,7 +174,7 @@ def _refuse_covariance(sigma: np.ndarray) -> None:
 
 def _as_numbers(name: str, value: Any, y: Array | np.ndarray) -> Array:
     try:
-        return jnp.asarray(value, y.dtype)
+        return jnp.asarray(owned(value), y.dtype)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected numbers, got {value!r}") from error
 

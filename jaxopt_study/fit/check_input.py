@@ -35,11 +35,12 @@ def check_x(x: PyTree, *, keep_numpy: bool = False) -> PyTree:
     """x with arrays for leaves, those of NumPy as they are if these may stay.
 
     Raises:
-      TypeError: for a list of numbers, which is a pytree of scalars and hardly meant.
+      TypeError: for a list of numbers, which is a pytree of scalars and hardly meant; for a leaf that is no
+        array of numbers.
     """
     if isinstance(x, list | tuple) and x and all(isinstance(item, int | float) for item in x):
         raise TypeError(f"x: a {type(x).__name__} of numbers is a pytree of scalars; make it one array")
-    return jax.tree.map(as_array if keep_numpy else jnp.asarray, x)
+    return _arrays("x", x, as_array if keep_numpy else jnp.asarray)
 
 
 def check_args(args: Any) -> tuple:
@@ -51,14 +52,19 @@ def check_args(args: Any) -> tuple:
     if not isinstance(args, tuple):
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
 
-    def as_array(path: Any, leaf: Any) -> Array:
-        try:
-            return jnp.asarray(leaf)
-        except TypeError:
-            where, kind = jax.tree_util.keystr(path), np.asarray(leaf).dtype
-            raise TypeError(f"args{where}: expected an array of numbers, got dtype {kind}") from None
+    return _arrays("args", args, jnp.asarray)
 
-    return jax.tree_util.tree_map_with_path(as_array, args)
+
+def _arrays(name: str, tree: PyTree, convert: Callable[[Any], Any]) -> PyTree:
+    def leaf_of(path: Any, leaf: Any) -> Any:
+        try:
+            return convert(leaf)
+        except (TypeError, ValueError):
+            where = name + jax.tree_util.keystr(path)
+            kind = "a masked array" if np.ma.isMaskedArray(leaf) else f"dtype {np.asarray(leaf).dtype}"
+            raise TypeError(f"{where}: expected an array of numbers, got {kind}") from None
+
+    return jax.tree_util.tree_map_with_path(leaf_of, tree)
 
 
 def check_y(y: Any, params: PyTree, *, keep_numpy: bool = False) -> Any:
@@ -77,10 +83,14 @@ def check_y(y: Any, params: PyTree, *, keep_numpy: bool = False) -> Any:
 def as_real(y: Any, params: PyTree, *, keep_numpy: bool = False) -> Any:
     """y as an array of float32 or float64, what is neither in the dtype of the parameters.
 
+    What is masked in a masked array of NumPy is missing.
+
     Raises:
       TypeError: if it is complex or no array of numbers.
     """
     if not isinstance(y, jax.Array):
+        if np.ma.isMaskedArray(y) and y.dtype.kind in "biuf":
+            y = np.where(np.ma.getmaskarray(y), np.nan, np.ma.getdata(y))
         y = np.asarray(y)
         if y.dtype.kind not in "biufc" and not jnp.issubdtype(y.dtype, jnp.floating):  # bfloat16 is of kind V
             raise TypeError(f"y: expected numbers, got dtype {y.dtype}")

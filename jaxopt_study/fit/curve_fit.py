@@ -148,6 +148,8 @@ def prepare(
     """The first half of `curve_fit`: everything is checked, nothing computed."""
     check_callable(model_fn)
     check_loss(loss, loss_scale)
+    if optimizer is not None:
+        check_optimizer(optimizer)
     params = check_params(params, keep_numpy=True)
     rows = rows_of((x, y, sigma, weights))
     if rows is not None:
@@ -192,8 +194,6 @@ def fit_curve(
       curve, params: from `prepare`.
       optimizer, max_steps, ftol, xtol, gtol: those of `least_squares`.
     """
-    if optimizer is not None:
-        check_optimizer(optimizer)
     tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
     controls = {name: number(name, value) for name, value in tolerances.items() if value is not None}
     return _fit(curve, params, traceable(optimizer), {"max_steps": check_max_steps(max_steps), **controls})

@@ -27,6 +27,18 @@ CASES = {
     "complex model": (TypeError, "^model_fn: expected real", {"model_fn": lambda p, x: p["a"] + 1j * x}),
     "x and y differ": (ValueError, r"^model_fn: returns shape \(5,\)", {"y": Y[:4]}),
     "x a list": (TypeError, "^x: a list of numbers", {"x": [0.0, 1.0]}),
+    "x of objects": (TypeError, "^x: expected an array of numbers, got dtype obj", {"x": X.astype(object)}),
+    "x of words": (
+        TypeError,
+        r"^x\['t'\]: expected an array of numbers, got dtype",
+        {"x": {"t": np.array(["a"])}},
+    ),
+    "x masked": (TypeError, "^x: expected an array of numbers, got a masked", {"x": np.ma.masked_less(X, 1)}),
+    "objects for parameters": (
+        TypeError,
+        r"^params\['a'\]: expected a real float array, got dtype object",
+        {"params": {"a": np.array(0.0, object), "b": 1.0}},
+    ),
     "complex y": (TypeError, "^y: expected real", {"y": Y + 1j}),
     "y of words": (TypeError, "^y: expected numbers, got dtype", {"y": ["a", "b"]}),
     "all missing": (ValueError, "^y: there is no value", {"y": np.full(5, np.nan)}),

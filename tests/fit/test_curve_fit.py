@@ -296,3 +296,64 @@ def test_tukeys_loss_that_leaves_no_more_points_than_parameters_knows_no_errors(
     y = jnp.array([0.0, 1.0, 40.0, -70.0, 90.0, -60.0])
     fit = jos.curve_fit(lambda p, x: p[0] + p[1] * x, x, y, jnp.array([0.0, 1.0]), loss="tukey")
     assert np.all(np.isnan(fit.stderr))
+
+
+def straight(params, x):
+    return params["a"] + params["b"] * x
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", np.longdouble, ">i4"])
+def test_numbers_in_any_order_of_bytes_and_any_width(dtype):
+    """FITS files hold big-endian numbers: handed to a program as they are, they are other numbers."""
+    x, y, start = np.arange(6.0), 1.0 + 2.0 * np.arange(6.0), {"a": 0.0, "b": 1.0}
+    whole = np.dtype(dtype).kind == "i"
+    params = start if whole else {name: np.asarray(value, dtype) for name, value in start.items()}
+    fit = jos.curve_fit(straight, x.astype(dtype), y.astype(dtype), params, sigma=np.ones(6, dtype))
+    assert fit.converged
+    np.testing.assert_allclose([fit.params["a"], fit.params["b"]], [1.0, 2.0], rtol=1e-5)
+
+
+def test_what_is_masked_in_y_is_missing():
+    x, y = np.arange(6.0), 1.0 + 2.0 * np.arange(6.0)
+    y[3] = 1e6
+    for kind in (float, int):
+        fit = jos.curve_fit(straight, x, np.ma.masked_greater(y.astype(kind), 1e5), {"a": 0.0, "b": 1.0})
+        assert fit.num_points == 5
+        np.testing.assert_allclose([fit.params["a"], fit.params["b"]], [1.0, 2.0], rtol=1e-5)
+
+
+def _aligned(values):
+    """A copy at an address from which XLA reads without one of its own."""
+    room = np.empty(values.nbytes + 64, np.uint8)
+    begin = -room.ctypes.data % 64
+    out = room[begin : begin + values.nbytes].view(values.dtype)
+    out[:] = values
+    return out
+
+
+@pytest.mark.slow
+def test_the_arrays_that_a_fit_was_given_may_be_filled_anew():
+    """A program reads NumPy's memory while it runs, which is after the call has returned."""
+    dtype = jnp.zeros(()).dtype
+    x = _aligned(np.linspace(0.0, 4.0, 20_000).astype(dtype))
+    y = _aligned(np.asarray(decay(TRUTH, x), dtype))
+    sigma, high = _aligned(np.ones_like(y)), _aligned(np.full(3, 9.0, dtype))
+    kept = [a.copy() for a in (x, y, sigma)]
+
+    def model(p, x):
+        return decay({"a": p[0], "c": p[1], "k": p[2]}, x)
+
+    fits = []
+    for _ in range(3):
+        start = _aligned(np.ones(3, dtype))
+        for own, value in zip((x, y, sigma, high), (*kept, 9.0), strict=True):
+            own[:] = value
+        fits.append(jos.curve_fit(model, x, y, start, sigma=sigma, bounds=(0.0, high)))
+        for own in (x, y, sigma, high, start):
+            own[:] = 7.0
+    for fit in fits:
+        np.testing.assert_allclose(fit.params, [5.0, 1.0, 1.3], rtol=1e-3)
+        np.testing.assert_array_equal(fit.curve.x, kept[0])
+        np.testing.assert_array_equal(fit.curve.y, kept[1])
+        np.testing.assert_array_equal(fit.curve.sigma, kept[2])
+        assert np.all(fit.curve.bounds[1] == 9.0)
