@@ -5,6 +5,7 @@ handles every kind of method. States are vectors: `field(t, y, theta) -> dy/dt`,
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -96,11 +97,15 @@ def _beyond_rounding(weights: Any, slopes: list[Array]) -> Array:
     """`|Σ weights · slopes|`, less what is rounding errors of the slopes: no shorter step would mend those.
 
     In float32 the estimate of the error is soon nothing else, and steps would be several times too short.
+    Squares are taken in units of the largest slope: those of 1e-20 and of 1e20 are not numbers of float32.
     """
-    error = combined(weights, slopes)
+    tiny = 2 * float(jnp.finfo(slopes[0].dtype).tiny)
+    unit = jnp.clip(functools.reduce(jnp.maximum, [jnp.abs(slope) for slope in slopes]), tiny, 1 / tiny)
+    inverse = 1 / unit
+    error = inverse * combined(weights, slopes)
     noise = ROUNDING * jnp.finfo(error.dtype).eps
-    squares = combined(weights**2, [slope**2 for slope in slopes])
-    return jnp.sqrt(jnp.maximum(error**2 - noise**2 * squares, (LEAST * error) ** 2))
+    squares = combined(weights**2, [(inverse * slope) ** 2 for slope in slopes])
+    return unit * jnp.sqrt(jnp.maximum(error**2 - noise**2 * squares, (LEAST * error) ** 2))
 
 
 def pull_floats(

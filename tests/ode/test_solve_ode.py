@@ -267,6 +267,19 @@ def test_slopes_whose_squares_float32_cannot_hold_have_a_first_step(field, end):
     np.testing.assert_allclose(made.y_end, end, rtol=1e-3)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+def test_errors_whose_squares_float32_cannot_hold_are_controlled(size):
+    def end(rate):
+        start, ts = jnp.full(2, size, jnp.float32), jnp.asarray([0.0, 3.0], jnp.float32)
+        made = jos.solve_ode(lambda t, y, r: -r * y, start, ts, rate, rtol=1e-4, atol=0.0)
+        return made.y_end[0] / size, made
+
+    (value, made), slope = jax.value_and_grad(end, has_aux=True)(jnp.float32(1.0))
+    assert made.converged
+    np.testing.assert_allclose(value, np.exp(-3.0), rtol=1e-3)
+    np.testing.assert_allclose(slope, -3.0 * np.exp(-3.0), rtol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_continuous_extension_of_tsit5_is_diffraxs(dtype):
     parts = np.linspace(0.0, 1.0, 21).astype(dtype)
