@@ -38,13 +38,14 @@ class Forward(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def backsolve(
-    how: Forward, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers
+    how: Forward, theta: PyTree, others: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers
 ) -> tuple[Array, Any, Array]:
     """The states at ts, counts of steps and a status; the gradient solves the adjoint equation backwards.
 
     Args:
-      how: see `Forward`.
+      how: see `Forward`; its field takes `(theta, others)` for parameters.
       theta: parameters of the field, a pytree of floats.
+      others: those that are none, which have no derivative.
       y0: the state at t0, shape `(n,)`.
       t0: the first time.
       ts: the times observed, increasing, shape `(times,)`.
@@ -54,28 +55,29 @@ def backsolve(
 
     forwards = diffrax.ForwardMode()
     return solve_by_diffrax(
-        how.field, how.solver, theta, y0, t0, ts, numbers.tolerances, forwards, how.max_steps,
+        how.field, how.solver, (theta, others), y0, t0, ts, numbers.tolerances, forwards, how.max_steps,
         numbers.first_step,
     )  # fmt: skip
 
 
 def _forward(
-    how: Forward, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers
+    how: Forward, theta: PyTree, others: PyTree, y0: Array, t0: Array, ts: Array, numbers: Numbers
 ) -> tuple[Any, Any]:
-    out = backsolve(how, theta, y0, t0, ts, numbers)
-    return out, (theta, y0, t0, ts, out[0], numbers)
+    out = backsolve(how, theta, others, y0, t0, ts, numbers)
+    return out, (theta, others, y0, t0, ts, out[0], numbers)
 
 
 def _backward(how: Forward, kept: Any, bars: Any) -> Any:
     import diffrax
 
-    theta, y0, t0, ts, ys, numbers = kept
+    theta, others, y0, t0, ts, ys, numbers = kept
     tolerances, first_step = numbers.tolerances, numbers.first_step
     ys_bar = bars[0]
 
-    def augmented(t: Any, state: Any, theta: PyTree) -> Any:
+    def augmented(t: Any, state: Any, given: PyTree) -> Any:
         y, a, _ = state
-        slope, transpose = jax.vjp(lambda y, theta: how.field(t, y, theta), y, theta)
+        theta, others = given
+        slope, transpose = jax.vjp(lambda y, theta: how.field(t, y, (theta, others)), y, theta)
         a_slope, g_slope = transpose(-a)
         return slope, a_slope, g_slope
 
@@ -91,7 +93,7 @@ def _backward(how: Forward, kept: Any, bars: Any) -> Any:
             t_before,
             None if first_step is None else -first_step,
             (y, a, g),
-            theta,
+            (theta, others),
             stepsize_controller=diffrax.PIDController(rtol=tolerances.rtol, atol=tolerances.atol),
             adjoint=diffrax.ForwardMode(),
             max_steps=how.max_steps,
@@ -100,13 +102,13 @@ def _backward(how: Forward, kept: Any, bars: Any) -> Any:
         failed = back.result != diffrax.RESULTS.successful
         a, g = jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf[0]), back.ys[1:])
         # ∂L/∂t of an observation is the slope there.
-        return (a, g), jnp.sum(y_bar * how.field(t_after, y, theta))
+        return (a, g), jnp.sum(y_bar * how.field(t_after, y, (theta, others)))
 
     nothing = (jnp.zeros_like(y0), jax.tree.map(jnp.zeros_like, theta))
     befores = jnp.concatenate([t0[None], ts[:-1]])
     (a, g), ts_bar = jax.lax.scan(between, nothing, (befores, ts, ys, ys_bar), reverse=True)
-    t0_bar = -jnp.sum(a * how.field(t0, y0, theta))
-    return g, a, t0_bar, ts_bar, jax.tree.map(jnp.zeros_like, numbers)
+    t0_bar = -jnp.sum(a * how.field(t0, y0, (theta, others)))
+    return g, None, a, t0_bar, ts_bar, jax.tree.map(jnp.zeros_like, numbers)
 
 
 backsolve.defvjp(_forward, _backward)

@@ -97,9 +97,9 @@ def by_other_loops(options: Options, problem: Problem, numbers: Numbers) -> tupl
 
     field, theta = problem.field, problem.theta
     if options.adjoint == "backsolve":
-        how = Forward(*_of_floats(field, theta)[:1], options.solver, options.max_steps)
-        floats = _of_floats(field, theta)[1]
-        return backsolve(how, floats, problem.y0, problem.t0, problem.ts, numbers)
+        of_parts, floats, others = _in_parts(field, theta)
+        how = Forward(of_parts, options.solver, options.max_steps)
+        return backsolve(how, floats, others, problem.y0, problem.t0, problem.ts, numbers)
     adjoint = diffrax.DirectAdjoint() if options.adjoint == "direct" else diffrax.ForwardMode()
     return solve_by_diffrax(
         field, options.solver, theta, problem.y0, problem.t0, problem.ts, numbers.tolerances, adjoint,
@@ -107,15 +107,17 @@ def by_other_loops(options: Options, problem: Problem, numbers: Numbers) -> tupl
     )  # fmt: skip
 
 
-def _of_floats(field: Any, theta: PyTree) -> tuple[Any, list[Array]]:
-    """The field as a function of the floats of theta alone, and those."""
+def _in_parts(field: Any, theta: PyTree) -> tuple[Any, list[Array], list[Array]]:
+    """The field as a function of theta's floats and its other leaves, and those."""
     leaves, structure = jax.tree.flatten(theta)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     is_float = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
 
-    def of_floats(t: Array, y: Array, floats: list[Array]) -> Array:
-        given = iter(floats)
-        filled = [next(given) if yes else leaf for yes, leaf in zip(is_float, leaves, strict=True)]
+    def of_parts(t: Array, y: Array, parts: tuple) -> Array:
+        floats, others = (iter(part) for part in parts)
+        filled = [next(floats) if yes else next(others) for yes in is_float]
         return field(t, y, jax.tree.unflatten(structure, filled))
 
-    return of_floats, [leaf for leaf, yes in zip(leaves, is_float, strict=True) if yes]
+    floats = [leaf for leaf, yes in zip(leaves, is_float, strict=True) if yes]
+    others = [leaf for leaf, yes in zip(leaves, is_float, strict=True) if not yes]
+    return of_parts, floats, others

@@ -291,6 +291,18 @@ def test_the_event_time_has_the_derivative_of_the_implicit_function_theorem():
     np.testing.assert_allclose(jax.jit(jax.grad(time))(1.3), -np.pi / 4 * 1.3**-1.5, rtol=1e-8)
 
 
+@pytest.mark.parametrize("adjoint", ["auto", "backsolve"])
+def test_leaves_that_are_no_floats_may_be_among_the_parameters(adjoint):
+    def end(rate, given):
+        params = {"rate": rate, **given}
+        ts = jnp.array([0.0, 1.0])
+        field = lambda t, y, p: -p["rate"] * p["times"] * jnp.where(p["on"], y, 0.0)  # noqa: E731
+        return jos.solve_ode(field, jnp.array(1.0), ts, params, rtol=1e-8, atol=1e-10, adjoint=adjoint).ys[-1]
+
+    got = jax.grad(end)(jnp.array(0.5), {"times": jnp.array(2), "on": True})
+    np.testing.assert_allclose(got, -2.0 * np.exp(-1.0), rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_backsolve_is_diffraxs_own_and_is_wrong_for_robertson():
     field, y0, ts, params, _ = CASES["predators"]
