@@ -65,4 +65,12 @@ def spread(atol: Any, y0: PyTree, default: float) -> Array:
         return jnp.asarray(atol, dtype)
     if all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(atol)) and given.num_leaves == 1:
         return jnp.asarray(jax.tree.leaves(atol)[0], dtype)
-    return ravel_leaves(jax.tree.map(lambda a, y: jnp.broadcast_to(jnp.asarray(a, dtype), y.shape), atol, y0))
+
+    def fill(tolerance: Any, state: Any) -> Array:
+        try:
+            return jnp.broadcast_to(jnp.asarray(tolerance, dtype), state.shape)
+        except ValueError:
+            fits = f"does not fit y0, where it is {state.shape}"
+            raise ValueError(f"atol: shape {np.shape(tolerance)} {fits}") from None
+
+    return ravel_leaves(jax.tree.map(fill, atol, y0))

@@ -79,7 +79,8 @@ def solve_ode(
       A `Solution`. Where the solve failed, states are NaN from there on, and so are the derivatives of those;
       `status` says why: `OUT_OF_STEPS`, `STEP_TOO_SMALL`, `NON_FINITE_START`, `NON_FINITE` (a constant step).
       Derivatives hold the steps fixed. That of a state by its own time is the field there, that by t0 minus
-      the field at the start, carried along. `status`, `stats` and `t_end` without an event carry none.
+      the field at the start, carried along. `status`, `stats`, `t_end` without an event, and `y_end` of a
+      solve that failed, carry none.
 
     Raises:
       TypeError: if an argument is of the wrong kind, or y0 has a leaf that is not a real float array.
@@ -114,7 +115,7 @@ def solve_ode(
     for name, value in numbers_given.items():
         if np.ndim(value) != 0:
             raise ValueError(f"{name}: expected one number, got shape {np.shape(value)}")
-        if value is not None and not isinstance(value, jax.core.Tracer) and not value > 0:
+        if value is not None and not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
             raise ValueError(f"{name}: expected a positive number, got {value}")
     if step is not None and adjoint not in ("auto", "checkpoint"):
         raise ValueError(f"step: adjoint {adjoint!r} takes none; 'auto' and 'checkpoint' do")

@@ -192,6 +192,8 @@ def test_numbers_are_traced_and_compile_nothing_again(count_traces):
         ({"event": lambda t, y, p: y}, TypeError, "event: expected one real float"),
         ({"event": lambda t, y, p: y[0] > 0.5}, TypeError, "event: expected one real float"),
         ({"atol": {"a": 1.0}}, ValueError, "atol: expected one number"),
+        ({"atol": np.ones(7)}, ValueError, "atol: shape .7,. does not fit y0"),
+        ({"step": np.inf}, ValueError, "step: expected a positive number"),
         ({"field": lambda t, y, p: y[:1]}, ValueError, "field: expected dy/dt of the shapes"),
         ({"field": lambda t, y, p: (y, y)}, ValueError, "field: expected dy/dt as a pytree"),
         ({"event": lambda t, y, p: t, "adjoint": "direct"}, ValueError, "event: adjoint 'direct' has none"),
