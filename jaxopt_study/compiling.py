@@ -44,7 +44,7 @@ def jit_small(
 
         @functools.cache
         def quick() -> Callable[..., Any]:
-            return jax.jit(function, compiler_options=compile_quickly(), **options)
+            return jax.jit(function, compiler_options=quick_options(), **options)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
@@ -58,7 +58,7 @@ def jit_small(
 
 
 @functools.cache
-def compile_quickly() -> dict[str, Any] | None:
+def quick_options() -> dict[str, Any] | None:
     """The compiler's options, None where it has no such option: on other devices, or in another XLA."""
     options = {"xla_cpu_use_fusion_emitters": False}
     if jax.default_backend() != "cpu":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxopt_study as jos
-from jaxopt_study.compiling import SMALL, compile_quickly, jit_small
+from jaxopt_study.compiling import SMALL, jit_small, quick_options
 from jaxopt_study.pytree import size
 
 ASKED = []
@@ -42,15 +42,15 @@ def test_a_value_closed_over_is_differentiated_through():
 
 
 def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
-    compile_quickly.cache_clear()
+    quick_options.cache_clear()
 
     def refuse(*args, **options):
         raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
 
     with monkeypatch.context() as patch:
         patch.setattr(jax, "jit", refuse)
-        assert compile_quickly() is None
-    compile_quickly.cache_clear()
+        assert quick_options() is None
+    quick_options.cache_clear()
 
 
 def test_a_fit_at_a_prompt_is_that_inside_jit_and_is_traced_once():

@@ -14,7 +14,6 @@ import numpy as np
 from jax import Array
 
 from jaxopt_study.audit.differences import Floats
-from jaxopt_study.compiling import compile_quickly
 
 AT_ONCE = 2**23  # elements of results that one call gives
 
@@ -216,3 +215,8 @@ class Runner:
                 piece = [np.concatenate([p, np.repeat(p[-1:], short, axis=0)]) for p in piece]
             pieces.append(np.asarray(self._program(tuple(piece)), np.float64)[: at_once - short])
         return np.concatenate(pieces)
+
+
+def compile_quickly() -> dict[str, Any] | None:
+    """Options for programs that run once: on a CPU, compiling them is most of an audit."""
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None

@@ -9,11 +9,10 @@ import numpy as np
 from jax import Array
 
 from jaxopt_study.audit.differences import Floats
-from jaxopt_study.audit.flat import NEEDS_NUMBERS, FlatFunction, Leaf, real_vector
+from jaxopt_study.audit.flat import NEEDS_NUMBERS, FlatFunction, Leaf, compile_quickly, real_vector
 from jaxopt_study.audit.judge import tolerance
 from jaxopt_study.audit.report import Finding
 from jaxopt_study.audit.sampling import groups_of, largest_of_group
-from jaxopt_study.compiling import compile_quickly
 
 LANES = 3
 ALONE = 6  # leaves that are mapped over alone

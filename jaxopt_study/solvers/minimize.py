@@ -153,7 +153,15 @@ def start(
     return _start(*inputs)
 
 
-@jax.jit
+def _is_small(objective: Any, params: PyTree, args: tuple) -> bool:
+    """Few residuals of few data, as far as is seen: what a function closes over may be large.
+
+    The answer is the same for all parts of a minimization, so that its bits do not depend on them.
+    """
+    return isinstance(objective, LeastSquares) and len(args) > 0 and size((params, args)) <= SMALL
+
+
+@jit_small(lambda carry, n: _is_small(carry.setup.objective, carry.state.params, carry.setup.args))
 def advance(carry: Carry, n: Any) -> Carry:
     """The second part of `minimize`: at most `n` more steps, fewer if the iteration ends.
 
@@ -293,7 +301,15 @@ def check_max_steps(max_steps: ArrayLike) -> ArrayLike:
     return max_steps
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def _start_is_small(
+    length: int | None, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
+) -> bool:
+    del length, optimizer, observe, batch_fn
+    params, args, *_ = rest
+    return _is_small(objective, params, args)
+
+
+@jit_small(_start_is_small, static_argnums=0)
 def _start(
     length: int | None,
     objective: Any,
@@ -363,16 +379,7 @@ def _check_state(given: Any, made: Any) -> None:
         )
 
 
-def _is_small(
-    length: int | None, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
-) -> bool:
-    """Few residuals of few data, as far as is seen: what a function closes over may be large."""
-    del length, optimizer, observe, batch_fn
-    params, args, *_ = rest
-    return isinstance(objective, LeastSquares) and len(args) > 0 and size((params, args)) <= SMALL
-
-
-@jit_small(_is_small, static_argnums=0)
+@jit_small(_start_is_small, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
     carry = _start(length, *inputs)
     setup = carry.setup
