@@ -14,25 +14,28 @@ from typing import Any
 import jax
 from jax.extend.core import get_opaque_trace_state
 
-SMALL = 256  # numbers in all arguments together
+from jaxopt_study.pytree import size
+from jaxopt_study.types import PyTree
+
+SMALL = 256  # numbers, of parameters and data together
 
 _OUTSIDE = get_opaque_trace_state()
 
 
 def jit_small(
-    is_small: Callable[..., bool], **options: Any
+    data_of: Callable[..., PyTree], **options: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`jax.jit`, compiled quickly where it is called outside of any trace, on a CPU, and `is_small(*args)`.
+    """`jax.jit`, compiled quickly where it is called with little data, on a CPU and outside of any trace.
 
     Args:
-      is_small: of the arguments of a call, all positional; asked at every call.
+      data_of: the data among the arguments of a call, all positional; None if they say nothing of how much
+        there is to compute.
       options: of `jax.jit`.
 
     Returns:
       A decorator.
 
-    >>> from jaxopt_study.pytree import size
-    >>> @jit_small(lambda x: size(x) <= SMALL)
+    >>> @jit_small(lambda x: x)
     ... def double(x):
     ...     return 2 * x
     >>> float(double(1.0)), float(jax.grad(double)(1.0))
@@ -49,8 +52,10 @@ def jit_small(
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             # XLA's options are for whole programs: inside of another one there is no choice.
-            outside = get_opaque_trace_state() == _OUTSIDE
-            return (quick() if outside and is_small(*args) else plain)(*args)
+            if get_opaque_trace_state() != _OUTSIDE:
+                return plain(*args)
+            data = data_of(*args)
+            return (plain if data is None or size(data) > SMALL else quick())(*args)
 
         return call
 

@@ -40,6 +40,7 @@ from jaxopt_study.optimizers.transform import check_solvable, number, whole
 from jaxopt_study.pytree import check_real, params_dtype, ravel, ravel_leaves, size, traceable
 from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers.implicit import follow_the_data
+from jaxopt_study.solvers.minimize_input import check_tolerances
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
 
@@ -128,7 +129,7 @@ def least_squares_batch(
         "damping": number("damping", damping),
         "max_steps": whole("max_steps", max_steps),
         "max_trials": whole("max_trials", max_trials),
-        "tolerances": Tolerances(**{n: t if t is None else number(n, t) for n, t in tolerances.items()}),
+        "tolerances": check_tolerances(Tolerances(**tolerances)),
     }
     plan = _Plan(axes, slots if slots == "auto" else int(slots), fits, find_layout((params, args), axes))
     inputs = (traceable(objective), params, args, bounds, numbers)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_study.pytree import as_array, check_real, params_dtype, traceable
+from jaxopt_study.solvers.minimize_input import check_tuple
 from jaxopt_study.types import PyTree
 
 
@@ -49,9 +50,7 @@ def check_args(args: Any) -> tuple:
     Raises:
       TypeError: if they are no tuple, or a leaf is no array of numbers.
     """
-    if not isinstance(args, tuple):
-        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
-
+    check_tuple(args)
     return _arrays("args", args, jnp.asarray)
 
 

@@ -1,7 +1,7 @@
 """`curve_fit`: a model fitted to data, with its uncertainties."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import check_bounds
-from jaxopt_study.compiling import SMALL, jit_small
+from jaxopt_study.compiling import jit_small
 from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
 from jaxopt_study.fit.check_errors import check_sigma, check_some_weight, check_weights
@@ -29,10 +29,11 @@ from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.losses import check_loss
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import ravel, size, traceable
+from jaxopt_study.pytree import ravel, traceable
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.least_squares import least_squares
-from jaxopt_study.solvers.minimize import check_max_steps, check_optimizer
+from jaxopt_study.solvers.minimize_input import check_max_steps, check_optimizer, check_tolerances
+from jaxopt_study.stopping import Tolerances
 from jaxopt_study.types import PyTree
 
 
@@ -113,6 +114,7 @@ def curve_fit(
       >>> print(jnp.round(fit.params["a"], 1), f"{fit.params['k']:.3f}")
       [3. 6.] 0.502
     """
+    controls = check_controls(max_steps, ftol, xtol, gtol)
     curve, params = prepare(
         model_fn,
         x,
@@ -127,7 +129,7 @@ def curve_fit(
         pointwise=pointwise,
         optimizer=optimizer,
     )
-    return fit_curve(curve, params, optimizer=optimizer, max_steps=max_steps, ftol=ftol, xtol=xtol, gtol=gtol)
+    return fit_curve(curve, params, optimizer, controls)
 
 
 def prepare(
@@ -178,33 +180,51 @@ def prepare(
     return curve, params
 
 
+class Controls(NamedTuple):
+    """When the iteration ends, as `least_squares` takes it."""
+
+    max_steps: Any
+    ftol: Any
+    xtol: Any
+    gtol: Any
+
+
+def check_controls(max_steps: Any, ftol: Any, xtol: Any, gtol: Any) -> Controls:
+    """Numbers that are traced, in one type; None stays None."""
+    tolerances = check_tolerances(Tolerances(ftol, xtol, gtol))
+    return Controls(check_max_steps(max_steps), tolerances.ftol, tolerances.xtol, tolerances.gtol)
+
+
 def fit_curve(
     curve: Curve,
     params: PyTree,
-    *,
     optimizer: optax.GradientTransformation | None,
-    max_steps: ArrayLike,
-    ftol: ArrayLike | None,
-    xtol: ArrayLike | None,
-    gtol: ArrayLike | None,
+    controls: Controls,
 ) -> Fit:
     """The second half of `curve_fit`: the solution, and what is known there, in one program.
 
     Args:
       curve, params: from `prepare`.
-      optimizer, max_steps, ftol, xtol, gtol: those of `least_squares`.
+      optimizer: None for Levenberg-Marquardt.
+      controls: from `check_controls`.
     """
-    tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
-    controls = {name: number(name, value) for name, value in tolerances.items() if value is not None}
-    return _fit(curve, params, traceable(optimizer), {"max_steps": check_max_steps(max_steps), **controls})
+    return _fit(curve, params, traceable(optimizer), controls)
 
 
-@jit_small(lambda curve, params, *controls: size((curve, params)) <= SMALL)
-def _fit(curve: Any, params: PyTree, optimizer: Any, controls: dict[str, Any]) -> Fit:
+@jit_small(lambda curve, params, *_: (curve, params))
+def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
     # Shapes are checked here, while tracing: once for every program, not at every call.
     check_model(curve.model, params, curve.x, curve.y)
     result = least_squares(
-        curve.objective, params, curve.args, bounds=curve.bounds, optimizer=optimizer, **controls
+        curve.objective,
+        params,
+        curve.args,
+        bounds=curve.bounds,
+        optimizer=optimizer,
+        max_steps=controls.max_steps,
+        ftol=controls.ftol,
+        xtol=controls.xtol,
+        gtol=controls.gtol,
     )
     ends = result.status, result.num_steps, result.num_evals
     return assemble(curve, result.params, result.value, ends, at_solution(curve, result.params, result.value))

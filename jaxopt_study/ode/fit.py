@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import check_bounds
 from jaxopt_study.fit.check_input import check_params, is_concrete
-from jaxopt_study.fit.curve_fit import fit_curve, prepare
+from jaxopt_study.fit.curve_fit import check_controls, fit_curve, prepare
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.losses import check_loss
 from jaxopt_study.ode.check_input import Adjoint
@@ -131,6 +131,7 @@ def fit_ode(
     if sensitivities not in get_args(Sensitivities):
         raise ValueError(f"sensitivities: expected one of {get_args(Sensitivities)}, got {sensitivities!r}")
     check_loss(loss, loss_scale)
+    controls = check_controls(max_steps, ftol, xtol, gtol)
     initial = _initial(y0, fit_y0)
     if initial != "fitted" or jax.tree.leaves(params):
         params = check_params(params)
@@ -178,7 +179,7 @@ def fit_ode(
         fitted, steps = shoot(curve, fitted, segments, states)
         # This start is good; and along chaos, where the cost is flat and steep at once, more would last.
         optimizer = levenberg_marquardt(NEAR) if optimizer is None else optimizer
-    fit = fit_curve(curve, fitted, optimizer=optimizer, max_steps=max_steps, ftol=ftol, xtol=xtol, gtol=gtol)
+    fit = fit_curve(curve, fitted, optimizer, controls)
     return dataclasses.replace(fit, num_steps=fit.num_steps + steps)
 
 

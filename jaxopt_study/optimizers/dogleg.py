@@ -14,7 +14,7 @@ from jaxopt_study.derivatives import check_mode
 from jaxopt_study.linear_solve import check_solver, undamped, within_box
 from jaxopt_study.objectives import as_least_squares
 from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
-from jaxopt_study.optimizers.transform import check_solvable, number, transformation, whole
+from jaxopt_study.optimizers.transform import check_solvable, positive, transformation, whole
 from jaxopt_study.optimizers.trial import (
     Trial,
     follow_radius,
@@ -95,9 +95,7 @@ def dogleg(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
-    radius = number("radius", radius)
-    if isinstance(radius, float) and not radius > 0:
-        raise ValueError(f"radius: expected a number > 0, got {radius}")
+    radius = positive("radius", radius)
     check_solver(solver)
     check_mode(jacobian)
     return transformation(_init, _update, radius, whole("max_trials", max_trials), _Options(solver, jacobian))

@@ -17,7 +17,7 @@ from jaxopt_study.linear_solve import Direction, Held, Solve, check_solver, damp
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.objectives import LeastSquares, as_least_squares
 from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
-from jaxopt_study.optimizers.transform import check_solvable, number, transformation, whole
+from jaxopt_study.optimizers.transform import check_solvable, positive, transformation, whole
 from jaxopt_study.optimizers.trial import (
     MARGIN,
     Trial,
@@ -124,9 +124,7 @@ def levenberg_marquardt(
       >>> print(f"{params['x']:.3f} {params['y']:.3f}")
       1.000 1.000
     """
-    damping = number("damping", damping)
-    if isinstance(damping, float) and not damping > 0:
-        raise ValueError(f"damping: expected a number > 0, got {damping}")
+    damping = positive("damping", damping)
     check_solver(solver)
     check_mode(jacobian)
     rule.check_rule(damping_rule)

@@ -25,7 +25,7 @@ from jaxopt_study.optimizers.newton_direction import (
     scale_by_newton,
 )
 from jaxopt_study.optimizers.step_info import Evaluations, StepInfo, no_evaluations, unmeasured
-from jaxopt_study.optimizers.transform import check_solvable, number, transformation, whole
+from jaxopt_study.optimizers.transform import check_solvable, number, positive, transformation, whole
 from jaxopt_study.optimizers.trial import Point, follow_damping, follow_radius, full_step, search
 from jaxopt_study.pytree import norm, params_dtype, ravel, ravel_leaves, size
 from jaxopt_study.types import Float, PyTree
@@ -142,9 +142,7 @@ def newton(
     damping = 0.0 if damping is None else number("damping", damping)
     if isinstance(damping, float) and not damping >= 0:
         raise ValueError(f"damping: expected a number >= 0 or None, got {damping}")
-    radius = number("radius", radius)
-    if isinstance(radius, float) and not radius > 0:
-        raise ValueError(f"radius: expected a number > 0, got {radius}")
+    radius = positive("radius", radius)
     check_solver(solver)
     if solver == "cg" and (plain or saddle_free):
         raise ValueError("solver: 'cg' has neither eigenvalues (saddle_free) nor full steps (damping=None)")

@@ -59,6 +59,19 @@ def number(name: str, value: Any) -> ArrayLike:
     return value
 
 
+def positive(name: str, value: Any) -> ArrayLike:
+    """`number`, of what has to be above zero; what is an array is not looked into.
+
+    Raises:
+      TypeError: as `number`.
+      ValueError: if it is not positive.
+    """
+    value = number(name, value)
+    if isinstance(value, float) and not value > 0:
+        raise ValueError(f"{name}: expected a number > 0, got {value}")
+    return value
+
+
 def whole(name: str, value: Any) -> ArrayLike:
     """`number`, of what is counted.
 

@@ -10,11 +10,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, check_bounds, sides
-from jaxopt_study.compiling import SMALL, jit_small
+from jaxopt_study.compiling import jit_small
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, ravel, ravel_leaves, size, traceable
+from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
 from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers import root_ending
 from jaxopt_study.solvers.implicit import only_where, root_of, solve_regular
@@ -140,7 +140,7 @@ def find_root(
     return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x), numbers)
 
 
-@jit_small(lambda options, fn, x, args, *rest: size((x, args)) <= SMALL, static_argnums=0)
+@jit_small(lambda options, fn, x, args, *_: (x, args), static_argnums=0)
 def _find(
     options: RootOptions,
     fn: Any,

@@ -10,29 +10,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.bounds import Bounds, check_bounds, project_tree, sides
-from jaxopt_study.compiling import SMALL, jit_small
-from jaxopt_study.derivatives import check_pointwise
-from jaxopt_study.layout import on_mesh, rows_of
-from jaxopt_study.losses import check_loss
+from jaxopt_study.bounds import Bounds, project_tree, sides
+from jaxopt_study.compiling import jit_small
 from jaxopt_study.objectives import LeastSquares, check_objective
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.optimizers.step_info import StepInfo
-from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, params_dtype, size, traceable
+from jaxopt_study.pytree import params_dtype
 from jaxopt_study.result import Result, Status, Trace
 from jaxopt_study.solvers.flat import on_a_vector
 from jaxopt_study.solvers.implicit import follow_the_data
+from jaxopt_study.solvers.minimize_input import Objective, check_inputs, check_state
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, is_stationary, measure, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
-
-Objective = LeastSquares | Callable[..., Any]
 
 
 def minimize(
@@ -108,7 +102,7 @@ def minimize(
       1
     """
     tolerances = Tolerances(ftol, xtol, gtol, target)
-    inputs = _inputs(
+    inputs = check_inputs(
         objective, params, optimizer, args, bounds, max_steps, tolerances, trace, batch_fn, key, opt_state
     )
     return _minimize(*inputs)
@@ -147,21 +141,21 @@ def start(
       10
     """
     tolerances = Tolerances(ftol, xtol, gtol, target)
-    inputs = _inputs(
+    inputs = check_inputs(
         objective, params, optimizer, args, bounds, max_steps, tolerances, trace, batch_fn, key, opt_state
     )
     return _start(*inputs)
 
 
-def _is_small(objective: Any, params: PyTree, args: tuple) -> bool:
-    """Few residuals of few data, as far as is seen: what a function closes over may be large.
+def _data(objective: Any, params: PyTree, args: tuple) -> PyTree:
+    """What is known of how much there is to compute; None where it says nothing, because it is closed over.
 
-    The answer is the same for all parts of a minimization, so that its bits do not depend on them.
+    It is the same for all parts of a minimization, so that its bits do not depend on them.
     """
-    return isinstance(objective, LeastSquares) and len(args) > 0 and size((params, args)) <= SMALL
+    return (params, args) if isinstance(objective, LeastSquares) and args else None
 
 
-@jit_small(lambda carry, n: _is_small(carry.setup.objective, carry.state.params, carry.setup.args))
+@jit_small(lambda carry, n: _data(carry.setup.objective, carry.state.params, carry.setup.args))
 def advance(carry: Carry, n: Any) -> Carry:
     """The second part of `minimize`: at most `n` more steps, fewer if the iteration ends.
 
@@ -226,90 +220,15 @@ def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
     return measure(setup, back(jax.lax.while_loop(going, functools.partial(step, inside), state)))
 
 
-def _inputs(
-    objective: Objective,
-    params: PyTree,
-    optimizer: optax.GradientTransformation,
-    args: tuple,
-    bounds: Bounds | None,
-    max_steps: ArrayLike,
-    tolerances: Tolerances,
-    trace: bool | Callable[[PyTree], PyTree],
-    batch_fn: Callable[[Array, Array], tuple] | None,
-    key: Array | None,
-    opt_state: Any,
-) -> tuple:
-    """Check the arguments that can be checked before tracing; make pytrees of the functions."""
-    if not callable(getattr(objective, "residual_fn", objective)):
-        objective = getattr(objective, "residual_fn", objective)
-        raise TypeError(f"objective: expected a function or a LeastSquares, got {type(objective).__name__}")
-    check_optimizer(optimizer)
-    if not isinstance(args, tuple):
-        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
-    max_steps = check_max_steps(max_steps)
-    if not isinstance(trace, bool) and not callable(trace):
-        raise TypeError(f"trace: expected a bool or a function of params, got {type(trace).__name__}")
-    if batch_fn is not None and not callable(batch_fn):
-        raise TypeError(f"batch_fn: expected a function of (step, key), got {type(batch_fn).__name__}")
-    params = check_real("params", params, keep_numpy=True)
-    rows = rows_of(args)
-    if rows is not None:
-        params, args, opt_state = on_mesh((params, args, opt_state), rows)
-        if isinstance(objective, LeastSquares) and objective.sharding is None:
-            objective = dataclasses.replace(objective, sharding=rows)
-    bounds = check_bounds(bounds, params)
-    given = {name: number(name, one) for name, one in tolerances._asdict().items() if one is not None}
-    tolerances = Tolerances(**given)
-    length, observe = None, None
-    if trace is not False:
-        if not isinstance(max_steps, int):
-            raise TypeError("max_steps: has to be a Python int where a trace is wanted: it is its length")
-        length = max_steps + 1
-        observe = None if trace is True else trace
-    first_args = args
-    if batch_fn is not None:
-        key = jax.random.key(0) if key is None else key
-        if isinstance(objective, LeastSquares) and objective.pointwise:
-            first_args = batch_fn(jnp.zeros((), jnp.int32), key)
-    if isinstance(objective, LeastSquares):
-        check_loss(objective.loss, objective.loss_scale)
-        objective = dataclasses.replace(objective, loss_scale=number("loss_scale", objective.loss_scale))
-        if objective.pointwise:
-            check_pointwise(objective, params, first_args)
-    functions = map(traceable, (objective, optimizer, observe, batch_fn))
-    return length, *functions, params, args, bounds, max_steps, tolerances, key, opt_state
-
-
-def check_optimizer(optimizer: Any) -> None:
-    """Raise a `TypeError` unless this is an optimizer."""
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"optimizer: expected an optax.GradientTransformation, got {type(optimizer).__name__}"
-        )
-
-
-def check_max_steps(max_steps: ArrayLike) -> ArrayLike:
-    """A number of steps as the loop counts them; what is traced stays.
-
-    Raises:
-      ValueError: if it is not a whole number, or negative.
-    """
-    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
-        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
-    if isinstance(max_steps, int | np.integer):
-        return min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
-    return max_steps
-
-
-def _start_is_small(
-    length: int | None, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
-) -> bool:
+def _start_data(
+    length: Any, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
+) -> PyTree:
     del length, optimizer, observe, batch_fn
     params, args, *_ = rest
-    return _is_small(objective, params, args)
+    return _data(objective, params, args)
 
 
-@jit_small(_start_is_small, static_argnums=0)
+@jit_small(_start_data, static_argnums=0)
 def _start(
     length: int | None,
     objective: Any,
@@ -332,7 +251,7 @@ def _start(
     if opt_state is None:
         opt_state = optimizer.init(params)
     else:
-        _check_state(opt_state, jax.eval_shape(optimizer.init, params))
+        check_state(opt_state, jax.eval_shape(optimizer.init, params))
     reports = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, StepInfo))
     if batch_fn is None and any(isinstance(node, StepInfo) for node in reports):
         defaults = default_tolerances(params_dtype(params))
@@ -366,20 +285,7 @@ def _inexact(dtype: Any) -> Any:
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
 
 
-def _check_state(given: Any, made: Any) -> None:
-    """Raise a `TypeError` unless a state has the structure, shapes and dtypes that the optimizer makes."""
-
-    def form(leaf: Any) -> str:
-        return f"{jnp.shape(leaf)} {jnp.result_type(leaf)}"
-
-    got, expected = (str(jax.tree.map(form, tree)) for tree in (given, made))
-    if got != expected:
-        raise TypeError(
-            f"opt_state: this optimizer makes another one for these params: {expected}, got {got}"
-        )
-
-
-@jit_small(_start_is_small, static_argnums=0)
+@jit_small(_start_data, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
     carry = _start(length, *inputs)
     setup = carry.setup

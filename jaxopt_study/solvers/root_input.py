@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_study.solvers.minimize_input import check_max_steps, check_tuple
 from jaxopt_study.solvers.root_model import ModelOptions, RootSolver
 from jaxopt_study.solvers.root_newton import NewtonOptions, RootTolerances
 from jaxopt_study.types import Float, PyTree
@@ -50,10 +51,8 @@ def check_options(
     """Options, and where to start."""
     if not callable(fn):
         raise TypeError(f"fn: expected a function of (x, *args), got {type(fn).__name__}")
-    if not isinstance(args, tuple):
-        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
-    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
-        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
+    check_tuple(args)
+    check_max_steps(max_steps)
     for name, value, known in (
         ("method", method, get_args(RootMethod)),
         ("solver", solver, get_args(RootSolver)),

@@ -17,12 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.result import Status
-from jaxopt_study.solvers.root_model import (
-    Function,
-    ModelOptions,
-    lengths,
-    take_jacobian,
-)
+from jaxopt_study.solvers.root_model import Function, ModelOptions, lengths, take_jacobian
 from jaxopt_study.solvers.root_newton import RootTolerances
 from jaxopt_study.square_solve import solve_scaled
 from jaxopt_study.types import Bool, Float, Int
@@ -85,8 +80,8 @@ def sprint(
         columns = jnp.where(columns > 0, columns, 1.0)
         solution = solve_scaled(jacobian_t / columns[:, None], -residual)
         step = solution.x / columns
-        lengths = jnp.stack([residual, solution.x, columns * x])
-        size, far, here = jnp.sqrt(jnp.sum(lengths**2, axis=1))
+        rows = jnp.stack([residual, solution.x, columns * x])
+        size, far, here = jnp.sqrt(jnp.sum(rows**2, axis=1))
         terms = jnp.sum(jnp.abs(x)[:, None] * jnp.abs(jacobian_t), axis=0)
         below = jnp.abs(jnp.stack([residual, residual, step]))
         above = jnp.stack([0 * terms + tolerances.ftol, jnp.finfo(x.dtype).eps * terms, tolerances.floor])
