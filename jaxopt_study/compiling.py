@@ -4,7 +4,9 @@ XLA makes a module of its own of every fused loop, and takes some ten millisecon
 iteration with all its tests is eighty of them, and a second to compile. Its older way of making loops takes
 a quarter of that. The loops are the same but for `exp`, `tanh`, roots and quotients, which it does
 not vectorize: 3 times slower in float64 and 6 in float32. In loops over a hundred numbers that is not
-felt, in loops over a thousand it is.
+felt, in loops over a thousand it is. (`one_kernel` makes one module of them all, which runs several times
+faster than either and takes twice as long to compile as many small ones: it is for what is called often,
+inside of other programs.)
 """
 
 import functools
@@ -14,6 +16,7 @@ from typing import Any
 import jax
 from jax.extend.core import get_opaque_trace_state
 
+from jaxopt_study.one_kernel import separate_kernels
 from jaxopt_study.pytree import size
 from jaxopt_study.types import PyTree
 
@@ -45,9 +48,14 @@ def jit_small(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         plain = jax.jit(function, **options)
 
+        @functools.wraps(function)
+        def apart(*args: Any) -> Any:
+            with separate_kernels():
+                return function(*args)
+
         @functools.cache
         def quick() -> Callable[..., Any]:
-            return jax.jit(function, compiler_options=quick_options(), **options)
+            return jax.jit(apart, compiler_options=quick_options(), **options)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:

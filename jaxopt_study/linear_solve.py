@@ -15,7 +15,6 @@ Parameters that are *held* keep a step that is known (zero, or up to their bound
 that of the others. Which factorization was used is reported.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box
+from jaxopt_study.derivatives import THIN
 from jaxopt_study.layout import gathered
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.types import Bool, Float, LinearSolver
@@ -88,15 +88,13 @@ class Held(NamedTuple):
 Solve = Callable[..., Direction]
 
 
-def damped_solver(here: Linearization, solver: LinearSolver, *, unrolled: bool = False) -> Solve:
+def damped_solver(here: Linearization, solver: LinearSolver) -> Solve:
     """Make what is common to all dampings once.
 
     Args:
       here: in scaled columns.
       solver: see the table above, `"auto"` as `choose_solver` left it. Where a factorization fails
         the step is NaN, a rejected trial.
-      unrolled: write Cholesky out, number by number: for a handful of parameters under `vmap`, where
-        a call of LAPACK for every system would take longer than the factorization.
 
     Returns:
       `solve(damping, held=None, residual=None)`, which solves for one λ > 0: with the steps of some
@@ -106,8 +104,7 @@ def damped_solver(here: Linearization, solver: LinearSolver, *, unrolled: bool =
       ValueError: if `solver` is unknown.
     """
     check_solver(solver)
-    cholesky = functools.partial(_cholesky, unrolled=unrolled)
-    kernel = {"qr": _stacked_qr, "dual": _dual, "cg": _conjugate_gradients}.get(solver, cholesky)
+    kernel = {"qr": _stacked_qr, "dual": _dual, "cg": _conjugate_gradients}.get(solver, _cholesky)
 
     def solve(
         damping: Float[Array, ""],
@@ -192,44 +189,55 @@ def within_box(
 
 
 def cholesky_solve(
-    matrix: Float[Array, "params params"], target: Float[Array, " params"], *, unrolled: bool = False
+    matrix: Float[Array, "params params"], target: Float[Array, " params"]
 ) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
-    """The solution of a positive definite system, and the diagonal of the Cholesky factor.
+    """The solution of a positive definite system, and the pivots, NaN from the first that is not positive.
+
+    A pivot is the square of what Cholesky's factor has on its diagonal. Of a handful of parameters the
+    factorization is written out, number by number: a call of LAPACK takes longer, for one system, and
+    for many under `vmap`.
 
     Args:
       matrix: of which the lower triangle is used.
       target: the right-hand side.
-      unrolled: see `damped_solver`.
 
-    >>> print(cholesky_solve(jnp.diag(jnp.array([4.0, 9.0])), jnp.array([8.0, 9.0]), unrolled=True)[0])
+    >>> print(cholesky_solve(jnp.diag(jnp.array([4.0, 9.0])), jnp.array([8.0, 9.0]))[0])
     [2. 1.]
     """
-    if unrolled:
+    if target.size <= THIN:
         return _written_out(matrix, target)
     factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-    return jax.scipy.linalg.cho_solve((factor, True), target), jnp.diagonal(factor)
+    return jax.scipy.linalg.cho_solve((factor, True), target), jnp.diagonal(factor) ** 2
 
 
 def _written_out(
     matrix: Float[Array, "params params"], target: Float[Array, " params"]
 ) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
-    """As LAPACK, number by number, so that under `vmap` every one is a vector of fits."""
+    """`L D Lᵀ x = b`, so that under `vmap` every number is a vector of systems.
+
+    One quotient a pivot and no root: XLA takes no quotient or root twice, and so ends a kernel at each.
+    """
     size = target.size
-    lower: list[list[Array]] = [[] for _ in range(size)]
+    unit: list[list[Array]] = []  # the rows of L below the diagonal
+    pivots: list[Array] = []
+    inverses: list[Array] = []
     forward: list[Array] = []
     for i in range(size):
+        row: list[Array] = []  # of L D
         for j in range(i):
-            rest = matrix[i, j] - _dot(lower[i][:j], lower[j][:j])
-            lower[i].append(rest / lower[j][j])
-        square = matrix[i, i] - _dot(lower[i], lower[i])
-        # As LAPACK's, a factor that does not exist is NaN and not a division by zero.
-        lower[i].append(jnp.sqrt(jnp.where(square > 0, square, jnp.nan)))
-        forward.append((target[i] - _dot(lower[i][:i], forward)) / lower[i][i])
+            row.append(matrix[i, j] - _dot(row, unit[j]))
+        scaled = [entry * inverse for entry, inverse in zip(row, inverses, strict=True)]
+        pivot = matrix[i, i] - _dot(row, scaled)
+        # As of LAPACK, a factor that does not exist is NaN.
+        pivots.append(jnp.where(pivot > 0, pivot, jnp.nan))
+        inverses.append(1 / pivots[i])
+        forward.append(target[i] - _dot(scaled, forward))
+        unit.append(scaled)
     solution: list[Array] = []
     for i in reversed(range(size)):
-        below = [lower[k][i] for k in reversed(range(i + 1, size))]
-        solution.append((forward[i] - _dot(below, solution)) / lower[i][i])
-    return jnp.stack(solution[::-1]), jnp.stack([lower[i][i] for i in range(size)])
+        below = [unit[k][i] for k in reversed(range(i + 1, size))]
+        solution.append(forward[i] * inverses[i] - _dot(below, solution))
+    return jnp.stack(solution[::-1]), jnp.stack(pivots)
 
 
 def _dot(left: list[Array], right: list[Array]) -> Array | float:
@@ -240,7 +248,6 @@ def _cholesky(
     here: Linearization,
     damping: Float[Array, ""],
     held: Held | None,
-    unrolled: bool = False,
 ) -> Direction:
     if here.gram is None:
         raise ValueError(
@@ -255,11 +262,11 @@ def _cholesky(
     damped = matrix + jnp.diag(diagonal)
     # A diagonal scaling changes neither the rounding errors of Cholesky nor its pivots' meaning
     # (Higham 2002, theorem 10.6), so unit columns are all the equilibration that is needed.
-    solution, diagonal_of_factor = cholesky_solve(damped, target, unrolled=unrolled)
+    solution, pivots = cholesky_solve(damped, target)
     # A pivot is the squared distance of a column from the span of those before it. The last
     # digits of 1 + λ are what it is computed in.
-    pivots = diagonal_of_factor**2 - damping
-    return _known(held, -solution, _full_rank(pivots, matrix, damping, held), jnp.zeros((), bool))
+    full_rank = _full_rank(pivots - damping, matrix, damping, held)
+    return _known(held, -solution, full_rank, jnp.zeros((), bool))
 
 
 def _full_rank(

@@ -248,7 +248,7 @@ def _look_again(
 def _direction(lane: Lane, box: Box | None) -> tuple[Direction, Held | None]:
     """The step for the present λ; NaN, which is refused, where it would be noise."""
     here, damping = lane.here, lane.control[0]
-    solve = damped_solver(here, "cholesky", unrolled=lane.theta.size <= THIN)
+    solve = damped_solver(here, "cholesky")
     if box is None:
         direction, held = solve(damping), None
     else:

@@ -4,7 +4,6 @@ Everything is measured at the solution, in columns scaled to unit length, so tha
 not depend on the units of the parameters. Profiles, which leave the solution, are in `profile`.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.derivatives import THIN
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.linear_solve import cholesky_solve
 from jaxopt_study.losses import rho_with_derivatives
@@ -77,9 +75,8 @@ def information_of_gram(
     free = ~held[:, None] & ~held[None, :]
     unit = jnp.eye(size, dtype=gram.dtype)
     scaled = jnp.where(free, gram / scale[:, None] / scale[None, :], unit)
-    solve = functools.partial(cholesky_solve, unrolled=size <= THIN)
-    inverse, factor_diagonal = jax.vmap(solve, in_axes=(None, 0), out_axes=(0, None))(scaled, unit)
-    good = jnp.all(held | (usable & (factor_diagonal**2 > eps**0.5))) & jnp.all(jnp.isfinite(inverse))
+    inverse, pivots = jax.vmap(cholesky_solve, in_axes=(None, 0), out_axes=(0, None))(scaled, unit)
+    good = jnp.all(held | (usable & (pivots > eps**0.5))) & jnp.all(jnp.isfinite(inverse))
     inverse = jnp.where(free, 0.5 * (inverse + inverse.T) / scale[:, None] / scale[None, :], 0.0)
     rank = jnp.sum(~held, dtype=jnp.int32)
     return Information(inverse, jnp.zeros_like(gram), scale, rank), good

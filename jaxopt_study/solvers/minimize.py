@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxopt_study.bounds import Bounds, project_tree, sides
 from jaxopt_study.compiling import jit_small
 from jaxopt_study.objectives import LeastSquares, check_objective
+from jaxopt_study.one_kernel import one_kernel
 from jaxopt_study.optimizers.combine import trained_part
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.pytree import params_dtype
@@ -217,7 +218,11 @@ def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
         return is_running(state) & ((state.num_steps < last) | (state.pending != Status.RUNNING))
 
     inside, state, back = on_a_vector(setup, state)
-    return measure(setup, back(jax.lax.while_loop(going, functools.partial(step, inside), state)))
+
+    def run(state: Progress) -> Progress:
+        return measure(setup, back(jax.lax.while_loop(going, functools.partial(step, inside), state)))
+
+    return one_kernel(run, state)
 
 
 def _start_data(
@@ -277,7 +282,7 @@ def _start(
                 params,
             ),
         )
-    return Carry(setup, begin(setup, params, opt_state, record))
+    return Carry(setup, one_kernel(functools.partial(begin, setup), params, opt_state, record))
 
 
 def _inexact(dtype: Any) -> Any:

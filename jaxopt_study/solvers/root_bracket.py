@@ -7,6 +7,7 @@ Source: T. R. Chandrupatla, A new hybrid quadratic/bisection algorithm for findi
 function without using derivatives, 1997.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.one_kernel import one_kernel
 from jaxopt_study.result import Status
 from jaxopt_study.types import Bool, Float, Int
 
@@ -111,7 +113,7 @@ def enclose(
         _, _, length = tolerance(new)
         return new._replace(fraction=_next_fraction(new, length))
 
-    end = jax.lax.while_loop(going, shrink, start)
+    end = one_kernel(functools.partial(jax.lax.while_loop, going, shrink), start)
     x, f, length = tolerance(end)
     width = jnp.abs(end.b - end.a)
     # Where f is zero within rounding is a root too, whatever the signs.

@@ -9,6 +9,7 @@ A class of methods for solving nonlinear simultaneous equations, 1965.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jax import Array
 
 from jaxopt_study.damping import gain_ratio, next_radius
 from jaxopt_study.linearize import scale_of
+from jaxopt_study.one_kernel import one_kernel
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.root_model import (
     Function,
@@ -147,7 +149,8 @@ def run(
     def going(state: RootProgress) -> Bool[Array, ""]:
         return (state.status == Status.RUNNING) & ((state.num_steps < max_steps) | state.first)
 
-    state = jax.lax.while_loop(going, lambda state: trial(fn, state, tolerances, options), state)
+    loop = functools.partial(jax.lax.while_loop, going, lambda state: trial(fn, state, tolerances, options))
+    state = one_kernel(loop, state)
     stopped = jnp.where(state.status == Status.RUNNING, Status.OUT_OF_STEPS, state.status)
     return state._replace(status=stopped.astype(jnp.int32))
 

@@ -10,12 +10,14 @@ overflow or vanish are left to `root_newton` too. Source: L. Grippo, F. Lamparie
 nonmonotone line search technique for Newton's method, 1986.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.one_kernel import one_kernel
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.root_model import Function, ModelOptions, lengths, take_jacobian
 from jaxopt_study.solvers.root_newton import RootTolerances
@@ -111,7 +113,7 @@ def sprint(
     nothing, none, no = jnp.zeros_like(x), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
     status, zero = jnp.asarray(Status.RUNNING, jnp.int32), jnp.zeros((), x.dtype)
     first = Sprint(x, nothing, nothing, nothing, zero, nothing, status, ~no, no, none, none)
-    return jax.lax.while_loop(lambda now: now.going, again, first)
+    return one_kernel(functools.partial(jax.lax.while_loop, lambda now: now.going, again), first)
 
 
 def last_step(fn: Function, end: Sprint, tolerances: RootTolerances) -> Sprint:

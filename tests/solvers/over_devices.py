@@ -86,7 +86,7 @@ def narrow(tree):
 
 
 def values():
-    """What a step that leaves nothing leaves, and by how much one that changes nothing lowers the value."""
+    """What a step that leaves nothing leaves, and by how much one that changes little lowers the value."""
     both = here_and_there()
     exact = {**both, "devices": laid_out((both["host"][0], 2.0 * both["host"][0] + 1.0))}
     exact["one"] = tuple(map(jnp.asarray, jax.device_get(exact["devices"])))
@@ -100,7 +100,7 @@ def values():
             max_steps=1,
             trace=True,
         )
-        info = jos.least_squares(residual, START, both[where]).opt_state.info
+        info = jos.least_squares(residual, START, both[where], max_steps=8).opt_state.info
         found[where] = {
             "left": (line.trace.value[1] / line.trace.value[0]).item(),
             "value": info.value.item(),

@@ -1,0 +1,138 @@
+"""Iterations over a few numbers, compiled for the CPU into one function instead of eighty.
+
+XLA makes a kernel of every fused loop. To call one takes some 20 ns, to compile one 13 ms: an iteration of
+Levenberg and Marquardt on three parameters is eighty of them, and nine tenths of its time are calls. XLA has
+another way for small loops: it writes a *call* that is marked as small into one function (it marks loops
+itself, below 1 KiB of memory). Here a program is marked that computes little, whatever its memory.
+
+The mark is a detail of XLA's, and what it cannot write that way stops the process. So only what was tried is
+marked: primitives (`rewrite`), and versions of jaxlib (`TRIED`).
+"""
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jaxlib
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
+
+from jaxopt_study.one_kernel.rewrite import cost, run_rewritten
+
+MOST = 100000  # of `cost`: of more, the calls are no longer what takes the time
+OFF = "JAXOPT_STUDY_SEPARATE_KERNELS"  # an environment variable; any value but the empty one
+
+TRIED = ("0.10.",)  # beginnings of jaxlib's version
+
+# What tells XLA to keep a call, and to write it into one function. Unknown attributes are ignored.
+_MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
+
+
+def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)`, in one function of machine code if it computes little and on a CPU.
+
+    Under `vmap`, under differentiation and on other devices it is `fn(*args)` and nothing else, and so it is
+    if `fn` calls anything that XLA does not write itself (libraries, callbacks, sorting).
+
+    Args:
+      fn: of pytrees of arrays to such; it may close over traced values.
+      args: its arguments.
+
+    >>> import jax.numpy as jnp
+    >>> double = jax.jit(lambda x: one_kernel(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: 2 * y, x), x))
+    >>> print(double(1.5), jax.grad(double)(1.5), jax.vmap(double)(jnp.arange(2.0)))
+    12.0 8.0 [0. 8.]
+    """
+    if _apart.get() or os.environ.get(OFF) or not jaxlib.__version__.startswith(TRIED):
+        return fn(*args)
+    program, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    inside = program.jaxpr
+    consts = [*program.consts]
+    if cost(inside) > MOST:
+        out = jaxpr_as_fun(program)(*jax.tree.leaves(args))
+    else:
+        variables = [*inside.constvars, *inside.invars]
+        # What it closes over has to be an argument: programs do not hold traced values.
+        inside = inside.replace(
+            constvars=[], invars=variables, debug_info=inside.debug_info.with_unknown_names()
+        )
+        out = one_kernel_p.bind(*consts, *jax.tree.leaves(args), program=ClosedJaxpr(inside, []))
+    return jax.tree.unflatten(jax.tree.structure(shapes), out)
+
+
+@contextlib.contextmanager
+def separate_kernels() -> Iterator[None]:
+    """Trace `one_kernel(fn, *args)` as `fn(*args)`: where compiling has to be quick.
+
+    >>> with separate_kernels():
+    ...     program = jax.make_jaxpr(lambda x: one_kernel(lambda x: x + 1, x))(1.0)
+    >>> [eqn.primitive.name for eqn in program.eqns]
+    ['add']
+    """
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
+_apart = contextvars.ContextVar("separate_kernels", default=False)
+
+one_kernel_p = Primitive("one_kernel")
+one_kernel_p.multiple_results = True
+
+
+@one_kernel_p.def_impl
+def _as_it_is(*args: Any, program: ClosedJaxpr) -> list[Any]:
+    return jaxpr_as_fun(program)(*args)
+
+
+@one_kernel_p.def_abstract_eval
+def _shapes(*args: Any, program: ClosedJaxpr) -> Sequence[Any]:
+    del args
+    return program.out_avals
+
+
+def _batched(
+    args: Sequence[Any], axes: Sequence[Any], *, program: ClosedJaxpr
+) -> tuple[list[Any], list[int]]:
+    out = jax.vmap(jaxpr_as_fun(program), in_axes=tuple(axes))(*args)
+    return out, [0] * len(out)
+
+
+def _differentiated(
+    primals: Sequence[Any], tangents: Sequence[Any], *, program: ClosedJaxpr
+) -> tuple[list[Any], list[Any]]:
+    return jax.jvp(jaxpr_as_fun(program), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+
+
+def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
+    @jax.jit
+    def whole(*args: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return run_rewritten(program.jaxpr, program.consts, *args), jax.lax.optimization_barrier(args)
+
+    def called(*args: Any) -> list[Any]:
+        # XLA stops the process at an argument that the function does not use: behind a barrier no argument
+        # is known to be constant, and all of them are returned. Barriers go when all has been optimized.
+        out, unchanged = whole(*jax.lax.optimization_barrier(args))
+        return [*out, *unchanged]
+
+    out = mlir.lower_fun(called, multiple_results=True)(ctx, *args)
+    here = ctx.module_context.axis_context
+    # Of several devices each may have a part of it to do.
+    if isinstance(here, mlir.ShardingContext) and here.num_devices == 1:
+        marks = mlir.ir.DictAttr.get({k: mlir.ir.StringAttr.get(v) for k, v in _MARKS.items()})
+        for value in jax.tree.leaves(out):
+            maker = getattr(value.owner, "operation", None)
+            if maker is not None and maker.name == "func.call":
+                maker.attributes["mhlo.frontend_attributes"] = marks
+    return out[: len(program.out_avals)]
+
+
+batching.primitive_batchers[one_kernel_p] = _batched
+ad.primitive_jvps[one_kernel_p] = _differentiated
+mlir.register_lowering(one_kernel_p, mlir.lower_fun(_as_it_is, multiple_results=True))
+mlir.register_lowering(one_kernel_p, _lowered_for_cpu, platform="cpu")
