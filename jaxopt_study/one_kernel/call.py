@@ -11,6 +11,7 @@ marked: primitives (`rewrite`), and versions of jaxlib (`TRIED`).
 
 import contextlib
 import contextvars
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -106,7 +107,17 @@ def _batched(
 def _differentiated(
     primals: Sequence[Any], tangents: Sequence[Any], *, program: ClosedJaxpr
 ) -> tuple[list[Any], list[Any]]:
-    return jax.jvp(jaxpr_as_fun(program), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+    # What stands still is no variable: it may go through loops and rules that have no such derivative.
+    moving = [not isinstance(tangent, ad.Zero) for tangent in tangents]
+
+    def of_moving(*variables: Any) -> list[Any]:
+        rest = iter(variables)
+        values = [next(rest) if moves else x for x, moves in zip(primals, moving, strict=True)]
+        return jaxpr_as_fun(program)(*values)
+
+    return jax.jvp(
+        of_moving, tuple(itertools.compress(primals, moving)), tuple(itertools.compress(tangents, moving))
+    )
 
 
 def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:

@@ -167,12 +167,13 @@ def _dot_general(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
     together, summed = len(batched[0]), len(contracted[0])
     at, free = left.ndim - summed, right.ndim - together - summed
     right = jnp.expand_dims(right, tuple(range(together, at)))
-    dtype = params["preferred_element_type"] or jnp.result_type(left, right)
+    dtype = jnp.dtype(params["preferred_element_type"] or jnp.result_type(left, right))
     left, right = left.astype(dtype), right.astype(dtype)
 
     def product(left: Array, right: Array) -> Array:
         spread = jnp.expand_dims(left, tuple(range(left.ndim - summed, left.ndim - summed + free)))
-        return jnp.sum(spread * right, axis=tuple(range(spread.ndim - summed, spread.ndim)))
+        axes = tuple(range(spread.ndim - summed, spread.ndim))
+        return jnp.any(spread & right, axes) if dtype == bool else jnp.sum(spread * right, axes, dtype=dtype)
 
     if right.size * math.prod(left.shape[together:at]) <= LARGEST_SUM:
         return [product(left, right)]

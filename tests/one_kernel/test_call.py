@@ -187,7 +187,7 @@ def test_long_sums_are_left_to_the_library(terms):
     np.testing.assert_allclose(jax.jit(lambda x: one_kernel(fn, x))(x), fn(x), rtol=1e-13)
 
 
-@pytest.mark.parametrize("spec", ["ij,kj->ik", "ij,kj->ki", "ij,jk->ik", "ij,j->i", "j,jk->k"])
+@pytest.mark.parametrize("spec", ["ij,kj->ik", "ij,kj->ki", "ij,jk->ik", "ij,j->i", "j,jk->k", "ij,k->ijk"])
 @pytest.mark.parametrize("rows", [3, 30])
 def test_products_of_matrices(spec, rows):
     random = np.random.default_rng(0)
@@ -197,6 +197,21 @@ def test_products_of_matrices(spec, rows):
     fn = lambda *args: jnp.einsum(spec, *args)  # noqa: E731
     found = jax.jit(lambda *args: one_kernel(fn, *args))(*args)
     np.testing.assert_allclose(found, fn(*args), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("terms", [(40, 50), (60, 50)])
+def test_products_summed_over_all_of_a_matrix(terms):
+    left, right = np.random.default_rng(0).normal(size=(2, *terms))
+    fn = lambda left, right: jnp.tensordot(left, right, 2)  # noqa: E731
+    assert _is_one_kernel(fn, left, right) == (left.size <= rewrite.LARGEST_SUM)
+    found = jax.jit(lambda *args: one_kernel(fn, *args))(left, right)
+    np.testing.assert_allclose(found, np.sum(left * right), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "bool"])
+def test_products_of_whole_numbers_and_flags_keep_their_dtype(dtype):
+    matrix = (3 * X).astype(dtype)
+    _compare(lambda a, b: (a @ b, a.ravel() @ a.ravel()), matrix, matrix.T)
 
 
 def test_values_closed_over_are_arguments():
@@ -254,3 +269,13 @@ def test_fits_end_where_they_do_with_separate_kernels(name, factor):
     if together.converged:
         scale = max(float(apart.value), 1e-20 * float(problem.objective(start, *problem.data)))
         assert abs(float(together.value) - float(apart.value)) <= 1e-6 * scale
+
+
+def test_what_stands_still_may_have_no_derivative():
+    def fn(x, c):
+        slow = lambda x, c: (x * _with_a_rule(c), jax.lax.while_loop(lambda c: c < 9, lambda c: 2 * c, c))  # noqa: E731
+        return sum(one_kernel(slow, x, c))
+
+    tangent = jax.jit(lambda x, c: jax.jvp(lambda x: fn(x, c), (x,), (1.0,))[1])(3.0, 2.0)
+    gradient = jax.jit(jax.grad(fn))(3.0, 2.0)
+    np.testing.assert_allclose([tangent, gradient], np.sin(2.0), rtol=1e-15)
