@@ -162,7 +162,7 @@ def _dot_general(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
     contracted, batched = params["dimension_numbers"]
     left, right = (
         jnp.moveaxis(x, (*b, *c), (*range(len(b)), *range(x.ndim - len(c), x.ndim)))
-        for x, c, b in zip(values, contracted, batched, strict=True)
+        for x, c, b in zip(map(jnp.asarray, values), contracted, batched, strict=True)  # numbers may be bare
     )
     together, summed = len(batched[0]), len(contracted[0])
     at, free = left.ndim - summed, right.ndim - together - summed
@@ -173,7 +173,9 @@ def _dot_general(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
     def product(left: Array, right: Array) -> Array:
         spread = jnp.expand_dims(left, tuple(range(left.ndim - summed, left.ndim - summed + free)))
         axes = tuple(range(spread.ndim - summed, spread.ndim))
-        return jnp.any(spread & right, axes) if dtype == bool else jnp.sum(spread * right, axes, dtype=dtype)
+        if dtype == jnp.bool_:
+            return jnp.any(spread & right, axes)
+        return jnp.sum(spread * right, axes, dtype=dtype)
 
     if right.size * math.prod(left.shape[together:at]) <= LARGEST_SUM:
         return [product(left, right)]

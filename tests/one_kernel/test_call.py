@@ -214,6 +214,11 @@ def test_products_of_whole_numbers_and_flags_keep_their_dtype(dtype):
     _compare(lambda a, b: (a @ b, a.ravel() @ a.ravel()), matrix, matrix.T)
 
 
+def test_a_product_with_a_number_of_the_program(precision):
+    by_two = lambda x: jax.lax.dot_general(x, jnp.asarray(2, x.dtype), (((), ()), ((), ())))  # noqa: E731
+    _compare(by_two, jnp.asarray(X, precision))
+
+
 def test_values_closed_over_are_arguments():
     def outer(a, b):
         return one_kernel(lambda x: jax.lax.fori_loop(0, 3, lambda _, x: a["m"] * x + b, x), b)
