@@ -213,31 +213,23 @@ def cholesky_solve(
 def _written_out(
     matrix: Float[Array, "params params"], target: Float[Array, " params"]
 ) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
-    """`L D Lᵀ x = b`, so that under `vmap` every number is a vector of systems.
-
-    One quotient a pivot and no root: XLA takes no quotient or root twice, and so ends a kernel at each.
-    """
+    """As LAPACK, number by number, so that under `vmap` every one is a vector of systems."""
     size = target.size
-    unit: list[list[Array]] = []  # the rows of L below the diagonal
-    pivots: list[Array] = []
-    inverses: list[Array] = []
+    lower: list[list[Array]] = [[] for _ in range(size)]
     forward: list[Array] = []
     for i in range(size):
-        row: list[Array] = []  # of L D
         for j in range(i):
-            row.append(matrix[i, j] - _dot(row, unit[j]))
-        scaled = [entry * inverse for entry, inverse in zip(row, inverses, strict=True)]
-        pivot = matrix[i, i] - _dot(row, scaled)
-        # As of LAPACK, a factor that does not exist is NaN.
-        pivots.append(jnp.where(pivot > 0, pivot, jnp.nan))
-        inverses.append(1 / pivots[i])
-        forward.append(target[i] - _dot(scaled, forward))
-        unit.append(scaled)
+            rest = matrix[i, j] - _dot(lower[i][:j], lower[j][:j])
+            lower[i].append(rest / lower[j][j])
+        square = matrix[i, i] - _dot(lower[i], lower[i])
+        # As LAPACK's, a factor that does not exist is NaN and not a division by zero.
+        lower[i].append(jnp.sqrt(jnp.where(square > 0, square, jnp.nan)))
+        forward.append((target[i] - _dot(lower[i][:i], forward)) / lower[i][i])
     solution: list[Array] = []
     for i in reversed(range(size)):
-        below = [unit[k][i] for k in reversed(range(i + 1, size))]
-        solution.append(forward[i] * inverses[i] - _dot(below, solution))
-    return jnp.stack(solution[::-1]), jnp.stack(pivots)
+        below = [lower[k][i] for k in reversed(range(i + 1, size))]
+        solution.append((forward[i] - _dot(below, solution)) / lower[i][i])
+    return jnp.stack(solution[::-1]), jnp.stack([lower[i][i] for i in range(size)]) ** 2
 
 
 def _dot(left: list[Array], right: list[Array]) -> Array | float:
