@@ -71,6 +71,8 @@ def _cost_of_one(eqn: JaxprEqn) -> float:
     if name in CALLS:
         return cost(_inside(params[CALLS[name]]))
     if name == "while":
+        if params["cond_jaxpr"].out_avals[0].shape:  # of `vmap`: each of them ends on its own
+            return math.inf
         return cost(params["cond_jaxpr"].jaxpr) + cost(params["body_jaxpr"].jaxpr)
     if name == "scan":
         return cost(params["jaxpr"].jaxpr)

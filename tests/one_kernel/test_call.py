@@ -168,11 +168,12 @@ def test_every_primitive_that_is_left_as_it_is_was_compared():
         lambda x: jnp.linalg.svd(x)[1],
         lambda x: jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x),
         lambda x: x.astype(jnp.complex64) * 1j,
+        lambda x: jax.vmap(lambda x: jax.lax.while_loop(lambda x: x < 5, lambda x: x + 1.5, x))(x[0]),
         lambda x: x + x[::-1],  # 20 of them, one after the other, took minutes to compile
         lambda x: jax.random.normal(jax.random.key(0), x.shape) + x,
         lambda x: jax.debug.print("{}", x[0, 0]) or x,
     ],
-    ids=["sort", "scatter", "svd", "callback", "complex", "reversed", "random", "print"],
+    ids=["sort", "scatter", "svd", "callback", "complex", "vmapped loop", "reversed", "random", "print"],
 )
 def test_what_xla_does_not_write_itself_is_left_alone(fn):
     assert not _is_one_kernel(fn, X)
