@@ -131,7 +131,8 @@ def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
         out, unchanged = whole(*jax.lax.optimization_barrier(args))
         return [*out, *unchanged]
 
-    out = mlir.lower_fun(called, multiple_results=True)(ctx, *args)
+    with jax.numpy_dtype_promotion("standard"):  # strictness is for the program, which has been traced
+        out = mlir.lower_fun(called, multiple_results=True)(ctx, *args)
     here = ctx.module_context.axis_context
     # Of several devices each may have a part of it to do.
     if isinstance(here, mlir.ShardingContext) and here.num_devices == 1:

@@ -220,6 +220,12 @@ def test_a_product_with_a_number_of_the_program(precision):
     _compare(by_two, jnp.asarray(X, precision))
 
 
+def test_programs_traced_with_strict_promotion():
+    factors = lambda x: jax.lax.linalg.lu(x)[0]  # noqa: E731
+    with jax.numpy_dtype_promotion("strict"):
+        _compare(factors, jnp.asarray(X))
+
+
 def test_values_closed_over_are_arguments():
     def outer(a, b):
         return one_kernel(lambda x: jax.lax.fori_loop(0, 3, lambda _, x: a["m"] * x + b, x), b)
