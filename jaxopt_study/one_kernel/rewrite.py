@@ -34,6 +34,7 @@ DEAR = frozenset({
 })
 # fmt: on
 DEARER = 8
+LARGEST_ARRAY = 8192  # elements; larger ones XLA may divide over the cores, and a function is one core's
 LARGEST_SUM = 2048  # terms; for more than 4096 XLA calls a library, which it cannot do inside of a function
 DTYPES = ("float32", "float64", "int32", "int64", "bool")
 # Where a primitive keeps the program that it calls, once.
@@ -66,7 +67,9 @@ def _cost_of_one(eqn: JaxprEqn) -> float:
     name, params = eqn.primitive.name, eqn.params
     into: list[Any] = [v.aval for v in eqn.invars]
     out: list[Any] = [v.aval for v in eqn.outvars]
-    if any(str(getattr(aval, "dtype", None)) not in DTYPES for aval in (*into, *out)):
+    if any(
+        str(getattr(aval, "dtype", None)) not in DTYPES or aval.size > LARGEST_ARRAY for aval in (*into, *out)
+    ):
         return math.inf
     if name in CALLS:
         return cost(_inside(params[CALLS[name]]))

@@ -265,6 +265,7 @@ def test_what_takes_long_is_not_worth_it():
     few, many = jnp.ones(100), jnp.ones(call.MOST)
     assert _is_one_kernel(slow, few)
     assert not _is_one_kernel(slow, many)
+    assert not _is_one_kernel(lambda x: x + 1, jnp.ones(rewrite.LARGEST_ARRAY + 1))
 
 
 @pytest.mark.parametrize("factor", [1.0, 10.0])
