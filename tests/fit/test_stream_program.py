@@ -129,7 +129,8 @@ def test_an_interrupt_from_the_keyboard_leaves_no_file_or_the_one_before(tmp_pat
 
 
 ENDLESS = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
 import numpy as np
 from jaxopt_study.fit.stream import curve_fit_stream
 def blocks():

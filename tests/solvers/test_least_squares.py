@@ -192,7 +192,7 @@ def test_a_narrow_valley_whose_gains_rounding_hides_is_still_walked_to_its_end()
     one = jos.least_squares(residual, start, gtol=0.0, ftol=0.0)
     many = jos.least_squares_batch(residual, start[None], gtol=0.0, ftol=0.0)
     for params, steps in ((one.params, one.num_steps), (many.params[0], many.num_steps[0])):
-        np.testing.assert_allclose(params, [1.495, 0.495], rtol=1e-10)
+        np.testing.assert_allclose(params, [1.495, 0.495], rtol=1e-8)  # xtol
         assert steps < 100
 
 
