@@ -107,13 +107,18 @@ def bench(request: BenchRequest) -> BenchReport:
     Raises:
       StudyInputError: an unknown suite, peer, device or case, a folder that cannot be written to.
     """
+    with _in_the_calling_thread():
+        return _bench(request)
+
+
+def _bench(request: BenchRequest) -> BenchReport:
     chosen = _choose(request)
     wanted = _wanted(request.peers)
     before = baseline.load(request.compare) if request.compare else {}
     check_writable(request.out)
     if request.trace is not None:
         check_writable(request.trace.parent)
-    with _in_the_calling_thread(), _on_device(request.device), _traced(request.trace):
+    with _on_device(request.device), _traced(request.trace):
         began = time.perf_counter()
         environment = describe_environment(Path(__file__))
         environment["in_the_calling_thread"] = True
@@ -176,7 +181,7 @@ def _wanted(names: Sequence[str] | None) -> Callable[[str], bool]:
 
 @contextlib.contextmanager
 def _in_the_calling_thread() -> Iterator[None]:
-    """Run programs of the CPU where they are called, if no array was made before.
+    """Run programs of the CPU where they are called, if no array was made before: not while importing, either.
 
     To hand one to another thread, and to be woken when it is done, takes as long as a small fit, and more on
     an idle machine than on a busy one. So it is for everybody's programs.
