@@ -181,7 +181,7 @@ def _wanted(names: Sequence[str] | None) -> Callable[[str], bool]:
 
 @contextlib.contextmanager
 def _in_the_calling_thread() -> Iterator[None]:
-    """Run programs of the CPU where they are called, if no array was made before: not while importing, either.
+    """Run programs of the CPU where they are called, if nobody asked for its device before.
 
     To hand one to another thread, and to be woken when it is done, takes as long as a small fit, and more on
     an idle machine than on a busy one. So it is for everybody's programs.

@@ -1,9 +1,12 @@
 import json
 
+import jax
 import pytest
 
 from jaxopt_study import cli
+from jaxopt_study.bench import run
 from jaxopt_study.bench.results import read_results
+from jaxopt_study.study.protocol import StudyInputError
 
 
 def bench(*flags):
@@ -103,3 +106,14 @@ def test_results_measured_before_make_a_baseline_and_are_compared(toy_suite, tmp
     metric["value"] /= 1e9  # of our error, of which less is better
     (tmp_path / "b.json").write_text(json.dumps([metric]))
     assert bench(*again, "--compare", tmp_path / "b.json") == 3
+
+
+ASYNCHRONOUS = "jax_cpu_enable_async_dispatch"
+
+
+def test_programs_run_in_the_calling_thread_before_any_suite_can_ask_for_the_device(monkeypatch, tmp_path):
+    settings = []
+    monkeypatch.setattr(run, "planned", lambda _: settings.append(jax.config.read(ASYNCHRONOUS)) or ())
+    with pytest.raises(StudyInputError):
+        run.bench(run.BenchRequest(suites=("first_order",), out=tmp_path))
+    assert settings == [False]
