@@ -221,10 +221,7 @@ def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
         curve.args,
         bounds=curve.bounds,
         optimizer=optimizer,
-        max_steps=controls.max_steps,
-        ftol=controls.ftol,
-        xtol=controls.xtol,
-        gtol=controls.gtol,
+        **controls._asdict(),
     )
     ends = result.status, result.num_steps, result.num_evals
     return assemble(curve, result.params, result.value, ends, at_solution(curve, result.params, result.value))

@@ -125,7 +125,7 @@ def _run_one(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
     if name in CALLS:
         called = params[CALLS[name]]
         return run_rewritten(_inside(called), getattr(called, "consts", ()), *values)
-    rule = {**STRUCTURE, **PRODUCTS, **FACTORIZATIONS}.get(name)
+    rule = RULES.get(name)
     if rule is not None:
         return rule(values, params)
     out = eqn.primitive.bind(*values, **params)
@@ -214,6 +214,11 @@ def _lu(values: list[Any], params: dict[str, Any]) -> Sequence[Array]:
 
 
 Rules = dict[str, Callable[[list[Any], dict[str, Any]], Sequence[Any]]]
-STRUCTURE: Rules = {"while": _while, "cond": _cond, "scan": _scan}
-PRODUCTS: Rules = {"dot_general": _dot_general}
 FACTORIZATIONS: Rules = {"cholesky": _cholesky, "triangular_solve": _triangular_solve, "qr": _qr, "lu": _lu}
+RULES: Rules = {
+    "while": _while,
+    "cond": _cond,
+    "scan": _scan,
+    "dot_general": _dot_general,
+    **FACTORIZATIONS,
+}
