@@ -1,9 +1,10 @@
-"""Iterations over a few numbers, compiled for the CPU into one function instead of eighty.
+"""Iterations over a few numbers, compiled for the CPU into one function instead of eighty kernels.
 
 XLA makes a kernel of every fused loop. To call one takes some 20 ns, to compile one 13 ms: an iteration of
 Levenberg and Marquardt on three parameters is eighty of them, and nine tenths of its time are calls. XLA has
 another way for small loops: it writes a *call* that is marked as small into one function (it marks loops
-itself, below 1 KiB of memory). Here a program is marked that computes little, whatever its memory.
+itself, below 1 KiB of memory). Here a program is marked that computes little, whatever its memory; of one
+that computes much, what is small in its loops (`parts`).
 
 The mark is a detail of XLA's, and what it cannot write that way stops the process. So only what was tried is
 marked: primitives (`rewrite`), and versions of jaxlib (`TRIED`).
@@ -11,6 +12,7 @@ marked: primitives (`rewrite`), and versions of jaxlib (`TRIED`).
 
 import contextlib
 import contextvars
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +23,10 @@ import jaxlib
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+from jaxopt_study.one_kernel.parts import run_in_parts
 from jaxopt_study.one_kernel.rewrite import cost, run_rewritten
 
-MOST = 100000  # of `cost`: of more, the calls are no longer what takes the time
+MOST = 100000  # of `cost`: of more, the calls are no longer what takes the time, and vectors pay
 OFF = "JAXOPT_STUDY_SEPARATE_KERNELS"  # an environment variable; any value but the empty one
 
 TRIED = ("0.10.",)  # beginnings of jaxlib's version
@@ -33,10 +36,11 @@ _MARKS = {"inlineable": "false", "xla_cpu_small_call": "true"}
 
 
 def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)`, in one function of machine code if it computes little and on a CPU.
+    """`fn(*args)`, on a CPU in one function of machine code if it computes little, else in several.
 
+    What XLA does not write itself (libraries, sorting) and what computes much stays a kernel of its own.
     Under `vmap`, under differentiation and on other devices it is `fn(*args)` and nothing else, and so it is
-    if `fn` calls anything that XLA does not write itself (libraries, callbacks, sorting).
+    if `fn` has effects, as callbacks have.
 
     Args:
       fn: of pytrees of arrays to such; it may close over traced values.
@@ -52,7 +56,7 @@ def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
     program, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
     inside = program.jaxpr
     consts = [*program.consts]
-    if cost(inside) > MOST:
+    if inside.effects:
         out = jaxpr_as_fun(program)(*jax.tree.leaves(args))
     else:
         variables = [*inside.constvars, *inside.invars]
@@ -121,6 +125,23 @@ def _differentiated(
 
 
 def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
+    here = ctx.module_context.axis_context
+    # Of several devices each may have a part of it to do.
+    if not isinstance(here, mlir.ShardingContext) or here.num_devices != 1:
+        return mlir.lower_fun(_as_it_is, multiple_results=True)(ctx, *args, program=program)
+    run = _marked if cost(program.jaxpr) <= MOST else _in_parts
+    with jax.numpy_dtype_promotion("standard"):  # strictness is for the program, which has been traced
+        return run(ctx, *args, program=program)
+
+
+def _in_parts(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
+    def call(part: ClosedJaxpr, *args: Any) -> list[Any]:
+        return one_kernel_p.bind(*args, program=part)
+
+    return mlir.lower_fun(functools.partial(run_in_parts, call, program), multiple_results=True)(ctx, *args)
+
+
+def _marked(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
     @jax.jit
     def whole(*args: Any) -> tuple[list[Any], tuple[Any, ...]]:
         return run_rewritten(program.jaxpr, program.consts, *args), jax.lax.optimization_barrier(args)
@@ -131,16 +152,12 @@ def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
         out, unchanged = whole(*jax.lax.optimization_barrier(args))
         return [*out, *unchanged]
 
-    with jax.numpy_dtype_promotion("standard"):  # strictness is for the program, which has been traced
-        out = mlir.lower_fun(called, multiple_results=True)(ctx, *args)
-    here = ctx.module_context.axis_context
-    # Of several devices each may have a part of it to do.
-    if isinstance(here, mlir.ShardingContext) and here.num_devices == 1:
-        marks = mlir.ir.DictAttr.get({k: mlir.ir.StringAttr.get(v) for k, v in _MARKS.items()})
-        for value in jax.tree.leaves(out):
-            maker = getattr(value.owner, "operation", None)
-            if maker is not None and maker.name == "func.call":
-                maker.attributes["mhlo.frontend_attributes"] = marks
+    out = mlir.lower_fun(called, multiple_results=True)(ctx, *args)
+    marks = mlir.ir.DictAttr.get({k: mlir.ir.StringAttr.get(v) for k, v in _MARKS.items()})
+    for value in jax.tree.leaves(out):
+        maker = getattr(value.owner, "operation", None)
+        if maker is not None and maker.name == "func.call":
+            maker.attributes["mhlo.frontend_attributes"] = marks
     return out[: len(program.out_avals)]
 
 

@@ -60,10 +60,11 @@ def cost(jaxpr: Jaxpr) -> float:
     """
     if jaxpr.effects:
         return math.inf
-    return sum(map(_cost_of_one, jaxpr.eqns), start=0.0)
+    return sum(map(cost_of_one, jaxpr.eqns), start=0.0)
 
 
-def _cost_of_one(eqn: JaxprEqn) -> float:
+def cost_of_one(eqn: JaxprEqn) -> float:
+    """`cost` of one operation."""
     name, params = eqn.primitive.name, eqn.params
     into: list[Any] = [v.aval for v in eqn.invars]
     out: list[Any] = [v.aval for v in eqn.outvars]
@@ -72,7 +73,7 @@ def _cost_of_one(eqn: JaxprEqn) -> float:
     ):
         return math.inf
     if name in CALLS:
-        return cost(_inside(params[CALLS[name]]))
+        return cost(inside(params[CALLS[name]]))
     if name == "while":
         if params["cond_jaxpr"].out_avals[0].shape:  # of `vmap`: each of them ends on its own
             return math.inf
@@ -124,7 +125,7 @@ def _run_one(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
     name, params = eqn.primitive.name, eqn.params
     if name in CALLS:
         called = params[CALLS[name]]
-        return run_rewritten(_inside(called), getattr(called, "consts", ()), *values)
+        return run_rewritten(inside(called), getattr(called, "consts", ()), *values)
     rule = RULES.get(name)
     if rule is not None:
         return rule(values, params)
@@ -132,7 +133,8 @@ def _run_one(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
     return out if eqn.primitive.multiple_results else [out]
 
 
-def _inside(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
+def inside(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
+    """The program itself, without its constants."""
     return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
