@@ -38,7 +38,7 @@ class Config:
     """Of the points and of the starts."""
     method: Literal["adam", "levenberg_marquardt", "gauss_newton"] = study.static("levenberg_marquardt")
     """How to train."""
-    damping_rule: Literal["nielsen", "delayed"] = study.static("delayed")
+    damping_rule: Literal["nielsen", "radius", "delayed"] = study.static("delayed")
     """How Levenberg-Marquardt changes its damping; see jaxopt_study.damping."""
     max_steps: Annotated[int, msgspec.Meta(ge=1)] = study.static(100)
     """Steps to take; of Levenberg-Marquardt, those that were accepted."""

@@ -40,7 +40,7 @@ class Config:
     """Of the network and of the pieces."""
     method: Literal["rmsprop", "levenberg_marquardt"] = study.static("rmsprop")
     """How to train."""
-    damping_rule: Literal["nielsen", "delayed"] = study.static("delayed")
+    damping_rule: Literal["nielsen", "radius", "delayed"] = study.static("delayed")
     """Levenberg-Marquardt's."""
     hidden: Annotated[int, msgspec.Meta(ge=1)] = study.static(50)
     """Units of the hidden layer."""

@@ -2,10 +2,12 @@
 
 | rule        | accepted                          | rejected             | good for                        |
 |-------------|-----------------------------------|----------------------|---------------------------------|
-| `"nielsen"` | `λ ← λ max(1/10, 1 - (2ρ - 1)³)`  | `λ ← ν λ`, `ν ← 2 ν` | few evaluations of the residual |
+| `"nielsen"` | `λ ← λ max(1/10, 1 - (2ρ - 1)³)`  | `λ ← ν λ`, `ν ← 2 ν` | one system a trial              |
+| `"radius"`  | λ such that `‖D d‖ ≤ Δ`; Δ follows the trials            | far starts, few evaluations     |
 | `"delayed"` | `λ ← λ / 5`                       | `λ ← 1.5 λ`          | many badly determined parameters|
 
-ρ is the gain ratio, actual over predicted reduction. Nielsen's rule is a smooth function of it:
+The second is in `optimizers.step_length`, the others are here. ρ is the gain ratio, actual over predicted
+reduction. Nielsen's rule is a smooth function of it:
 near 1 the model is good and λ falls by 10 (Nielsen's own choice is 3, which takes more steps on
 nearly every problem of Moré, Garbow and Hillstrom), at ½ it stays, near 0 it doubles. Delayed gratification
 creeps up to the least λ that lowers the value: more trials a step, which are cheap beside a
@@ -90,8 +92,12 @@ def by_gradient(damping: Damping, before: Float[Array, ""], after: Float[Array, 
     Array(2., dtype=float32)
     """
     floor = jnp.finfo(damping.value.dtype).eps ** 2
-    factor = jnp.where(after < before, jnp.where(after < 0.5 * before, 1.0, 0.1), 2.0)
-    return Damping(jnp.maximum(damping.value * factor, floor), damping.growth)
+    return Damping(jnp.maximum(damping.value * factor_by_gradient(before, after), floor), damping.growth)
+
+
+def factor_by_gradient(before: Float[Array, ""], after: Float[Array, ""]) -> Float[Array, ""]:
+    """What λ is multiplied with in `by_gradient`."""
+    return jnp.where(after < before, jnp.where(after < 0.5 * before, 1.0, 0.1), 2.0)
 
 
 def gain_ratio(actual: Float[Array, ""], predicted: Float[Array, ""]) -> Float[Array, ""]:

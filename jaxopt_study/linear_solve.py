@@ -66,11 +66,14 @@ class Direction(NamedTuple):
       rank_deficient: whether ĴᵀĴ is singular to working precision: the squared distance of a column
         from the span of the others, or a squared singular value, is lost in rounding errors.
       orthogonal: whether an orthogonal factorization (QR or SVD) was used, not Cholesky.
+      shortening: how the step shortens with λ, `-½ d‖e‖²/dλ = eᵀ(ĴᵀĴ + λI)⁻¹e`; NaN where it is not known,
+        from conjugate gradients and the SVD.
     """
 
     step: Float[Array, " params"]
     rank_deficient: Bool[Array, ""]
     orthogonal: Bool[Array, ""]
+    shortening: Float[Array, ""]
 
 
 class Held(NamedTuple):
@@ -183,19 +186,19 @@ def within_box(
     zero, no = jnp.zeros_like(theta), jnp.zeros((), bool)
     start = Held(mask, zero)
     direction, held, _, _ = jax.lax.while_loop(
-        lambda carry: carry[3], again, (Direction(zero, no, no), start, start, ~no)
+        lambda carry: carry[3], again, (Direction(zero, no, no, zero.sum()), start, start, ~no)
     )
     return direction, held
 
 
 def cholesky_solve(
     matrix: Float[Array, "params params"], target: Float[Array, " params"]
-) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
-    """The solution of a positive definite system, and the pivots, NaN from the first that is not positive.
+) -> tuple[Float[Array, " params"], Float[Array, " params"], Float[Array, ""]]:
+    """The solution x of a positive definite system `A x = b`; the pivots; and `xᵀA⁻¹x`.
 
-    A pivot is the square of what Cholesky's factor has on its diagonal. Of a handful of parameters the
-    factorization is written out, number by number: a call of LAPACK takes longer, for one system, and
-    for many under `vmap`.
+    A pivot is the square of what Cholesky's factor has on its diagonal, NaN from the first that is not
+    positive. Of a handful of parameters the factorization is written out, number by number: a call of LAPACK
+    takes longer, for one system, and for many under `vmap`.
 
     Args:
       matrix: of which the lower triangle is used.
@@ -207,16 +210,17 @@ def cholesky_solve(
     if target.size <= THIN:
         return _written_out(matrix, target)
     factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-    return jax.scipy.linalg.cho_solve((factor, True), target), jnp.diagonal(factor) ** 2
+    solution = jax.scipy.linalg.cho_solve((factor, True), target)
+    half = jax.scipy.linalg.solve_triangular(factor, solution, lower=True)
+    return solution, jnp.diagonal(factor) ** 2, jnp.vdot(half, half)
 
 
 def _written_out(
     matrix: Float[Array, "params params"], target: Float[Array, " params"]
-) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
+) -> tuple[Float[Array, " params"], Float[Array, " params"], Float[Array, ""]]:
     """As LAPACK, number by number, so that under `vmap` every one is a vector of systems."""
     size = target.size
     lower: list[list[Array]] = [[] for _ in range(size)]
-    forward: list[Array] = []
     for i in range(size):
         for j in range(i):
             rest = matrix[i, j] - _dot(lower[i][:j], lower[j][:j])
@@ -224,12 +228,21 @@ def _written_out(
         square = matrix[i, i] - _dot(lower[i], lower[i])
         # As LAPACK's, a factor that does not exist is NaN and not a division by zero.
         lower[i].append(jnp.sqrt(jnp.where(square > 0, square, jnp.nan)))
-        forward.append((target[i] - _dot(lower[i][:i], forward)) / lower[i][i])
+    forward = _forward(lower, [target[i] for i in range(size)])
     solution: list[Array] = []
     for i in reversed(range(size)):
         below = [lower[k][i] for k in reversed(range(i + 1, size))]
         solution.append((forward[i] - _dot(below, solution)) / lower[i][i])
-    return jnp.stack(solution[::-1]), jnp.stack([lower[i][i] for i in range(size)]) ** 2
+    half = _forward(lower, solution[::-1])
+    pivots = jnp.stack([lower[i][i] for i in range(size)]) ** 2
+    return jnp.stack(solution[::-1]), pivots, jnp.asarray(_dot(half, half))
+
+
+def _forward(lower: list[list[Array]], target: list[Array]) -> list[Array]:
+    solution: list[Array] = []
+    for i, row in enumerate(lower):
+        solution.append((target[i] - _dot(row[:i], solution)) / row[i])
+    return solution
 
 
 def _dot(left: list[Array], right: list[Array]) -> Array | float:
@@ -254,11 +267,11 @@ def _cholesky(
     damped = matrix + jnp.diag(diagonal)
     # A diagonal scaling changes neither the rounding errors of Cholesky nor its pivots' meaning
     # (Higham 2002, theorem 10.6), so unit columns are all the equilibration that is needed.
-    solution, pivots = cholesky_solve(damped, target)
+    solution, pivots, shortening = cholesky_solve(damped, target)
     # A pivot is the squared distance of a column from the span of those before it. The last
     # digits of 1 + λ are what it is computed in.
     full_rank = _full_rank(pivots - damping, matrix, damping, held)
-    return _known(held, -solution, full_rank, jnp.zeros((), bool))
+    return _known(held, -solution, full_rank, jnp.zeros((), bool), shortening)
 
 
 def _full_rank(
@@ -276,10 +289,11 @@ def _known(
     step: Float[Array, " params"],
     full_rank: Bool[Array, ""],
     orthogonal: Bool[Array, ""],
+    shortening: Float[Array, ""] | float = jnp.nan,
 ) -> Direction:
     if held is not None:
         step = jnp.where(held.mask, held.step, step)
-    return Direction(step, ~full_rank, orthogonal)
+    return Direction(step, ~full_rank, orthogonal, jnp.asarray(shortening, step.dtype))
 
 
 def lost(matrix: Float[Array, "*rows columns"]) -> float:
@@ -313,8 +327,10 @@ def _stacked_qr(here: Linearization, damping: Float[Array, ""], held: Held | Non
     target = jnp.concatenate([-residual, jnp.zeros(size, dtype)])
     q, r = jnp.linalg.qr(stacked)
     step = jax.scipy.linalg.solve_triangular(r, q.T @ target)
+    half = jax.scipy.linalg.solve_triangular(r, step, trans="T")
     pivots = jnp.diagonal(r) ** 2 - damping
-    return _known(held, step, _full_rank(pivots, stacked, damping, held), jnp.ones((), bool))
+    full_rank = _full_rank(pivots, stacked, damping, held)
+    return _known(held, step, full_rank, jnp.ones((), bool), jnp.vdot(half, half))
 
 
 def _dual(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:
@@ -322,13 +338,15 @@ def _dual(here: Linearization, damping: Float[Array, ""], held: Held | None) -> 
     outer = jacobian_t.T @ jacobian_t
     damped = outer + damping * jnp.eye(outer.shape[0], dtype=outer.dtype)
     factor = jax.lax.linalg.cholesky(damped, symmetrize_input=False)
-    step = -jacobian_t @ jax.scipy.linalg.cho_solve((factor, True), residual)
+    weights = jax.scipy.linalg.cho_solve((factor, True), residual)
+    step = -jacobian_t @ weights
+    inverse = -jacobian_t @ jax.scipy.linalg.cho_solve((factor, True), weights)
     # More parameters than residuals leave some undetermined, whatever the pivots are.
     lengths = jnp.diagonal(outer)
     pivots = (jnp.diagonal(factor) ** 2 - damping) / jnp.where(lengths > 0, lengths, 1.0)
     tall = jacobian_t.shape[0] <= jacobian_t.shape[1]
     full_rank = jnp.all(pivots > lost(outer) * (1 + damping)) & tall
-    return _known(held, step, full_rank, jnp.zeros((), bool))
+    return _known(held, step, full_rank, jnp.zeros((), bool), jnp.vdot(step, inverse))
 
 
 def _conjugate_gradients(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:

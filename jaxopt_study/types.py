@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 JacobianMode = Literal["auto", "forward", "reverse", "pointwise", "sparse"]
 LinearSolver = Literal["auto", "cholesky", "qr", "dual", "cg"]
 LossName = Literal["linear", "huber", "soft_l1", "cauchy", "arctan", "tukey"]
-DampingRule = Literal["nielsen", "delayed"]
+DampingRule = Literal["nielsen", "radius", "delayed"]
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
     from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped

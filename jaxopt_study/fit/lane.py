@@ -169,7 +169,7 @@ def advance(
     again, other_unit = _look_again(lane, there.largest)
     (actual,) = half_sums(rules.objective.falls(here.plain, there.plain))
     trial = Trial(
-        step, there.value, actual, predicted, length, direction.rank_deficient, direction.orthogonal
+        step, there.value, actual, predicted, length, direction.rank_deficient, direction.orthogonal, damping
     )
     margin = MARGIN * here.rounding
     follow = follow_damping("nielsen", raise_to=lost(theta))

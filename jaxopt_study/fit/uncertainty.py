@@ -75,7 +75,7 @@ def information_of_gram(
     free = ~held[:, None] & ~held[None, :]
     unit = jnp.eye(size, dtype=gram.dtype)
     scaled = jnp.where(free, gram / scale[:, None] / scale[None, :], unit)
-    inverse, pivots = jax.vmap(cholesky_solve, in_axes=(None, 0), out_axes=(0, None))(scaled, unit)
+    inverse, pivots, _ = jax.vmap(cholesky_solve, in_axes=(None, 0), out_axes=(0, None, 0))(scaled, unit)
     good = jnp.all(held | (usable & (pivots > eps**0.5))) & jnp.all(jnp.isfinite(inverse))
     inverse = jnp.where(free, 0.5 * (inverse + inverse.T) / scale[:, None] / scale[None, :], 0.0)
     rank = jnp.sum(~held, dtype=jnp.int32)

@@ -143,13 +143,16 @@ def _update(
     length = jnp.where(here.params_norm > 0, here.params_norm, 1.0)
     radius = jnp.where(jnp.isfinite(state.radius), state.radius, first_radius * length).astype(theta.dtype)
 
-    def attempt(radius: Float[Array, ""]) -> Trial:
+    def attempt(control: Float[Array, " 1"]) -> Trial:
+        radius = control[0]
         e = _along_the_path(cauchy, aim, radius)
         if box is not None:
             e = here.scale * (project(box, theta + e / here.scale) - theta)
         predicted = -jnp.vdot(e, here.gradient + 0.5 * here.curvature(e))
         direction = newton._replace(step=e)
-        return try_direction(objective, theta, unravel, args, here, direction, predicted, box, norm(e))
+        return try_direction(
+            objective, theta, unravel, args, here, direction, predicted, box, norm(e), radius
+        )
 
     step, control, info = search(
         attempt,

@@ -126,6 +126,6 @@ def _update(
         direction, held = within_box(lambda held: undamped(here, solver, held), here, box, theta)
     none = jnp.zeros((), theta.dtype)
     predicted, length = reduction(here, direction.step, held, none)
-    trial = try_direction(objective, theta, unravel, args, here, direction, predicted, box, length)
-    step, info = full_step(trial, linearized_point(here), none, measure_only)
+    trial = try_direction(objective, theta, unravel, args, here, direction, predicted, box, length, none)
+    step, info = full_step(trial, linearized_point(here), measure_only)
     return unravel(step), GaussNewtonState(here.largest, info)

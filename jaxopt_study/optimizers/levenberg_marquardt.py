@@ -17,6 +17,7 @@ from jaxopt_study.linear_solve import Direction, Held, Solve, check_solver, damp
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.objectives import LeastSquares, as_least_squares
 from jaxopt_study.optimizers.step_info import StepInfo, unmeasured
+from jaxopt_study.optimizers.step_length import first_radius, fit_length, follow_length
 from jaxopt_study.optimizers.transform import check_solvable, positive, transformation, whole
 from jaxopt_study.optimizers.trial import (
     MARGIN,
@@ -40,11 +41,13 @@ class LevenbergMarquardtState(NamedTuple):
 
     Attributes:
       damping: λ and its growth, for the next update.
+      radius: Δ, for the next update, infinite before it is known; used by `damping_rule="radius"` alone.
       scale: the largest norm seen of each column of the Jacobian, shape `(params,)`, `()` for "cg".
       info: what the last update did.
     """
 
     damping: rule.Damping
+    radius: Float[Array, ""]
     scale: Float[Array, "..."]
     info: StepInfo
 
@@ -75,21 +78,24 @@ def levenberg_marquardt(
 
     and tries `θ + d`; until the sum of squares falls, λ grows and d shortens and turns towards the
     negative gradient. D holds the norms of J's columns, each the largest seen, so that the path
-    does not depend on the units of the parameters. λ follows the gain ratio by Nielsen's rule.
-    A trial that is not finite counts as rejected.
+    does not depend on the units of the parameters. λ follows the gain ratio by Nielsen's rule, or is chosen
+    for the length of the step. A trial that is not finite counts as rejected.
 
     Args:
       damping: λ at the start, relative to D² (dimensionless): small trusts the start, as with 1e-3;
-        1 or more is for starts that are far off. A leaf: sweeping it recompiles nothing.
+        1 or more is for starts that are far off. With `"radius"` the first step is at most
+        `0.01 / damping` times as long as the parameters. A leaf: sweeping it recompiles nothing.
       solver: `"cholesky"` of the scaled normal equations; `"qr"` of `[J; √λ D]`, slower and
         accurate for ill-conditioned J; `"dual"`, for fewer residuals than parameters; `"cg"`, which
         never holds J, and takes one number for D; `"auto"`: by the shapes, see
         `linear_solve.choose_solver`.
       jacobian: `"forward"`, `"reverse"`, `"pointwise"` or `"auto"`, see
         `derivatives.residual_and_jacobian`.
-      damping_rule: how λ follows the trials: `"nielsen"`, or `"delayed"` gratification, which takes
-        more trials and gets further in as many steps where parameters are badly determined, as in
-        networks; see `damping`.
+      damping_rule: how λ follows the trials: `"nielsen"`; `"radius"`, Moré's, where λ is the least for
+        which `‖D d‖ ≤ Δ` and the radius Δ follows the trials, which solves one or two systems a trial and
+        is the surer one from far starts (with `solver="cg"`, for which systems are dear, it is
+        `"nielsen"`); or `"delayed"` gratification, which takes more trials and gets further in as many
+        steps where parameters are badly determined, as in networks; see `damping`.
       geodesic: whether to add half the second derivative of the geodesic to every step whose
         acceleration is at most ¾ of its velocity: one more derivative and one more solution a trial,
         for fewer steps along narrow, curved valleys.
@@ -138,6 +144,7 @@ def _init(bound: Any, /, params: PyTree) -> LevenbergMarquardtState:
     dtype = params_dtype(params)
     return LevenbergMarquardtState(
         damping=rule.start(jnp.maximum(jnp.asarray(damping, dtype), jnp.finfo(dtype).eps ** 2)),
+        radius=jnp.full((), jnp.inf, dtype),
         scale=nothing_seen(params, bound[-1].solver),
         info=unmeasured(dtype),
     )
@@ -159,39 +166,60 @@ def _update(
     **extra: Any,
 ) -> tuple[PyTree, LevenbergMarquardtState]:
     del updates, extra
-    _, max_trials, options = bound
+    first_damping, max_trials, options = bound
     objective = as_least_squares(residual_fn, "levenberg_marquardt", loss)
     box = as_box(bounds, params)
     theta, unravel = ravel(params)
     here, solver = linearize_for(objective, params, args, state.scale, options.solver, options.jacobian, box)
     solve = damped_solver(here, solver)
     last = state.info
-    told = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
-    control = jnp.where(last.accepted & last.at_rounding, jnp.stack(told), jnp.stack(state.damping))
+    hidden = last.accepted & last.at_rounding
+    eps, tiny = jnp.finfo(theta.dtype).eps, jnp.finfo(theta.dtype).tiny
+    by_length = options.damping_rule == "radius" and solver != "cg"
+    if by_length:
+        first = first_radius(here, jnp.asarray(first_damping, theta.dtype))
+        radius = jnp.where(jnp.isfinite(state.radius), state.radius, first)
+        change = jnp.where(hidden, rule.factor_by_gradient(last.gradient_test, here.gradient_test), 1.0)
+        control = jnp.stack([radius / change, state.damping.value])
+        free, follow = jnp.stack([jnp.full_like(radius, jnp.inf), eps**2]), follow_length
+    else:
+        told = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
+        control = jnp.where(hidden, jnp.stack(told), jnp.stack(state.damping))
+        free = jnp.stack(rule.start(jnp.full_like(here.value, eps**2)))
+        follow = follow_damping(options.damping_rule)
     # Before an end is believed, one step without damping: columns that are parallel but for their last digits
     # make every damped step short, and short too what each parameter would do alone.
     look = jnp.asarray(last_look)
-    eps, tiny = jnp.finfo(theta.dtype).eps, jnp.finfo(theta.dtype).tiny
-    control = jnp.where(look, jnp.stack(rule.start(jnp.full_like(here.value, eps**2))), control)
+    control = jnp.where(look, free, control)
     worthwhile = eps**0.5 * here.value + MARGIN * here.rounding + tiny
 
-    def attempt(damping: Float[Array, ""]) -> Trial:
-        held = None
+    def damped(damping: Float[Array, ""]) -> tuple[Direction, Held | None]:
         if box is None:
-            direction = solve(damping)
+            return solve(damping), None
+        return within_box(lambda held: solve(damping, held), here, box, theta)
+
+    def attempt(control: Float[Array, " 2"]) -> Trial:
+        if by_length:
+            radius, guess = control[0], control[1]
+            direction, held, damping = fit_length(
+                damped, here.gradient, radius, guess, bounded=box is not None
+            )
         else:
-            direction, held = within_box(lambda held: solve(damping, held), here, box, theta)
+            damping = control[0]
+            direction, held = damped(damping)
         predicted, length = reduction(here, direction.step, held, damping)
         if solver == "cg":  # its solution is inexact
             moved = here.push(direction.step)
             predicted = -jnp.vdot(direction.step, here.gradient) - 0.5 * jnp.vdot(moved, moved)
         if options.geodesic:
             direction = _bend(objective, theta, unravel, args, here, solve, damping, held, direction)
-        return try_direction(objective, theta, unravel, args, here, direction, predicted, box, length)
+        return try_direction(
+            objective, theta, unravel, args, here, direction, predicted, box, length, damping
+        )
 
-    step, damping, info = search(
+    step, control, info = search(
         attempt,
-        follow_damping(options.damping_rule),
+        follow,
         control,
         theta,
         linearized_point(here),
@@ -200,7 +228,11 @@ def _update(
         least=jnp.where(look, worthwhile, -jnp.inf),
         extra_evals=int(options.geodesic),
     )
-    return unravel(step), LevenbergMarquardtState(rule.Damping(*damping), here.largest, info)
+    if by_length:
+        damping, radius = rule.Damping(control[1], state.damping.growth), control[0]
+    else:
+        damping, radius = rule.Damping(control[0], control[1]), state.radius
+    return unravel(step), LevenbergMarquardtState(damping, radius, here.largest, info)
 
 
 def _bend(

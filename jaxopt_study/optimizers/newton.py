@@ -247,11 +247,11 @@ def _update(
         radius, point, products, seen = model.radius, model.point, model.products, model.seen
         attempt = newton_cg.trust_region_trial(model, of_vector, theta, box)
     if options.plain:
-        step, info = full_step(attempt(state.damping.value), point, state.damping.value, measure_only)
+        step, info = full_step(attempt(state.damping.value), point, measure_only)
         next_damping, radius = state.damping, state.radius
     elif options.saddle_free:
         step, control, info = search(
-            attempt,
+            lambda control: attempt(control[0]),
             follow_damping("nielsen", FIRST_DAMPING),
             jnp.stack(state.damping),
             theta,
@@ -262,7 +262,7 @@ def _update(
         next_damping, radius = damping_rule.Damping(*control), state.radius
     else:
         step, control, info = search(
-            attempt,
+            lambda control: attempt(control[0]),
             follow_radius,
             radius[None],
             theta,

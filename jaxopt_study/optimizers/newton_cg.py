@@ -237,7 +237,7 @@ def trust_region_trial(
         predicted = -jnp.vdot(step, here.gradient + 0.5 * product)
         there = fn(move(theta, step, box))
         no = jnp.zeros((), bool)
-        return Trial(step, there, here.value - there, predicted, norm(step), no, no)
+        return Trial(step, there, here.value - there, predicted, norm(step), no, no, radius)
 
     return attempt
 

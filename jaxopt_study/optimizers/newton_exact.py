@@ -134,7 +134,7 @@ def trust_region_trial(
         else:
             step = _within_box(here, box, theta, radius)
             predicted = -jnp.vdot(step, here.gradient + 0.5 * here.hessian @ step)
-        return _try(here, fn, theta, box, step, predicted)
+        return _try(here, fn, theta, box, step, predicted, radius)
 
     return attempt
 
@@ -155,7 +155,7 @@ def damped_trial(
         if box is not None:
             step = project(box, theta + step) - theta
             predicted = -jnp.vdot(step, here.gradient + 0.5 * here.hessian @ step)
-        return _try(here, fn, theta, box, step, predicted)
+        return _try(here, fn, theta, box, step, predicted, damping)
 
     return attempt
 
@@ -167,10 +167,11 @@ def _try(
     box: Box | None,
     step: Vector,
     predicted: Scalar,
+    damping: Scalar,
 ) -> Trial:
     there = fn(move(theta, step, box))
     no = jnp.zeros((), bool)
-    return Trial(step, there, here.value - there, predicted, norm(step), jnp.any(here.flat), ~no)
+    return Trial(step, there, here.value - there, predicted, norm(step), jnp.any(here.flat), ~no, damping)
 
 
 def _within_box(here: Spectrum, box: Box, theta: Vector, radius: Scalar) -> Vector:

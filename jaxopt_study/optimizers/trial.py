@@ -34,6 +34,7 @@ class Trial(NamedTuple):
       predicted: by how much the model said it would be.
       step_norm: length of the step in the method's metric.
       rank_deficient, orthogonal: see `StepInfo`.
+      damping: λ, or the radius, that it was made with.
     """
 
     step: Float[Array, " params"]
@@ -43,6 +44,7 @@ class Trial(NamedTuple):
     step_norm: Float[Array, ""]
     rank_deficient: Bool[Array, ""]
     orthogonal: Bool[Array, ""]
+    damping: Float[Array, ""]
 
 
 class Point(NamedTuple):
@@ -112,12 +114,15 @@ def try_direction(
     predicted: Float[Array, ""],
     box: Box | None,
     step_norm: Float[Array, ""],
+    damping: Float[Array, ""],
 ) -> Trial:
     """Evaluate the residuals after a step in scaled variables."""
     step = direction.step / here.scale
     plain = objective.residual(unravel(move(theta, step, box)), *args)
     value, actual = _value_and_fall(objective, here, plain, predicted)
-    return Trial(step, value, actual, predicted, step_norm, direction.rank_deficient, direction.orthogonal)
+    return Trial(
+        step, value, actual, predicted, step_norm, direction.rank_deficient, direction.orthogonal, damping
+    )
 
 
 def _value_and_fall(
@@ -175,7 +180,6 @@ def report(
     trial: Trial,
     accepted: Bool[Array, ""],
     at_rounding: Bool[Array, ""],
-    damping: Float[Array, ""],
     trials: Int[Array, ""] | int = 1,
     extra_evals: Int[Array, ""] | int = 0,
 ) -> StepInfo:
@@ -193,7 +197,7 @@ def report(
         step_norm=trial.step_norm,
         coordinate_norm=point.coordinate_norm,
         params_norm=point.params_norm,
-        damping=damping,
+        damping=trial.damping,
         trials=trials,
         num_evals=1 + trials + extra_evals,
         accepted=accepted,
@@ -206,7 +210,7 @@ def report(
 
 
 def full_step(
-    trial: Trial, point: Point, damping: Float[Array, ""], measure_only: Bool[Array, ""] | bool
+    trial: Trial, point: Point, measure_only: Bool[Array, ""] | bool
 ) -> tuple[Float[Array, " params"], StepInfo]:
     """Take the step, up or down; refuse it where it leads nowhere finite.
 
@@ -215,7 +219,7 @@ def full_step(
     at_rounding = jnp.abs(trial.predicted) <= MARGIN * point.rounding
     up = trial.rank_deficient & ~rule.is_decrease(trial.actual, at_rounding, MARGIN * point.rounding)
     accepted = jnp.isfinite(trial.value) & ~up & ~jnp.asarray(measure_only)
-    return jnp.where(accepted, trial.step, NOTHING), report(point, trial, accepted, at_rounding, damping)
+    return jnp.where(accepted, trial.step, NOTHING), report(point, trial, accepted, at_rounding)
 
 
 class Verdict(NamedTuple):
@@ -263,7 +267,7 @@ def judge(
     # A gain made of rounding errors tells nothing: to follow it has been seen to lower λ to where
     # steps overshoot, at a minimum with large residuals.
     kept = accepted & at_rounding
-    control = jnp.where(kept, control, follow(control, accepted, gain, trial.step_norm))
+    control = jnp.where(kept, control, follow(control, accepted, gain, trial))
     return Verdict(accepted, at_rounding, rank_deficient, gain, control)
 
 
@@ -271,7 +275,7 @@ class _Search(NamedTuple):
     """What is carried from trial to trial: few arrays, each costs as much as a norm.
 
     `control` and `tried` are what the next trial needs (damping or radius, and its growth), and the
-    last trial's value, actual and predicted reduction, length and control.
+    last trial's value, actual and predicted reduction, length and damping.
     """
 
     step: Float[Array, " params"]
@@ -282,7 +286,7 @@ class _Search(NamedTuple):
 
 
 def search(
-    attempt: Callable[[Float[Array, ""]], Trial],
+    attempt: Callable[[Float[Array, " controls"]], Trial],
     follow: Callable[..., Float[Array, " controls"]],
     control: Float[Array, " controls"],
     theta: Float[Array, " params"],
@@ -298,8 +302,8 @@ def search(
     Ends also when the step is lost in rounding.
 
     Args:
-      attempt: from `control[0]` to a trial.
-      follow: `(control, accepted, gain_ratio, step_norm) -> control` of the next trial.
+      attempt: from `control` to a trial.
+      follow: `(control, accepted, gain_ratio, trial) -> control` of the next trial.
       control: where to start.
       theta: the parameters in one vector.
       point: what is known of them.
@@ -317,14 +321,14 @@ def search(
     shortest = jnp.finfo(theta.dtype).eps * point.params_norm
 
     def again(state: _Search) -> _Search:
-        trial = attempt(state.control[0])
+        trial = attempt(state.control)
         verdict = judge(
             trial, state.trials == 0, state.flags[2], state.flags[1], state.control, follow, margin
         )
         return _Search(
             trial.step,
             verdict.control,
-            jnp.stack([trial.value, trial.actual, trial.predicted, trial.step_norm, state.control[0]]),
+            jnp.stack([trial.value, trial.actual, trial.predicted, trial.step_norm, trial.damping]),
             state.trials + 1,
             jnp.stack(
                 [
@@ -346,8 +350,8 @@ def search(
     end = jax.lax.while_loop(going, again, nothing)
     accepted, singular, at_rounding, orthogonal = end.flags
     value, actual, predicted, step_norm, last = end.tried
-    trial = Trial(end.step, value, actual, predicted, step_norm, singular, orthogonal)
-    info = report(point, trial, accepted, at_rounding, last, end.trials, extra_evals * end.trials)
+    trial = Trial(end.step, value, actual, predicted, step_norm, singular, orthogonal, last)
+    info = report(point, trial, accepted, at_rounding, end.trials, extra_evals * end.trials)
     return jnp.where(accepted, end.step, NOTHING), end.control, info
 
 
@@ -355,21 +359,21 @@ def follow_radius(
     control: Float[Array, " 1"],
     accepted: Bool[Array, ""],
     gain: Float[Array, ""],
-    step_norm: Float[Array, ""],
+    trial: Trial,
 ) -> Float[Array, " 1"]:
     """How the radius of a trust region follows the trials."""
     # Also a trial that was refused for another reason than its gain has to be followed by a shorter one.
-    shorter = 0.25 * jnp.minimum(control[0], step_norm)
-    return jnp.where(accepted, rule.next_radius(control[0], gain, step_norm), shorter)[None]
+    shorter = 0.25 * jnp.minimum(control[0], trial.step_norm)
+    return jnp.where(accepted, rule.next_radius(control[0], gain, trial.step_norm), shorter)[None]
 
 
 def follow_damping(name: Any, raise_to: float = 0.0) -> Callable[..., Float[Array, " 2"]]:
     """How λ and its growth follow the trials by a rule of `damping`."""
 
     def follow(
-        control: Float[Array, " 2"], accepted: Bool[Array, ""], gain: Float[Array, ""], step_norm: Array
+        control: Float[Array, " 2"], accepted: Bool[Array, ""], gain: Float[Array, ""], trial: Trial
     ) -> Float[Array, " 2"]:
-        del step_norm
+        del trial
         now = rule.Damping(control[0], control[1])
         lower, higher = rule.accept(now, gain, name), rule.reject(now, name, raise_to)
         return jnp.where(accepted, jnp.stack(lower), jnp.stack(higher))

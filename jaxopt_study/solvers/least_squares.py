@@ -42,7 +42,7 @@ def least_squares(
         `LeastSquares`.
       params: where to start, a pytree of real float arrays.
       args: a tuple of further arguments, traced: data goes here.
-      optimizer: `levenberg_marquardt()` if not given; any other that `minimize` takes.
+      optimizer: `levenberg_marquardt(damping_rule="radius")` if not given; any other that `minimize` takes.
       bounds: `(lower, upper)`, see `minimize`.
       loss: ρ, `"linear"`, `"huber"`, `"soft_l1"`, `"cauchy"`, `"arctan"`, `"tukey"` or a function, see
         `LeastSquares`.
@@ -68,7 +68,7 @@ def least_squares(
     return minimize(
         with_loss(residual_fn, loss, loss_scale),
         params,
-        levenberg_marquardt() if optimizer is None else optimizer,
+        levenberg_marquardt(damping_rule="radius") if optimizer is None else optimizer,
         args,
         bounds=bounds,
         max_steps=max_steps,

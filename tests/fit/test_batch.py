@@ -49,7 +49,9 @@ def fit_all(y, slots=5, **options):
 @jax.jit
 def fit_each(y, **options):
     def one(y):
-        return jos.least_squares(residual, start(y.dtype), (jnp.asarray(T, y.dtype), y), **options)
+        args = (jnp.asarray(T, y.dtype), y)
+        lm = jos.levenberg_marquardt()  # whose damping is that of a lane
+        return jos.least_squares(residual, start(y.dtype), args, optimizer=lm, **options)
 
     return jax.lax.map(one, y)
 

@@ -53,6 +53,7 @@ def _network_case(wanted: Callable[[str], bool]) -> Case:
         return Contestant(work, value, settings, trials, lambda result: int(result.num_evals))
 
     contestants = {OURS: ours("nielsen", "the default")}
+    contestants[f"{OURS}, radius"] = ours("radius", "that of `least_squares`")
     contestants[f"{OURS}, delayed"] = ours("delayed", "for networks")
 
     def theirs(work: Callable[[], Any], settings: str) -> Contestant:
