@@ -54,6 +54,9 @@ def fit_each(y, **options):
     return jax.lax.map(one, y)
 
 
+@pytest.mark.parametrize(
+    "precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 def test_every_lane_ends_as_the_single_fit_does_with_its_own_count_of_steps(precision):
     y = jnp.asarray(Y, precision)
     many, each = fit_all(y), fit_each(y)
@@ -108,7 +111,7 @@ def test_an_endless_lane_takes_all_its_steps_and_changes_no_bit_of_another():
     assert dirty.num_steps[2] > 3 * np.max(clean.num_steps)
 
 
-@pytest.mark.parametrize("slots", [1, FITS])
+@pytest.mark.parametrize("slots", [1, pytest.param(FITS, marks=pytest.mark.slow)])
 def test_the_number_of_slots_changes_no_result(slots):
     few, other = fit_all(jnp.asarray(Y)), fit_all(jnp.asarray(Y), slots=slots)
     np.testing.assert_array_equal(few.num_steps, other.num_steps)
@@ -238,7 +241,7 @@ def test_changing_numbers_compiles_nothing(count_traces):
     assert counted.count == before
 
 
-@pytest.mark.parametrize("fits", [1, 3])
+@pytest.mark.parametrize("fits", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_few_fits_and_no_steps_are_a_batch_too(fits):
     many = fit_all(jnp.asarray(Y[:fits]), slots=50, max_steps=0)
     np.testing.assert_array_equal(many.status, [Status.OUT_OF_STEPS] * fits)

@@ -35,7 +35,7 @@ def fit_one():
 
 @pytest.mark.parametrize(
     ("y", "sigma"),
-    [(Y, COVARIANCE), (MISSING, COVARIANCE), (MISSING, OWN)],
+    [(Y, COVARIANCE), pytest.param(MISSING, COVARIANCE, marks=pytest.mark.slow), (MISSING, OWN)],
     ids=["in common", "in common, points missing", "of every fit, points missing"],
 )
 def test_a_covariance_gives_what_it_gives_the_single_fit(y, sigma):

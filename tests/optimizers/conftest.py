@@ -200,3 +200,33 @@ class Problems:
 @pytest.fixture(scope="session")
 def problems():
     return Problems
+
+
+class Step:
+    """One step in the valley, compiled once a structure of the optimizer; `.traced` counts how often."""
+
+    def __init__(self):
+        self.traced = 0
+        self._of_a_pytree = jax.jit(self._step)
+        self._of_functions = jax.jit(self._step, static_argnums=0)  # as optax makes them
+
+    def _step(self, optimizer, params, state):
+        self.traced += 1
+        return Problems.one_step(optimizer, params, state, Problems.valley)
+
+    def __call__(self, optimizer, carry):
+        functions = any(callable(leaf) for leaf in jax.tree.leaves(optimizer))
+        return (self._of_functions if functions else self._of_a_pytree)(optimizer, *carry)
+
+    def path(self, optimizer, params, steps):
+        """`(params, state)` at the start and after each of the steps, by a loop in Python."""
+        carries = [(params, optimizer.init(params))]
+        for _ in range(steps):
+            carries.append(self(optimizer, carries[-1]))
+        return carries
+
+
+@pytest.fixture(scope="module")
+def step():
+    """What the tests of a file compare with shares its compiled programs."""
+    return Step()
