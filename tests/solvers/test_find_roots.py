@@ -129,6 +129,9 @@ def test_a_batch_of_searches_equals_a_loop():
     np.testing.assert_allclose(params[2, :2], [-1, 1], atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True
+)
 def test_precision(precision):
     edge = jnp.asarray(10.0)
     roots = jos.find_roots(lambda x: x**2 - 6 * x + 4, (-edge, edge), starts=16)

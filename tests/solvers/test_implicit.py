@@ -40,7 +40,9 @@ def differences(fn, x, h):
     return (4 * central(h) - central(2 * h)) / 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k == "bounded and robust" else pytest.mark.slow) for k in KINDS]
+)
 def test_gradients_are_those_of_the_whole_fit(kind):
     options = KINDS[kind]
     reverse = jax.jit(jax.jacrev(lambda y: fit(y, options)))(Y)

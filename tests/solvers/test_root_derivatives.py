@@ -79,6 +79,7 @@ def test_what_the_function_closes_over_is_differentiated_too():
     assert float(jax.grad(jax.grad(square_root))(9.0)) == pytest.approx(-1 / 108, rel=1e-14)
 
 
+@pytest.mark.slow
 def test_the_derivative_does_not_depend_on_the_start_or_the_bracket():
     def square_root(start):
         return jos.find_root(lambda x: x**2 - 4, start).params
