@@ -151,6 +151,7 @@ def test_a_robust_loss_is_that_of_the_single_fit_and_leaves_outliers_out():
     assert np.median(np.abs(np.asarray(many.params["k"]) - RATES) / RATES) < 0.1
 
 
+@pytest.mark.slow
 def test_more_parameters_than_are_written_out_go_through_lapack():
     powers = np.linspace(-1, 1, 30)[:, None] ** np.arange(11)
     wanted = draw.normal(size=(6, 11))
@@ -161,6 +162,7 @@ def test_more_parameters_than_are_written_out_go_through_lapack():
     np.testing.assert_allclose(many.params, wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_units_in_float32_whose_squares_overflow_are_fitted():
     with jax.enable_x64(False):
         scale = jnp.array([1e-22, 1.0, 1e22], jnp.float32)

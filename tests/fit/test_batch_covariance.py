@@ -30,13 +30,10 @@ def fit_one(y, sigma):
     return jos.curve_fit(decay, T, y, START, sigma=sigma, absolute_sigma=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("y", "sigma"),
-    [
-        pytest.param(Y, COVARIANCE, marks=pytest.mark.slow),
-        pytest.param(MISSING, COVARIANCE, marks=pytest.mark.slow),
-        (MISSING, OWN),
-    ],
+    [(Y, COVARIANCE), (MISSING, COVARIANCE), (MISSING, OWN)],
     ids=["in common", "in common, points missing", "of every fit, points missing"],
 )
 def test_a_covariance_gives_what_it_gives_the_single_fit(y, sigma):

@@ -121,7 +121,15 @@ KINDS = (
 )
 
 
-@_part([BY_NAME[name] for name in KINDS])
+SIBLINGS = ("sgd_nesterov", "rmsprop_centered", "gauss_newton")  # of others that the quick run has
+
+
+def _marked(name):
+    marks = pytest.mark.slow if name in SIBLINGS else ()
+    return pytest.param(BY_NAME[name], marks=marks, id=name)
+
+
+@pytest.fixture(params=[_marked(name) for name in KINDS])
 def kind(request):
     return request.param
 

@@ -154,6 +154,7 @@ def test_many_parameters_are_solved_for_without_a_matrix():
     np.testing.assert_allclose(jax.jacfwd(solution)(1.0), size * (size + 1) / 2, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_frozen_leaf_is_a_constant():
     params = {"a": jnp.array(1.0), "k": jnp.array(0.6), "c": jnp.array(0.0)}
     frozen = jos.masked(jos.levenberg_marquardt(), {"a": True, "k": False, "c": True})
