@@ -13,7 +13,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # As in pyproject.toml, for the processes that tests start: whether an entry was written in full is luck.
 os.environ["PYTHONWARNINGS"] = ",".join(
-    filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:Error reading persistent compilation cache entry"])
+    filter(
+        None, [os.environ.get("PYTHONWARNINGS"), "ignore:Error reading persistent compilation cache entry"]
+    )
 )
 
 import jax
@@ -21,12 +23,36 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+# Pages whose examples take longer than ten seconds to compile: what they show is tested under tests/ too.
+SLOW_PAGES = {"fitting.md", "fitting_odes.md", "odes.md", "roots.md"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in SLOW_PAGES:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of `-n`: the tests of a file stay together, because they share programs and results."""
+    if config.option.dist != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+MAPS = Path("/proc/self/maps")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _few_programs_at_once():
     """Every program holds maps of memory, of which Linux allows a process 65,530; beyond, XLA crashes."""
     yield
-    jax.clear_caches()
+    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 X64 = jax.config.jax_enable_x64

@@ -1,10 +1,13 @@
+import contextlib
 import dataclasses
 import sys
 import types
 
+import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxopt_study import cli
 from jaxopt_study.bench import run
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned, Row
 
@@ -26,8 +29,6 @@ def toy_case(wanted):
 
 def sized_case(size, wanted):
     del wanted
-    import jax
-
     double = jax.jit(lambda x: 2 * x)
     x = jnp.ones(size)
     one = Contestant(
@@ -39,17 +40,35 @@ def sized_case(size, wanted):
     return Case("doubling", {OURS: one, "again": one}, most_error=1e-6, rounds=3, size=size)
 
 
-@pytest.fixture
-def toy_suite(monkeypatch):
-    """A suite `toy` in place of all others."""
+@contextlib.contextmanager
+def only_toys():
     module = types.ModuleType("toy", "Sums, and doublings.")
     module.cases = lambda: (
         Planned("sums", toy_case, "float32", {"slow": 1.5}),
         *(Planned(f"doubled, {n}", lambda wanted, n=n: sized_case(n, wanted), "float32") for n in (10, 1000)),
     )
-    monkeypatch.setitem(sys.modules, "jaxopt_study.bench.suites.toy", module)
-    monkeypatch.setattr(run, "SUITES", {"toy": ("toy",)})
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "jaxopt_study.bench.suites.toy", module)
+        patch.setattr(run, "SUITES", {"toy": ("toy",)})
+        yield
+
+
+@pytest.fixture
+def toy_suite():
+    """A suite `toy` in place of all others."""
+    with only_toys():
+        yield
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The folder of one case's results, and the baseline that was saved."""
+    root = tmp_path_factory.mktemp("measured")
+    flags = ["--only", "doubled, 10", "--quiet", "--out", str(root), "--save", str(root / "a.json")]
+    with only_toys(), jax.enable_x64(True):
+        assert cli.main(["bench", *flags]) == 0
+    (folder,) = root.glob("bench-*")
+    return folder, root / "a.json"
 
 
 @pytest.fixture

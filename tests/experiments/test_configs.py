@@ -36,7 +36,7 @@ SMALL = {
     "stiff_kinetics": (["--points", "8"], {"concentrations.png", "rates.png"}),
     "two_circles": (["--points", "20", "--grid", "8", "--max-steps", "5"], {"flow.png", "loss.png"}),
 }
-QUICK = ("rosenbrock_fit", "line_gradient", "enzyme_kinetics", "newton_fractal")
+QUICK = ("line_gradient", "enzyme_kinetics")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def test_both_methods_begin_at_the_same_losses_and_end_by_steps_alone(small):
     assert (lm.value < 0.5 * adam.value).all()
 
 
+@pytest.mark.slow
 def test_validation_is_measured_every_so_many_steps_and_at_the_end(small):
     for outcome in small.values():
         measured = np.isfinite(outcome.traces["validation"])
@@ -64,6 +65,7 @@ def test_the_losses_are_those_of_the_same_network_in_numpy(load):
         np.testing.assert_allclose(values, np.mean((predicted - z) ** 2, axis=1), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["adam", "levenberg_marquardt"])
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 def test_chunks_change_no_bit(label, chunks, small, load, run):
@@ -79,6 +81,7 @@ def test_a_lane_does_not_depend_on_how_many_there_are(small, load, run):
     np.testing.assert_allclose(three.traces["training"][:2], two.traces["training"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_summary_compares_start_by_start(small, load, recorded):
     loaded, configs = load("rosenbrock_network", **SMALL)
     seconds = {"adam": 30.0, "levenberg_marquardt": 0.5}

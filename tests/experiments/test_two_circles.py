@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 
+@pytest.mark.slow
 def test_points_are_in_the_disc_and_in_the_ring(load):
     loaded, configs = load("two_circles", points=40)
     init, *_ = loaded.steps

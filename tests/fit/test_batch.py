@@ -56,6 +56,9 @@ def fit_each(y, **options):
     return jax.lax.map(one, y)
 
 
+@pytest.mark.parametrize(
+    "precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 def test_every_lane_ends_as_the_single_fit_does_with_its_own_count_of_steps(precision):
     y = jnp.asarray(Y, precision)
     many, each = fit_all(y), fit_each(y)
@@ -99,6 +102,7 @@ def test_a_hostile_lane_changes_no_bit_of_another_and_has_its_own_status():
     assert [Status(int(dirty.status[k])) for k in (3, 8, 11, FITS - 1)] == [Status.NON_FINITE_START] * 4
 
 
+@pytest.mark.slow
 def test_an_endless_lane_takes_all_its_steps_and_changes_no_bit_of_another():
     endless = np.array(Y)
     endless[2] = 1e-3 * np.exp(T)  # the model cannot rise
@@ -110,7 +114,7 @@ def test_an_endless_lane_takes_all_its_steps_and_changes_no_bit_of_another():
     assert dirty.num_steps[2] > 3 * np.max(clean.num_steps)
 
 
-@pytest.mark.parametrize("slots", [1, FITS])
+@pytest.mark.parametrize("slots", [1, pytest.param(FITS, marks=pytest.mark.slow)])
 def test_the_number_of_slots_changes_no_result(slots):
     few, other = fit_all(jnp.asarray(Y)), fit_all(jnp.asarray(Y), slots=slots)
     np.testing.assert_array_equal(few.num_steps, other.num_steps)
@@ -143,12 +147,13 @@ def test_a_robust_loss_is_that_of_the_single_fit_and_leaves_outliers_out():
     many = jos.least_squares_batch(
         residual, start(), args, params_axes=None, args_axes=(None, 0), **loss, ftol=1e-14
     )
-    one = jax.jit(lambda y: jos.least_squares(residual, start(), (args[0], y), **loss, ftol=1e-14))
     for k in range(0, FITS, 5):
-        np.testing.assert_allclose(many.params["k"][k], one(args[1][k]).params["k"], rtol=1e-5)
+        one = jos.least_squares(residual, start(), (args[0], args[1][k]), **loss, ftol=1e-14)
+        np.testing.assert_allclose(many.params["k"][k], one.params["k"], rtol=1e-5)
     assert np.median(np.abs(np.asarray(many.params["k"]) - RATES) / RATES) < 0.1
 
 
+@pytest.mark.slow
 def test_more_parameters_than_are_written_out_go_through_lapack():
     powers = np.linspace(-1, 1, 30)[:, None] ** np.arange(11)
     wanted = draw.normal(size=(6, 11))
@@ -159,6 +164,7 @@ def test_more_parameters_than_are_written_out_go_through_lapack():
     np.testing.assert_allclose(many.params, wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_units_in_float32_whose_squares_overflow_are_fitted():
     with jax.enable_x64(False):
         scale = jnp.array([1e-22, 1.0, 1e22], jnp.float32)
@@ -173,6 +179,7 @@ def test_units_in_float32_whose_squares_overflow_are_fitted():
     np.testing.assert_allclose(many.params["b"], 1.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_residuals_in_float32_whose_squares_are_lost_are_never_called_converged_where_they_are_not():
     with jax.enable_x64(False):
         t = jnp.asarray(T, jnp.float32)
@@ -193,6 +200,7 @@ def test_residuals_in_float32_whose_squares_are_lost_are_never_called_converged_
     np.testing.assert_array_equal(lost.status, [Status.STALLED] * 3)
 
 
+@pytest.mark.slow
 def test_a_loss_goes_into_a_least_squares_without_one_as_in_the_single_fit():
     fit = functools.partial(jos.least_squares_batch, params_axes=None, args_axes=(None, 0), slots=5)
     args = (jnp.asarray(T), jnp.asarray(Y))
@@ -240,7 +248,7 @@ def test_changing_numbers_compiles_nothing(count_traces):
     assert counted.count == before
 
 
-@pytest.mark.parametrize("fits", [1, 3])
+@pytest.mark.parametrize("fits", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_few_fits_and_no_steps_are_a_batch_too(fits):
     many = fit_all(jnp.asarray(Y[:fits]), slots=50, max_steps=0)
     np.testing.assert_array_equal(many.status, [Status.OUT_OF_STEPS] * fits)

@@ -39,18 +39,14 @@ def fit_all():
     )
 
 
-@functools.cache
-def fit_one():
-    return jax.jit(lambda lower, upper, y: jos.curve_fit(decay, T, y, START, bounds=(lower, upper)))
-
-
+@pytest.mark.slow
 def test_every_fit_keeps_its_own_bounds_as_the_single_fit_does():
     many = fit_all()(jnp.asarray(MOST), jnp.asarray(Y))
     np.testing.assert_array_equal(many.at_bound["k"], np.where(np.arange(FITS) % 2, 1, 0))
     assert np.argwhere(many.at_bound["a"]).ravel().tolist() == [4]
     for k in range(FITS):
         lower, upper = ({"a": a, "k": rate} for a, rate in ((LOWER[k], 0.1), (UPPER[k], MOST[k])))
-        one = fit_one()(lower, upper, jnp.asarray(Y[k]))
+        one = jos.curve_fit(decay, T, Y[k], START, bounds=(lower, upper))
         for name in START:
             assert int(many.at_bound[name][k]) == int(one.at_bound[name])
             np.testing.assert_allclose(many.params[name][k], one.params[name], rtol=1e-7)
@@ -62,6 +58,7 @@ def test_every_fit_keeps_its_own_bounds_as_the_single_fit_does():
     assert "at upper bound" in str(many[1])
 
 
+@pytest.mark.slow
 def test_one_that_moves_its_bound_moves_no_other_and_a_bound_that_holds_is_followed():
     most = jnp.asarray(MOST)
     here = fit_all()(most, jnp.asarray(Y))

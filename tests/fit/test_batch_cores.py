@@ -31,6 +31,9 @@ def fit(y, most, t):
     return jos.least_squares_batch(residual, start, (t, y), bounds=(None, {"a": None, "k": most}), **axes)
 
 
+@pytest.mark.parametrize(
+    "precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 def test_parts_give_the_bits_of_one_loop_with_bounds_and_a_fit_that_fails(three_cores, precision):
     inputs = [
         jnp.asarray(array, precision) for array in (Y, RATES * np.where(np.arange(25) % 2, 0.8, 9.0), T)

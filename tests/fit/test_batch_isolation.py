@@ -60,7 +60,15 @@ def run(loss, dtype, y=Y, a=A, k=K):
     return fit_all(loss)(*(jnp.asarray(array, dtype) for array in (y, a, k, MOST, T)))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+# Of the four programs one in the quick run.
+PROGRAMS = [
+    pytest.param(loss, dtype, marks=() if (loss, dtype) == ("cauchy", "float64") else pytest.mark.slow)
+    for loss in LOSSES
+    for dtype in ("float64", "float32")
+]
+
+
+@pytest.mark.parametrize(("loss", "precision"), PROGRAMS, indirect=["precision"])
 def test_what_one_fit_does_changes_no_bit_of_another(loss, precision):
     clean = run(loss, precision)
     assert np.any(np.asarray(clean[-1]["k"]) == 1)
@@ -78,6 +86,7 @@ def test_what_one_fit_does_changes_no_bit_of_another(loss, precision):
             assert int(dirty[4][place]) in ends, name
 
 
+@pytest.mark.slow
 def test_an_endless_fit_takes_all_its_steps_and_others_their_own(precision):
     y = np.array(Y)
     y[7] = HOSTILE["endless"][0]

@@ -54,6 +54,7 @@ def test_a_parameter_at_a_bound_is_a_constant_to_all_others(limits, side):
             assert end["k"] == 0.85
 
 
+@pytest.mark.slow
 def test_bounds_that_do_not_matter_change_nothing_and_cut_a_profile():
     free = jos.curve_fit(decay, X, Y, START)
     low, high = free.profile()
@@ -79,7 +80,10 @@ def test_estimates_within_bounds_are_scipys():
     np.testing.assert_allclose([fit.params[name] for name in "ack"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["huber", "soft_l1", "cauchy", "arctan", "tukey"])
+@pytest.mark.parametrize(
+    "loss",
+    ["huber", "tukey", *(pytest.param(l, marks=pytest.mark.slow) for l in ("soft_l1", "cauchy", "arctan"))],
+)
 def test_estimates_with_outliers_are_scipys(loss):
     y = Y.copy()
     y[[3, 9]] += 4.0
@@ -101,6 +105,7 @@ def test_estimates_with_outliers_are_scipys(loss):
     np.testing.assert_allclose(fit.cost, expected.cost, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_robust_loss_without_outliers_has_the_errors_of_the_linear_one():
     plain = jos.curve_fit(decay, X, Y, START)
     robust = jos.curve_fit(decay, X, Y, START, loss="huber", loss_scale=100.0)

@@ -104,7 +104,10 @@ def test_a_scale_of_the_loss_that_is_a_whole_number_compiles_nothing(count_trace
     assert model.count - before <= 2  # shapes are looked at
 
 
-@pytest.mark.parametrize("errors", ["none", "sigma", "covariance", "weights"])
+@pytest.mark.parametrize(
+    "errors",
+    ["sigma", *(pytest.param(e, marks=pytest.mark.slow) for e in ("none", "covariance", "weights"))],
+)
 def test_missing_values_are_as_if_the_points_were_not_there(errors):
     (y,) = many(1)
     gone = np.array([2, 7, 11])
@@ -183,6 +186,7 @@ def test_both_precisions(precision):
             )
 
 
+@pytest.mark.slow
 def test_several_outputs_and_a_pytree_of_x():
     t = np.linspace(0.0, 3.0, 8)
     group = np.array([0, 1, 2])

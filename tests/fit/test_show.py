@@ -88,7 +88,7 @@ def test_a_traced_or_batched_fit_can_be_printed(capsys):
     assert "batch=(2,)" in repr(batch)
 
 
-@pytest.mark.parametrize("sigma", [None, "some", "matrix"])
+@pytest.mark.parametrize("sigma", [None, "some", pytest.param("matrix", marks=pytest.mark.slow)])
 def test_a_picture_is_drawn_and_written(sigma, tmp_path):
     sizes = np.linspace(0.2, 0.4, X.size)
     given = {None: None, "some": sizes, "matrix": np.diag(sizes**2)}[sigma]
@@ -110,7 +110,9 @@ def filled(figure, panel=0):
     return {x: (corners[corners[:, 0] == x, 1].min(), corners[corners[:, 0] == x, 1].max()) for x in X}
 
 
-@pytest.mark.parametrize("given", ["sigma", "weights", "matrix", "none"])
+@pytest.mark.parametrize(
+    "given", ["sigma", *(pytest.param(g, marks=pytest.mark.slow) for g in ("weights", "matrix", "none"))]
+)
 def test_a_prediction_band_is_as_wide_as_the_errors_of_the_data_around(given):
     errors = np.linspace(0.2, 0.8, X.size)
     options = {

@@ -267,6 +267,7 @@ def test_slots_hold_one_state_each():
         )
 
 
+@pytest.mark.slow
 def test_memory_of_checkpoint_does_not_grow_with_max_steps():
     def bytes_of(max_steps):
         y0 = jnp.ones((20, 2))
@@ -291,7 +292,7 @@ def test_the_event_time_has_the_derivative_of_the_implicit_function_theorem():
     np.testing.assert_allclose(jax.jit(jax.grad(time))(1.3), -np.pi / 4 * 1.3**-1.5, rtol=1e-8)
 
 
-@pytest.mark.parametrize("adjoint", ["auto", "backsolve"])
+@pytest.mark.parametrize("adjoint", ["auto", pytest.param("backsolve", marks=pytest.mark.slow)])
 def test_leaves_that_are_no_floats_may_be_among_the_parameters(adjoint):
     def end(rate, given):
         params = {"rate": rate, **given}
@@ -334,7 +335,7 @@ def test_backsolve_is_diffraxs_own_and_is_wrong_for_robertson():
     assert 'Do not use "backsolve"' in str(audit)
 
 
-@pytest.mark.parametrize("adjoint", ["auto", "direct"])
+@pytest.mark.parametrize("adjoint", ["auto", pytest.param("direct", marks=pytest.mark.slow)])
 def test_derivative_of_what_was_not_reached_is_nan(adjoint):
     def end(rate):
         # Blows up at 1 / rate, which is before the last time and after the first.
@@ -348,6 +349,7 @@ def test_derivative_of_what_was_not_reached_is_nan(adjoint):
     assert float(reached) == pytest.approx(2.0, rel=1e-3) or jnp.isnan(reached)
 
 
+@pytest.mark.slow
 def test_many_parameters_have_the_gradient_that_forward_mode_has():
     # So many that their cotangents are added up as they are, and not as one vector.
     rng = np.random.default_rng(0)

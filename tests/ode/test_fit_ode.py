@@ -58,6 +58,7 @@ def test_exponential_decay_is_fitted_as_its_closed_form(decays):
     np.testing.assert_allclose(fit.cost, closed.cost, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_bands_at_times_between_and_after_are_those_of_the_closed_form(decays):
     fit, closed = decays
     ts = jnp.array([0.1, 6.0, 3.3])  # in no order

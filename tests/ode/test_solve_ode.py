@@ -35,7 +35,13 @@ OTHER_ROOTS = diffrax.Kvaerno5(root_finder=optimistix.Dogleg(rtol=1e-6, atol=1e-
 START = {"x": jnp.array(0.0), "v": jnp.array(1.0)}
 
 
-@pytest.mark.parametrize("solver", ["bosh3", "tsit5", "dopri5", "dopri8", diffrax.Heun(), "kvaerno5"])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        *("tsit5", "kvaerno5", diffrax.Heun()),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bosh3", "dopri5", "dopri8")),
+    ],
+)
 def test_every_kind_of_method_reaches_the_closed_form_at_its_tolerance(solver):
     loose = solver in ("bosh3",) or isinstance(solver, diffrax.Heun)
     tolerance = 1e-6 if loose else 1e-9
@@ -72,6 +78,7 @@ def test_observations_may_be_none_at_the_start_several_in_a_step_and_twice_the_s
     np.testing.assert_allclose(made.ys["x"], np.sin(1.5 * ts) / 1.5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_number_of_kept_states_does_not_change_the_solution():
     for max_steps in (64, 4096):
         made = jos.solve_ode(
@@ -269,7 +276,9 @@ def test_slopes_whose_squares_float32_cannot_hold_have_a_first_step(field, end):
     np.testing.assert_allclose(made.y_end, end, rtol=1e-3)
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+@pytest.mark.parametrize(
+    "size", [1e-30, 1e30, *(pytest.param(s, marks=pytest.mark.slow) for s in (1e-20, 1e20))]
+)
 def test_errors_whose_squares_float32_cannot_hold_are_controlled(size):
     def end(rate):
         start, ts = jnp.full(2, size, jnp.float32), jnp.asarray([0.0, 3.0], jnp.float32)

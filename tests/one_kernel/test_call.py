@@ -140,12 +140,18 @@ def _compare(fn, *args):
 
 
 @pytest.mark.parametrize("name", [*ELEMENTWISE, *OTHERS])
+@pytest.mark.parametrize(
+    "precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 def test_of_one_argument(name, precision):
     x = jnp.asarray(X + 2 if name in ("acosh", "log", "sqrt", "rsqrt") else X, precision)
     _compare({**ELEMENTWISE, **OTHERS}[name], x)
 
 
 @pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize(
+    "precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 def test_of_two_arguments(name, precision):
     _compare(BINARY[name], jnp.asarray(abs(X), precision), jnp.asarray(X[::-1] + 0.5, precision))
 
@@ -268,8 +274,17 @@ def test_what_takes_long_is_not_worth_it():
     assert not _is_one_kernel(lambda x: x + 1, jnp.ones(rewrite.LARGEST_ARRAY + 1))
 
 
-@pytest.mark.parametrize("factor", [1.0, 10.0])
-@pytest.mark.parametrize("name", NONLINEAR_LEAST_SQUARES)
+QUICK = ("rosenbrock", "bard", "osborne_1")
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        pytest.param(name, factor, marks=() if name in QUICK and factor == 1.0 else pytest.mark.slow)
+        for name in NONLINEAR_LEAST_SQUARES
+        for factor in (1.0, 10.0)
+    ],
+)
 def test_fits_end_where_they_do_with_separate_kernels(name, factor):
     problem = NONLINEAR_LEAST_SQUARES[name]()
     start = jax.tree.map(lambda leaf: factor * leaf, problem.init)

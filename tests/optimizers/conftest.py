@@ -121,7 +121,15 @@ KINDS = (
 )
 
 
-@_part([BY_NAME[name] for name in KINDS])
+SIBLINGS = ("sgd_nesterov", "rmsprop_centered", "gauss_newton")  # of others that the quick run has
+
+
+def _marked(name):
+    marks = pytest.mark.slow if name in SIBLINGS else ()
+    return pytest.param(BY_NAME[name], marks=marks, id=name)
+
+
+@pytest.fixture(params=[_marked(name) for name in KINDS])
 def kind(request):
     return request.param
 
@@ -200,3 +208,33 @@ class Problems:
 @pytest.fixture(scope="session")
 def problems():
     return Problems
+
+
+class Step:
+    """One step in the valley, compiled once a structure of the optimizer; `.traced` counts how often."""
+
+    def __init__(self):
+        self.traced = 0
+        self._of_a_pytree = jax.jit(self._step)
+        self._of_functions = jax.jit(self._step, static_argnums=0)  # as optax makes them
+
+    def _step(self, optimizer, params, state):
+        self.traced += 1
+        return Problems.one_step(optimizer, params, state, Problems.valley)
+
+    def __call__(self, optimizer, carry):
+        functions = any(callable(leaf) for leaf in jax.tree.leaves(optimizer))
+        return (self._of_functions if functions else self._of_a_pytree)(optimizer, *carry)
+
+    def path(self, optimizer, params, steps):
+        """`(params, state)` at the start and after each of the steps, by a loop in Python."""
+        carries = [(params, optimizer.init(params))]
+        for _ in range(steps):
+            carries.append(self(optimizer, carries[-1]))
+        return carries
+
+
+@pytest.fixture(scope="module")
+def step():
+    """What the tests of a file compare with shares its compiled programs."""
+    return Step()

@@ -3,7 +3,6 @@
 import inspect
 import operator
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,31 +96,26 @@ def test_minimize_compiles_once_for_other_numbers(kind, problems, count_traces):
     assert counted.count == traced
 
 
-def test_a_jitted_update_takes_the_optimizer_as_an_argument_and_compiles_once(kind, problems):
-    chex.clear_trace_counter()  # it goes by the function's name, over all tests
-
-    @jax.jit
-    @chex.assert_max_traces(n=1)
-    def step(optimizer, params, state):
-        return problems.one_step(optimizer, params, state, problems.valley)
-
-    for value in (kind.valley, None if kind.valley is None else 2 * kind.valley + 1e-3):
-        optimizer, params = kind.on(value), problems.valley_start()
-        state = optimizer.init(params)
-        for _ in range(2):
-            params, state = step(optimizer, params, state)
+def test_a_jitted_update_takes_the_optimizer_as_an_argument_and_compiles_once(kind, problems, step):
+    start = problems.valley_start()
+    step.path(kind.for_valley, start, 1)
+    traced = step.traced
+    assert traced > 0
+    step.path(kind.for_valley, start, 2)
+    if kind.valley is not None:
+        step.path(kind.on(2 * kind.valley + 1e-3), start, 2)
+    assert step.traced == traced
 
 
-def test_is_a_pytree_of_numbers_and_survives_flattening(kind, problems):
-    optimizer = kind.for_bowl
+def test_is_a_pytree_of_numbers_and_survives_flattening(kind, problems, step):
+    optimizer = kind.for_valley
     leaves, structure = jax.tree.flatten(optimizer)
     assert all(isinstance(leaf, int | float) for leaf in leaves)
     hash(structure)
     again = jax.tree.unflatten(structure, leaves)
     assert isinstance(again, optax.GradientTransformationExtraArgs)
-    params, args = problems.bowl_point(), (problems.center(),)
-    step = jax.jit(lambda made: problems.one_step(made, params, made.init(params), problems.bowl, args))
-    same_bits(step(optimizer), step(again))
+    one, other = (step.path(made, problems.valley_start(), 1)[-1][0] for made in (optimizer, again))
+    same_bits(one, other)
 
 
 def test_two_optimizers_made_alike_have_one_structure(ours):
@@ -174,87 +168,71 @@ def test_minimize_keeps_the_dtypes_of_params_under_x64(kind, mixture, problems):
     same_avals(params, result.params)
 
 
-def test_jit_equals_eager(first_order, problems):
+def test_jit_equals_eager(first_order, problems, step):
     optimizer, params = first_order.for_valley, problems.valley_start()
-
-    def run(params):
-        state = optimizer.init(params)
-        for _ in range(2):
-            params, state = problems.one_step(optimizer, params, state, problems.valley)
-        return params
-
-    equal(jax.jit(run)(params), run(params), rtol=1e-9, atol=1e-12)
+    carry = params, optimizer.init(params)
+    for jitted in step.path(optimizer, params, 2)[1:]:
+        carry = problems.one_step(optimizer, *carry, problems.valley)
+        equal(jitted[0], carry[0], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["newton", "gauss_newton", "lm"])
-def test_second_order_methods_run_eagerly_as_under_jit(name, problems):
+def test_second_order_methods_run_eagerly_as_under_jit(name, problems, step):
     optimizer, params = problems.named[name].for_valley, problems.valley_start()
-
-    def run(params):
-        return problems.one_step(optimizer, params, optimizer.init(params), problems.valley)[0]
-
-    equal(jax.jit(run)(params), run(params), rtol=1e-9, atol=1e-12)
+    eager = problems.one_step(optimizer, params, optimizer.init(params), problems.valley)[0]
+    equal(step.path(optimizer, params, 1)[-1][0], eager, rtol=1e-9, atol=1e-12)
 
 
-def test_vmap_over_a_hundred_starts_equals_each_alone(kind, problems, key):
+def test_vmap_over_a_hundred_starts_equals_each_alone(kind, problems, key, step):
     optimizer = kind.for_valley
     starts = {
         name: jax.random.uniform(k, 100, minval=-2, maxval=2)
         for name, k in zip("xy", jax.random.split(key), strict=True)
     }
 
-    @jax.jit
     def run(params):
         def body(carry, _):
             return problems.one_step(optimizer, *carry, problems.valley), None
 
         return jax.lax.scan(body, (params, optimizer.init(params)), None, length=3)[0][0]
 
-    batch = jax.vmap(run)(starts)
+    batch = jax.jit(jax.vmap(run))(starts)
     for lane in (0, 42, 99):
         one, alone = jax.tree.map(operator.itemgetter(lane), (batch, starts))
-        equal(one, run(alone), rtol=1e-7, atol=1e-10)
+        equal(one, step.path(optimizer, alone, 3)[-1][0], rtol=1e-7, atol=1e-10)
 
 
-def test_scan_equals_a_python_loop(kind, problems):
+def test_scan_equals_a_python_loop_and_cond_may_choose_between_a_step_and_none(kind, problems, step):
     optimizer, params = kind.for_valley, problems.valley_start()
-    step = jax.jit(lambda params, state: problems.one_step(optimizer, params, state, problems.valley))
-    carry = (params, optimizer.init(params))
-    scanned, _ = jax.jit(lambda carry: jax.lax.scan(lambda c, _: (step(*c), None), carry, None, length=4))(
-        carry
-    )
-    for _ in range(4):
-        carry = step(*carry)
-    equal(scanned[0], carry[0], rtol=1e-9, atol=1e-12)
-
-
-def test_cond_may_choose_between_a_step_and_none(kind, problems):
-    optimizer, params = kind.for_valley, problems.valley_start()
-    carry = (params, optimizer.init(params))
 
     @jax.jit
-    def maybe(wanted, carry):
-        return jax.lax.cond(
-            wanted, lambda c: problems.one_step(optimizer, *c, problems.valley), lambda c: c, carry
-        )
+    def scanned(wanted, carry):
+        def body(carry, wanted):
+            moved = lambda c: problems.one_step(optimizer, *c, problems.valley)  # noqa: E731
+            carry = jax.lax.cond(wanted, moved, lambda c: c, carry)
+            return carry, carry
 
-    step = jax.jit(lambda c: problems.one_step(optimizer, *c, problems.valley))
-    equal(maybe(True, carry)[0], step(carry)[0], rtol=1e-9, atol=1e-12)
-    same_bits(maybe(False, carry), carry)
+        return jax.lax.scan(body, carry, wanted)[1]
+
+    wanted = [True, True, False, True, True]
+    start, *path = step.path(optimizer, params, sum(wanted))
+    states = scanned(jnp.array(wanted), start)
+    at = [jax.tree.map(operator.itemgetter(k), states) for k in range(len(wanted))]
+    for found, expected in zip((at[0], at[1], at[3], at[4]), path, strict=True):
+        equal(found[0], expected[0], rtol=1e-9, atol=1e-12)
+    same_bits(at[2], at[1])
 
 
-def test_chains_of_both_kinds_scale_its_update(kind, problems):
+def test_chains_of_both_kinds_scale_its_update(kind, problems, step):
     optimizer, params = kind.for_valley, problems.valley_start()
     chains = [chain(optimizer, optax.scale(0.5)) for chain in (optax.chain, jos.chain)]
 
     @jax.jit
     def steps(params):
-        return [
-            problems.one_step(o, params, o.init(params), problems.valley)[0] for o in (optimizer, *chains)
-        ]
+        return [problems.one_step(o, params, o.init(params), problems.valley)[0] for o in chains]
 
-    one, *halves = steps(params)
-    for half in halves:
+    one = step.path(optimizer, params, 1)[-1][0]
+    for half in steps(params):
         equal(half, jax.tree.map(lambda old, new: old + 0.5 * (new - old), params, one), rtol=1e-12)
 
 
@@ -291,13 +269,10 @@ def test_is_deterministic(kind, problems):
     same_bits(solve(), solve())
 
 
-def test_an_update_at_a_gradient_that_is_not_a_number_does_not_raise(kind, problems):
-    optimizer = kind.for_bowl
-    params = jax.tree.map(lambda leaf: leaf * jnp.nan, problems.bowl_point(1.0))
-    step = jax.jit(lambda p, s: problems.one_step(optimizer, p, s, problems.bowl, (problems.center(),)))
-    new, state = step(params, optimizer.init(params))
-    same_avals(new, params)
-    same_avals(state, optimizer.init(params))
+def test_an_update_at_a_gradient_that_is_not_a_number_does_not_raise(kind, problems, step):
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, problems.valley_start())
+    before, after = step.path(kind.for_valley, params, 1)
+    same_avals(after, before)
 
 
 def test_a_step_is_the_same_however_the_leaves_are_arranged(kind, problems):
@@ -319,7 +294,7 @@ FACTORIES = {
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_hyperparameters_can_be_injected(name, problems):
+def test_hyperparameters_can_be_injected(name, problems, step):
     """optax.inject_hyperparams makes every number of a factory a part of the state.
 
     BUG if it fails for an annotation: what is injected is an array, where the signature says float.
@@ -327,24 +302,23 @@ def test_hyperparameters_can_be_injected(name, problems):
     entry, params = problems.named[name], problems.valley_start()
     injected, plain = optax.inject_hyperparams(FACTORIES[name])(entry.valley), entry.for_valley
     assert set(injected.init(params).hyperparams) >= {"damping" if entry.needs else "learning_rate"}
-    step = jax.jit(
-        lambda p: [problems.one_step(o, p, o.init(p), problems.valley)[0] for o in (injected, plain)]
-    )
-    equal(*step(params), rtol=1e-12)
+    equal(*(step.path(made, params, 1)[-1][0] for made in (injected, plain)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_factories_can_be_mapped_over_their_first_number(name, problems):
-    numbers = jnp.array([1.0, 2.0, 3.0]) * (problems.named[name].valley + 1e-3)
+def test_factories_can_be_mapped_over_their_first_number(name, problems, step):
+    numbers, start = (
+        jnp.array([1.0, 2.0, 3.0]) * (problems.named[name].valley + 1e-3),
+        problems.valley_start(),
+    )
 
     @jax.jit
     def steps(numbers):
         many = jax.vmap(FACTORIES[name])(numbers)
-        step = lambda o: problems.one_step(o, p, o.init(p), problems.valley)[0]  # noqa: E731
-        p = problems.valley_start()
-        return jax.vmap(step)(many), [step(FACTORIES[name](number)) for number in numbers]
+        return jax.vmap(lambda o: problems.one_step(o, start, o.init(start), problems.valley)[0])(many)
 
-    mapped, looped = steps(numbers)
+    mapped = steps(numbers)
+    looped = [step.path(FACTORIES[name](float(number)), start, 1)[-1][0] for number in numbers]
     equal(mapped, jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped), rtol=1e-9)
 
 

@@ -15,7 +15,7 @@ def rippled(p):
     return 0.05 * jnp.sum(p**2) + jnp.prod(jnp.sin(20 * p)) ** 2
 
 
-@pytest.mark.parametrize("solver", ["exact", "cg"])
+@pytest.mark.parametrize("solver", ["cg", pytest.param("exact", marks=pytest.mark.slow)])
 def test_a_bowl_full_of_ripples_is_crossed_in_a_few_hundred_steps(solver):
     result = jos.minimize(rippled, jnp.array([-506.0, -506.2]), jos.newton(solver=solver))
     assert result.converged, result.message

@@ -164,17 +164,23 @@ def test_single_precision_stays_and_converges(solver):
         np.testing.assert_allclose(result.params, 1.0, rtol=1e-2)
 
 
+SEARCHES = {
+    "backtracking": optax.scale_by_backtracking_linesearch(30),
+    "zoom": optax.scale_by_zoom_linesearch(30, initial_guess_strategy="one"),
+}
+
+
 @pytest.mark.parametrize(
-    "search",
+    ("name", "solver"),
     [
-        optax.scale_by_backtracking_linesearch(30),
-        optax.scale_by_zoom_linesearch(30, initial_guess_strategy="one"),
+        ("backtracking", "exact"),
+        ("zoom", "cg"),
+        pytest.param("zoom", "exact", marks=pytest.mark.slow),
+        pytest.param("backtracking", "cg", marks=pytest.mark.slow),
     ],
-    ids=["backtracking", "zoom"],
 )
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_optax_line_searches_take_the_direction(search, solver):
-    start = jnp.array([-1.2, 1.0])
+def test_optax_line_searches_take_the_direction(name, solver):
+    start, search = jnp.array([-1.2, 1.0]), SEARCHES[name]
     by_name = jos.newton(solver=solver, linesearch=search)
     by_hand = optax.chain(scale_by_newton(solver=solver), optax.scale(-1.0), search)
     ends = [jos.minimize(rosenbrock, start, made, max_steps=60, gtol=1e-8) for made in (by_name, by_hand)]

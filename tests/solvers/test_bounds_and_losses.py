@@ -60,8 +60,14 @@ def scipys(model, y, start, lower, upper, loss, scale):
 
 
 # The objective is one object, so that each loss compiles once for all the problems.
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        pytest.param(name, loss, marks=() if name == "decay" or loss == "huber" else pytest.mark.slow)
+        for name in MODELS
+        for loss in LOSSES
+    ],
+)
 def test_costs_are_scipys_or_lower(name, loss):
     model, truth = MODELS[name]
     solve = functools.partial(jos.least_squares, model, loss=loss, loss_scale=0.2)

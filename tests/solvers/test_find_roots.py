@@ -61,6 +61,7 @@ def test_four_of_them_are_the_minima(stationary):
     assert ((curvature < 0).all(axis=1)).sum() == 1  # one maximum, and four saddles
 
 
+@pytest.mark.slow
 def test_the_three_roots_of_z_cubed_minus_one_as_a_pytree():
     def cube(p):
         x, y = p["x"], p["y"]
@@ -129,6 +130,7 @@ def test_a_batch_of_searches_equals_a_loop():
     np.testing.assert_allclose(params[2, :2], [-1, 1], atol=1e-14)
 
 
+@pytest.mark.slow
 def test_precision(precision):
     edge = jnp.asarray(10.0)
     roots = jos.find_roots(lambda x: x**2 - 6 * x + 4, (-edge, edge), starts=16)

@@ -40,7 +40,9 @@ def differences(fn, x, h):
     return (4 * central(h) - central(2 * h)) / 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k == "bounded and robust" else pytest.mark.slow) for k in KINDS]
+)
 def test_gradients_are_those_of_the_whole_fit(kind):
     options = KINDS[kind]
     reverse = jax.jit(jax.jacrev(lambda y: fit(y, options)))(Y)
@@ -152,6 +154,7 @@ def test_many_parameters_are_solved_for_without_a_matrix():
     np.testing.assert_allclose(jax.jacfwd(solution)(1.0), size * (size + 1) / 2, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_frozen_leaf_is_a_constant():
     params = {"a": jnp.array(1.0), "k": jnp.array(0.6), "c": jnp.array(0.0)}
     frozen = jos.masked(jos.levenberg_marquardt(), {"a": True, "k": False, "c": True})

@@ -50,7 +50,12 @@ OPTIMIZERS = {
     "chain": lambda: jos.chain(jos.levenberg_marquardt(), optax.scale(0.7)),
     "masked": lambda: jos.masked(jos.levenberg_marquardt(), {"a": True, "k": True}),
 }
-FEW = ["adam", "newton", "gauss_newton", "lm"]
+
+
+def names(*quick, slow=()):
+    """Of the optimizers: those of the quick run, and their siblings."""
+    marked = [pytest.param(name, marks=pytest.mark.slow) for name in slow]
+    return pytest.mark.parametrize("name", [*quick, *marked])
 
 
 @functools.cache
@@ -80,7 +85,7 @@ def test_value_and_grad_norm_are_those_at_the_params_returned(name, max_steps):
     np.testing.assert_allclose(result.grad_norm, np.linalg.norm(jacobian @ r), rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["newton", "gauss_newton", "lm", "chain"])
+@names("newton", "lm", slow=["gauss_newton", "chain"])
 def test_default_tolerances_find_the_minimum_that_scipy_finds(name):
     result = jos.minimize(DECAY, start(), OPTIMIZERS[name](), data())
     assert result.converged, result.message
@@ -89,7 +94,7 @@ def test_default_tolerances_find_the_minimum_that_scipy_finds(name):
     assert result.num_steps < 60
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "optax_adam"])
+@names("adam", slow=["sgd", "optax_adam"])
 def test_first_order_methods_have_no_test_by_default(name):
     at_minimum = dict(zip("ak", map(jnp.asarray, minimum().x), strict=True))
     result = jos.minimize(DECAY, at_minimum, OPTIMIZERS[name](), data(), max_steps=17)
@@ -131,7 +136,7 @@ def test_a_start_that_is_not_finite_has_its_status(name, bad):
     np.testing.assert_array_equal(result.params["a"], bad)
 
 
-@pytest.mark.parametrize("name", FEW)
+@names("adam", "lm", slow=["newton", "gauss_newton"])
 def test_a_gradient_that_is_not_finite_at_the_start_has_its_status(name):
     objective = jos.LeastSquares(lambda p: jnp.sqrt(p) + 1)  # 1 at 0, where its slope is infinite
     result = jos.minimize(objective, jnp.zeros(1), OPTIMIZERS[name](), max_steps=5)
@@ -139,7 +144,7 @@ def test_a_gradient_that_is_not_finite_at_the_start_has_its_status(name):
     assert result.params == 0
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "optax_adam"])
+@names("adam", slow=["sgd", "optax_adam"])
 def test_a_value_lost_on_the_way_ends_and_says_where(name):
     """Below 0.5 the function is not a number; the steps lead there."""
     lost = lambda p: jnp.where(p > 0.5, p, jnp.nan)  # noqa: E731
@@ -161,7 +166,7 @@ def test_methods_that_refuse_steps_stay_where_the_value_is_finite(name):
     np.testing.assert_allclose(result.params, [1.0], rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["newton", "lm", "gauss_newton"])
+@names("newton", "lm", slow=["gauss_newton"])
 def test_minus_infinity_is_not_finite_and_not_a_decrease(name):
     """BUG if it fails for Newton: value - (-inf) is a reduction of +inf."""
     hole = lambda p: jnp.where(p > 2, -jnp.inf, p - 3)  # noqa: E731
@@ -173,23 +178,23 @@ def test_minus_infinity_is_not_finite_and_not_a_decrease(name):
     assert np.isfinite(result.params)
 
 
-@pytest.mark.parametrize("at", [0.0, 1.0])
 @pytest.mark.parametrize("name", ["newton", "lm"])
-def test_no_trial_that_lowers_the_value_is_a_stall(name, at):
+def test_no_trial_that_lowers_the_value_is_a_stall(name):
     """The gradient promises a descent, but the value is higher everywhere else.
 
     BUG if it fails: a trial so short that it changes nothing counts as accepted, and as converged.
     """
 
     @jax.custom_jvp
-    def liar(p):
+    def liar(p, at):
         return jnp.where(p == at, 1.0, 2.0)
 
     liar.defjvp(lambda primals, tangents: (liar(*primals), jnp.exp(primals[0]) * tangents[0]))
-    objective = jos.LeastSquares(lambda p: liar(p)) if name == "lm" else lambda p: liar(p) ** 2
-    result = jos.minimize(objective, jnp.asarray(at), OPTIMIZERS[name]())
-    assert (Status(int(result.status)), result.num_steps) == (Status.STALLED, 0)
-    assert (result.params, result.value) == (at, 0.5 if name == "lm" else 1)
+    objective = jos.LeastSquares(liar) if name == "lm" else lambda p, at: liar(p, at) ** 2
+    for at in (0.0, 1.0):
+        result = jos.minimize(objective, jnp.asarray(at), OPTIMIZERS[name](), (jnp.asarray(at),))
+        assert (Status(int(result.status)), result.num_steps) == (Status.STALLED, 0)
+        assert (result.params, result.value) == (at, 0.5 if name == "lm" else 1)
 
 
 def test_cholesky_on_a_singular_problem_ends_rank_deficient_and_finite():
@@ -228,7 +233,7 @@ def test_gauss_newton_on_a_singular_network_says_that_it_was_singular(seed):
     assert result.converged or result.status in (Status.RANK_DEFICIENT, Status.OUT_OF_STEPS)
 
 
-@pytest.mark.parametrize("name", ["adam", "newton", "lm"])
+@names("adam", "lm", slow=["newton"])
 def test_the_trace_begins_at_the_start_and_is_not_a_number_after_the_end(name):
     result = jos.minimize(
         DECAY, start(), OPTIMIZERS[name](), data(), max_steps=400, target=0.05, trace=lambda p: p
@@ -249,7 +254,7 @@ def test_the_trace_begins_at_the_start_and_is_not_a_number_after_the_end(name):
     np.testing.assert_allclose(result.trace.value[: n + 1], expected, rtol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["adam", "lm"])
+@names("lm", slow=["adam"])
 def test_a_trace_changes_nothing_else(name):
     plain = jos.minimize(DECAY, start(), OPTIMIZERS[name](), data(), max_steps=20)
     traced = jos.minimize(DECAY, start(), OPTIMIZERS[name](), data(), max_steps=20, trace=True)
@@ -267,7 +272,7 @@ def test_whole_numbers_that_are_observed_keep_their_size():
     np.testing.assert_array_equal(result.trace.observed, [70_001] * 3)
 
 
-@pytest.mark.parametrize("name", ["sgd", "newton", "newton_plain", "gauss_newton", "lm"])
+@names("sgd", "newton", "lm", slow=["newton_plain", "gauss_newton"])
 def test_num_evals_counts_real_evaluations(name):
     calls = []
 
@@ -402,7 +407,7 @@ def test_data_for_each_step_comes_from_batch_fn_with_the_step_and_its_key():
     assert again.params == result.params
 
 
-@pytest.mark.parametrize("name", ["adam", "lm"])
+@names("lm", slow=["adam"])
 def test_minibatches_approach_the_fit_to_all_data(name):
     rows = 200
     x = jnp.linspace(0, 1, rows)
@@ -419,7 +424,7 @@ def test_minibatches_approach_the_fit_to_all_data(name):
     np.testing.assert_allclose(result.params, [2.0, 1.0], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["adam", "lm"])
+@names("lm", slow=["adam"])
 def test_with_batches_value_and_grad_norm_are_of_the_same_batch(name):
     """BUG if it fails: the value of one batch beside the gradient of the next."""
     objective = jos.LeastSquares(lambda p, b: (p - b, 0.5 * p))
@@ -437,7 +442,7 @@ def test_with_batches_value_and_grad_norm_are_of_the_same_batch(name):
     assert of_value == of_gradient != []
 
 
-@pytest.mark.parametrize("name", ["adam", "lm", "newton"])
+@names("adam", "lm", slow=["newton"])
 def test_going_on_from_opt_state_equals_one_longer_run(name):
     optimizer = made(name)
     off = {"ftol": 0.0, "xtol": 0.0, "gtol": 0.0, "target": -1.0}

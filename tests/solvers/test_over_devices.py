@@ -46,7 +46,8 @@ def found_by(*words):
         return answer(process)
 
 
-@pytest.mark.parametrize("mode", ["answers", pytest.param("more_answers", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["answers", "more_answers"])
 def test_an_answer_over_eight_devices_is_that_of_one(mode):
     found = found_by(mode)
     assert len(found) == {"answers": 6, "more_answers": 10}[mode]

@@ -114,7 +114,10 @@ def test_many_starts_may_share_one_setup():
     np.testing.assert_allclose(result.params["k"], np.full(3, alone.params["k"]), rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["sgd_nesterov", "newton", "gauss_newton", "lm"])
+@pytest.mark.parametrize(
+    "name",
+    ["sgd_nesterov", "lm", *(pytest.param(n, marks=pytest.mark.slow) for n in ("newton", "gauss_newton"))],
+)
 def test_a_lane_that_fails_changes_no_bit_of_another(name):
     optimizer = OPTIMIZERS[name]()
 
@@ -161,6 +164,7 @@ def test_fifty_learning_rates_at_once_compile_once_and_equal_the_loop(count_trac
         np.testing.assert_allclose(by_rate.value[lane], alone.value, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_dampings_can_be_mapped_over():
     dampings = jnp.array([1e-3, 1.0, 100.0])
     solve = lambda optimizer: jos.minimize(DECAY, start(), optimizer, data(), max_steps=2)  # noqa: E731

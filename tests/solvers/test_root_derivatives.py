@@ -79,6 +79,7 @@ def test_what_the_function_closes_over_is_differentiated_too():
     assert float(jax.grad(jax.grad(square_root))(9.0)) == pytest.approx(-1 / 108, rel=1e-14)
 
 
+@pytest.mark.slow
 def test_the_derivative_does_not_depend_on_the_start_or_the_bracket():
     def square_root(start):
         return jos.find_root(lambda x: x**2 - 4, start).params
@@ -87,6 +88,7 @@ def test_the_derivative_does_not_depend_on_the_start_or_the_bracket():
     assert jax.grad(lambda b: jos.find_root(lambda x: x**2 - 4, bracket=(0.0, b)).params)(3.0) == 0
 
 
+@pytest.mark.slow
 def test_where_there_is_no_root_or_no_regular_jacobian_derivatives_are_nan():
     def root_of(a, fn):
         return jos.find_root(fn, jnp.asarray(3.0), (a,)).params
@@ -110,6 +112,7 @@ def test_derivatives_under_vmap_are_those_of_each_and_a_failure_stays_alone():
     assert np.isnan(slopes[1])
 
 
+@pytest.mark.slow
 def test_other_fields_carry_no_derivatives():
     def end(a):
         return jos.find_root(lambda x, a: x**2 - a, jnp.asarray(2.0), (a,))

@@ -57,7 +57,7 @@ def test_an_update_of_zero_is_no_convergence(optimizer, tolerance):
     np.testing.assert_allclose(result.params, 1.0, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("size", [1e-12, pytest.param(1.0, marks=pytest.mark.slow), 1e12])
 def test_newton_ends_at_the_minimum_whatever_the_size_of_the_objective(precision, size):
     def valley(p):
         return size * ((1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2)
