@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax.extend.core import get_opaque_trace_state
 
-from jaxopt_study.one_kernel import separate_kernels
+from jaxopt_study.one_kernel import are_separate, separate_kernels
 from jaxopt_study.pytree import size
 from jaxopt_study.types import PyTree
 
@@ -46,12 +46,13 @@ def jit_small(
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        plain = jax.jit(function, **options)
-
         @functools.wraps(function)
         def apart(*args: Any) -> Any:
             with separate_kernels():
                 return function(*args)
+
+        plain = jax.jit(function, **options)
+        plain_apart = jax.jit(apart, **options)  # JAX would take what it has traced for the other
 
         @functools.cache
         def quick() -> Callable[..., Any]:
@@ -61,7 +62,9 @@ def jit_small(
         def call(*args: Any) -> Any:
             # XLA's options are for whole programs: inside of another one there is no choice.
             if get_opaque_trace_state() != _OUTSIDE:
-                return plain(*args)
+                if jax.config.jax_check_tracer_leaks:
+                    return function(*args)  # what JAX keeps of a call holds the functions it was given
+                return (plain_apart if are_separate() else plain)(*args)
             data = data_of(*args)
             return (plain if data is None or size(data) > SMALL else quick())(*args)
 

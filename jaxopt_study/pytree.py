@@ -160,6 +160,18 @@ def owned(leaf: Any) -> Any:
     return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
+def shown(value: Any) -> str:
+    """A value as messages name it, in one short line: arrays by dtype and shape.
+
+    >>> shown(1j), shown(np.ones(3)), shown({"a": list(range(100))})
+    ('1j', 'an array of dtype float64 and shape (3,)', 'a dict')
+    """
+    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+        return f"an array of dtype {value.dtype} and shape {tuple(value.shape)}"
+    words = repr(value)
+    return words if len(words) <= 40 and "\n" not in words else f"a {type(value).__name__}"
+
+
 def _native(leaf: Any) -> Any:
     """Numbers of NumPy in this machine's order of bytes, and no wider than JAX has them."""
     if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype.kind not in "iufc":

@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_study.fit.check_input import is_concrete
-from jaxopt_study.pytree import owned
+from jaxopt_study.pytree import owned, shown
 
 
 def check_sigma(sigma: Any, y: Array | np.ndarray, pointwise: bool) -> Array | None:
@@ -174,9 +174,12 @@ def _refuse_covariance(sigma: np.ndarray) -> None:
 
 def _as_numbers(name: str, value: Any, y: Array | np.ndarray) -> Array:
     try:
-        return jnp.asarray(owned(value), y.dtype)
+        numbers = jnp.asarray(owned(value))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected numbers, got {value!r}") from error
+        raise TypeError(f"{name}: expected real numbers, got {shown(value)}") from error
+    if jnp.iscomplexobj(numbers):
+        raise TypeError(f"{name}: expected real numbers, got dtype {numbers.dtype}")
+    return numbers.astype(y.dtype)
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

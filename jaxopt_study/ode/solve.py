@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_study.compiling import jit_small
 from jaxopt_study.ode.check_input import Adjoint, check_options, check_times, estimates, spread
 from jaxopt_study.ode.methods import check_solver
 from jaxopt_study.ode.plan import Numbers
@@ -134,7 +135,7 @@ def solve_ode(
     return _solve(options, functions, y0, times, params, start, numbers)
 
 
-@jax.jit
+@jit_small(lambda *_: None)
 def _solve(
     options: Options, functions: tuple, y0: PyTree, ts: Array, params: PyTree, t0: Array, numbers: Numbers
 ) -> Solution:

@@ -17,7 +17,7 @@ from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.losses import check_loss
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, traceable
+from jaxopt_study.pytree import check_real, shown, traceable
 from jaxopt_study.stopping import Tolerances
 from jaxopt_study.types import PyTree
 
@@ -92,19 +92,44 @@ def check_max_steps(max_steps: ArrayLike) -> ArrayLike:
     """A number of steps as the loop counts them; what is traced stays.
 
     Raises:
-      ValueError: if it is not a whole number, or negative.
+      TypeError: if it is not a number.
+      ValueError: if it is not one whole number, or negative.
     """
-    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
-        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
+    dtype = getattr(max_steps, "dtype", np.result_type(type(max_steps)) if np.isscalar(max_steps) else object)
+    if isinstance(max_steps, bool) or not jnp.issubdtype(dtype, jnp.number):
+        raise TypeError(f"max_steps: expected a whole number >= 0, got {shown(max_steps)}")
+    negative = isinstance(max_steps, int | np.integer) and max_steps < 0
+    if np.ndim(max_steps) != 0 or negative or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"max_steps: expected a whole number >= 0, got {shown(max_steps)}")
     if isinstance(max_steps, int | np.integer):
         return min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
     return max_steps
 
 
 def check_tolerances(tolerances: Tolerances) -> Tolerances:
-    """Numbers that are traced, in one type; None stays None."""
+    """Numbers that are traced, in one type; None stays None.
+
+    Raises:
+      TypeError: for what is no real number.
+      ValueError: for several.
+    """
     given = tolerances._asdict().items()
-    return Tolerances(**{name: None if one is None else number(name, one) for name, one in given})
+    numbers = {name: None if one is None else number(name, one) for name, one in given}
+    for name, one in numbers.items():
+        if np.ndim(one) != 0:
+            raise ValueError(f"{name}: expected one number, got {shown(one)}")
+    return Tolerances(**numbers)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """What is True or False.
+
+    Raises:
+      TypeError: if it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {shown(value)}")
+    return bool(value)
 
 
 def check_tuple(args: Any) -> None:
