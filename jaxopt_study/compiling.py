@@ -62,8 +62,8 @@ def jit_small(
         def call(*args: Any) -> Any:
             # XLA's options are for whole programs: inside of another one there is no choice.
             if get_opaque_trace_state() != _OUTSIDE:
-                if jax.config.jax_check_tracer_leaks:
-                    return function(*args)  # what JAX keeps of a call holds the functions it was given
+                if seeks_leaks():
+                    return function(*args)
                 return (plain_apart if are_separate() else plain)(*args)
             data = data_of(*args)
             return (plain if data is None or size(data) > SMALL else quick())(*args)
@@ -71,6 +71,11 @@ def jit_small(
         return call
 
     return decorate
+
+
+def seeks_leaks() -> bool:
+    """Whether JAX looks for leaks: what `jit` keeps of a call holds functions, and what they close over."""
+    return bool(getattr(jax.config, "jax_check_tracer_leaks", False))
 
 
 @functools.cache

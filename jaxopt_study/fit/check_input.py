@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_study.compiling import seeks_leaks
+from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import as_array, check_real, params_dtype, shown, traceable
 from jaxopt_study.solvers.minimize_input import check_tuple
 from jaxopt_study.types import PyTree
@@ -146,7 +148,7 @@ def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Any)
         raise TypeError(
             f"model_fn: expected a function of (params, x), all parameters in one; it takes {takes}"
         )
-    if jax.config.jax_check_tracer_leaks:  # what JAX keeps of a call holds the functions it was given
+    if seeks_leaks():
         out = jax.eval_shape(model_fn, params, x)
     else:
         out = _call.eval_shape(traceable(model_fn), params, x)
@@ -165,9 +167,9 @@ def _call(model_fn: Callable[..., Any], params: PyTree, x: PyTree) -> Any:
 
 
 def check_level(level: Any) -> None:
-    """Raise a `ValueError` unless a level of confidence is one number within (0, 1)."""
-    if np.ndim(level):
-        raise ValueError(f"level: expected one probability, got an array of shape {np.shape(level)}")
+    """Raise a `TypeError` or `ValueError` unless a level of confidence is one number within (0, 1)."""
+    if np.ndim(number("level", level)):
+        raise ValueError(f"level: expected one probability, got {shown(level)}")
     if is_concrete(level) and not 0 < float(level) < 1:
         raise ValueError(f"level: expected a probability within (0, 1), got {level}")
 

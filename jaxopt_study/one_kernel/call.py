@@ -64,7 +64,7 @@ def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
         inside = inside.replace(
             constvars=[], invars=variables, debug_info=inside.debug_info.with_unknown_names()
         )
-        x64 = jax.config.jax_enable_x64
+        x64 = jax.dtypes.canonicalize_dtype("float64") == "float64"
         out = one_kernel_p.bind(*consts, *jax.tree.leaves(args), program=ClosedJaxpr(inside, []), x64=x64)
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 

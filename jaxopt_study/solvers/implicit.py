@@ -52,7 +52,7 @@ def follow_the_data(
     frozen = None if trained is None else _each(jax.tree.map(lambda flag: not flag, trained), params)
 
     def of_vector(theta: Array) -> Array:
-        return value_fn(unravel(theta)).astype(flat.dtype)
+        return jnp.asarray(value_fn(unravel(theta)), flat.dtype)
 
     def conditions(unknown: tuple[Array, Array]) -> tuple[Array, Array]:
         """Zero at the solution: the gradient, or the distance from the bound; and the value's error."""
@@ -61,7 +61,7 @@ def follow_the_data(
         zero = _or_bound(box, theta, gradient)
         return zero if frozen is None else jnp.where(frozen, theta - flat, zero), value - there
 
-    def pinned(unknown: tuple[Array, Array]) -> tuple[Array, Array | None]:
+    def pinned(unknown: tuple[Array, Array]) -> tuple[Array, Any]:
         """The parameters, and which of them the gradient has no say in."""
         theta = jax.lax.stop_gradient(unknown[0])
         if box is None:
@@ -153,7 +153,7 @@ def _each(flags: PyTree, params: PyTree) -> np.ndarray:
 
 
 def _solve_linear(
-    product: Callable[..., Any], target: tuple[Array, Array], pinned: tuple[Array, Array | None]
+    product: Callable[..., Any], target: tuple[Array, Array], pinned: tuple[Array, Any]
 ) -> tuple[Array, Array]:
     """Solve `product((x, v)) = target`, whose first part is H x and whose second is v - g·x.
 

@@ -81,8 +81,8 @@ def minimize(
     Derivatives of `params` and `value` with respect to `args` (and to all else that the objective closes
     over, and the bounds) are those of the implicit function theorem, in forward and reverse mode and more
     than once; NaN where the end is not stationary. With `batch_fn` there are none, and other fields carry
-    none. A leaf that `jos.masked` around the whole optimizer freezes is what it was in `params`, and the others
-    follow it as they follow `args`; of the start of all others the result does not depend.
+    none. A leaf that `jos.masked` around the whole optimizer freezes follows its start, and the others follow
+    it as they follow `args`.
 
     Returns:
       A `Result`. `value` and `grad_norm` are those at `params`; with `jos.masked` around the whole

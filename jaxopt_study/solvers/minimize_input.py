@@ -116,7 +116,7 @@ def check_tolerances(tolerances: Tolerances) -> Tolerances:
     given = tolerances._asdict().items()
     numbers = {name: None if one is None else number(name, one) for name, one in given}
     for name, one in numbers.items():
-        if np.ndim(one) != 0:
+        if getattr(one, "ndim", 0) != 0:
             raise ValueError(f"{name}: expected one number, got {shown(one)}")
     return Tolerances(**numbers)
 
@@ -133,9 +133,26 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_tuple(args: Any) -> None:
-    """Raise a `TypeError` unless args are a tuple."""
+    """Raise a `TypeError` unless args are a tuple, of what can be traced."""
     if not isinstance(args, tuple):
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
+    check_arrays("args", args)
+
+
+def check_arrays(name: str, tree: Any) -> None:
+    """Raise a `TypeError` where a leaf is neither a number nor an array of them."""
+    if not any(map(_is_no_number, jax.tree.leaves(tree))):
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if _is_no_number(leaf):
+            how = "; close over it, or make it a jax.tree_util.Partial" if callable(leaf) else ""
+            where = name + jax.tree_util.keystr(path)
+            raise TypeError(f"{where}: expected an array of numbers, got {shown(leaf)}{how}")
+
+
+def _is_no_number(leaf: Any) -> bool:
+    words = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU"
+    return words or isinstance(leaf, str | bytes) or callable(leaf)
 
 
 def check_state(given: Any, made: Any) -> None:

@@ -47,7 +47,7 @@ CASES = {
         r"^params\['a'\]: expected a real float",
         {"params": {"a": np.array(1), "b": 1.0}},
     ),
-    "no parameters": (ValueError, "^params: the pytree has no leaves", {"params": {}}),
+    "no parameters": (ValueError, "^params: expected .* with no leaves", {"params": {}}),
     "sigma too long": (ValueError, r"^sigma: expected standard .* \(5,\)", {"sigma": np.ones(4)}),
     "sigma zero": (
         ValueError,
@@ -107,8 +107,8 @@ def test_bands_that_cannot_be_had(fit):
     ("model", "options", "error", "message"),
     [
         (lambda x, a, b: a * x + b, {}, TypeError, r"model_fn: expected a function of \(params, x\)"),
-        (lambda p, x: p[0] * x + p[1], {"sigma": "x"}, TypeError, "sigma: expected numbers, got 'x'"),
-        (lambda p, x: p[0] * x + p[1], {"weights": "x"}, TypeError, "weights: expected numbers, got 'x'"),
+        (lambda p, x: p[0] * x + p[1], {"sigma": "x"}, TypeError, "sigma: expected real numbers, got 'x'"),
+        (lambda p, x: p[0] * x + p[1], {"weights": "x"}, TypeError, "weights: expected real numbers, got 'x'"),
         (lambda p, x: p[0] * x + p[1], {"loss": jnp.sum}, ValueError, "loss: expected an elementwise"),
         (
             lambda p, x: p[0] * x + p[1],
@@ -128,5 +128,5 @@ def test_what_scipy_takes_and_this_does_not_is_said_in_one_line(model, options, 
 def test_a_level_is_one_number():
     x = jnp.arange(5.0)
     fit = jos.curve_fit(lambda p, x: p[0] * x + p[1], x, x**1.5, [1, 1])
-    with pytest.raises(ValueError, match=r"level: expected one probability, got an array of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"level: expected one probability, got an array .* shape \(2,\)"):
         fit.confidence_interval(jnp.array([0.9, 0.95]))
