@@ -61,6 +61,19 @@ CASES = {
     "weights too long": (ValueError, r"^weights: shape \(4,\)", {"weights": np.ones(4)}),
     "weights below 0": (ValueError, "^weights: expected numbers >= 0", {"weights": -np.ones(5)}),
     "weights all 0": (ValueError, "^weights: no point", {"weights": 0.0}),
+    "complex sigma": (TypeError, "^sigma: expected real numbers, got dtype complex", {"sigma": 1j * X}),
+    "complex weights": (TypeError, "^weights: expected real numbers, got dtype", {"weights": 1j * X}),
+    "y of rows of several lengths": (TypeError, "^y: expected one array", {"y": [[1.0], [1.0, 2.0]]}),
+    "complex bounds": (TypeError, "^bounds: expected real numbers for the l", {"bounds": (1j, None)}),
+    "bounds of words": (TypeError, "^bounds: expected real numbers for the u", {"bounds": (None, "a")}),
+    "several losses": (ValueError, "^loss: expected one of", {"loss": np.array(["huber", "cauchy"])}),
+    "no scale": (TypeError, "^loss_scale: expected a number > 0, got None", {"loss_scale": None}),
+    "several tolerances": (ValueError, "^ftol: expected one number", {"ftol": np.ones(3)}),
+    "steps of words": (TypeError, "^max_steps: expected a whole number", {"max_steps": "a"}),
+    "several numbers of steps": (ValueError, "^max_steps: expected a wh", {"max_steps": np.arange(3)}),
+    "half a step": (ValueError, "^max_steps: expected a whole", {"max_steps": np.float32(0.5)}),
+    "sigma absolute?": (TypeError, "^absolute_sigma: expected True or", {"absolute_sigma": np.ones(5)}),
+    "pointwise?": (TypeError, "^pointwise: expected True or False", {"pointwise": "no"}),
     "both": (ValueError, "^sigma, weights: give one", {"sigma": 1.0, "weights": 1.0}),
     "pointwise": (ValueError, "^pointwise: a covariance", {"sigma": np.eye(5), "pointwise": True}),
 }
@@ -130,3 +143,20 @@ def test_a_level_is_one_number():
     fit = jos.curve_fit(lambda p, x: p[0] * x + p[1], x, x**1.5, [1, 1])
     with pytest.raises(ValueError, match=r"level: expected one probability, got an array .* shape \(2,\)"):
         fit.confidence_interval(jnp.array([0.9, 0.95]))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"sigma": 1j}, TypeError, "^sigma: expected real"),
+        ({"sigma": -1.0}, ValueError, "^sigma: expected standard deviations >= 0"),
+        ({"sigma": np.ones(4)}, ValueError, r"^sigma: shape \(4,\) does not broadcast"),
+        ({"kind": np.ones(3)}, ValueError, "^kind: expected"),
+        ({"level": "most"}, TypeError, "^level: expected"),
+    ],
+)
+def test_what_a_prediction_cannot_take_is_named(options, error, says):
+    fit = jos.curve_fit(lambda p, x: p[0] * x + p[1], X, Y + 0.1 * np.cos(X), np.ones(2))
+    with pytest.raises(error, match=says) as caught:
+        fit.predict(X, **{"level": 0.9, "kind": "prediction", **options})
+    assert "\n" not in str(caught.value)
