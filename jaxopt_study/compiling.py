@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
 from jaxopt_study.one_kernel import are_separate, separate_kernels
@@ -63,7 +65,7 @@ def jit_small(
             # XLA's options are for whole programs: inside of another one there is no choice.
             if get_opaque_trace_state() != _OUTSIDE:
                 if seeks_leaks():
-                    return function(*args)
+                    return function(*jax.tree.map(_as_traced, args))
                 return (plain_apart if are_separate() else plain)(*args)
             data = data_of(*args)
             return (plain if data is None or size(data) > SMALL else quick())(*args)
@@ -71,6 +73,10 @@ def jit_small(
         return call
 
     return decorate
+
+
+def _as_traced(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def seeks_leaks() -> bool:

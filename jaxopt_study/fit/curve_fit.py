@@ -139,12 +139,12 @@ def prepare(
     params: PyTree,
     *,
     sigma: Any,
-    absolute_sigma: bool,
+    absolute_sigma: Any,
     weights: Any,
     bounds: Any,
     loss: Any,
-    loss_scale: ArrayLike,
-    pointwise: bool,
+    loss_scale: Any,
+    pointwise: Any,
     optimizer: optax.GradientTransformation | None,
 ) -> tuple[Curve, PyTree]:
     """The first half of `curve_fit`: everything is checked, nothing computed."""

@@ -38,7 +38,7 @@ def variance_of_prediction(
     return y, variance_along(found, of_noise, directions.astype(theta.dtype)).reshape(y.shape)
 
 
-def check_kind(kind: str, curve: Curve, sigma: ArrayLike | None) -> None:
+def check_kind(kind: Any, curve: Curve, sigma: Any) -> None:
     """Check that a prediction band can be had.
 
     Raises:

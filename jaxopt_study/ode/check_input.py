@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import params_dtype, ravel_leaves, shown
-from jaxopt_study.solvers.minimize_input import check_flag
+from jaxopt_study.solvers.minimize_input import check_arrays, check_flag
 from jaxopt_study.types import PyTree
 
 Adjoint = Literal["auto", "checkpoint", "backsolve", "direct", "forward"]
@@ -38,10 +38,8 @@ def real(name: str, value: Any, dtype: Any) -> Array:
     Raises:
       TypeError: if they are no real numbers.
     """
-    try:
-        given = jnp.asarray(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected real times, got {shown(value)}") from None
+    check_arrays(name, value)
+    given = jnp.asarray(value)
     if jnp.iscomplexobj(given):
         raise TypeError(f"{name}: expected real times, got dtype {given.dtype}")
     return jnp.asarray(value, dtype)

@@ -88,7 +88,7 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
-def check_max_steps(max_steps: ArrayLike) -> ArrayLike:
+def check_max_steps(max_steps: Any) -> ArrayLike:
     """A number of steps as the loop counts them; what is traced stays.
 
     Raises:

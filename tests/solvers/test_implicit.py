@@ -166,7 +166,9 @@ def test_a_frozen_leaf_is_a_constant():
     np.testing.assert_allclose(by_mask, by_bounds, rtol=1e-6)
 
 
-@pytest.mark.parametrize("bounds", [None, ({"a": 0.0, "k": 0.0}, {"a": 9.0, "k": 9.0})], ids=["free", "bounds"])
+@pytest.mark.parametrize(
+    "bounds", [None, ({"a": 0.0, "k": 0.0}, {"a": 9.0, "k": 9.0})], ids=["free", "bounds"]
+)
 def test_a_frozen_leaf_is_its_start_and_the_others_follow_it(bounds):
     frozen = jos.masked(jos.levenberg_marquardt(), {"a": True, "k": False})
     two = lambda p, t, y: p["a"] * jnp.exp(-p["k"] * t) - y  # noqa: E731
