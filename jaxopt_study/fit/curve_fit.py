@@ -148,6 +148,8 @@ def prepare(
     optimizer: optax.GradientTransformation | None,
 ) -> tuple[Curve, PyTree]:
     """The first half of `curve_fit`: everything is checked, nothing computed."""
+    absolute_sigma = check_flag("absolute_sigma", absolute_sigma)
+    pointwise = check_flag("pointwise", pointwise)
     check_callable(model_fn)
     check_loss(loss, loss_scale)
     if optimizer is not None:
@@ -173,8 +175,8 @@ def prepare(
         bounds=_frozen(optimizer, check_bounds(bounds, params), params),
         loss_scale=number("loss_scale", loss_scale),
         loss=loss,
-        absolute_sigma=check_flag("absolute_sigma", absolute_sigma),
-        pointwise=check_flag("pointwise", pointwise),
+        absolute_sigma=absolute_sigma,
+        pointwise=pointwise,
         sharding=rows,
     )
     return curve, params
