@@ -61,7 +61,8 @@ def _in_a_loop(x, y):
 
 
 def _in_a_branch(x, y):
-    return jax.lax.cond(y[0] > 0, fit, functools.partial(fit, max_steps=2), x, y)
+    whole, begun = lambda x, y: fit(x, y), lambda x, y: fit(x, y, max_steps=2)  # traced anew by `cond`
+    return jax.lax.cond(y[0] > 0, whole, begun, x, y)
 
 
 def _of_roots(x, y):
