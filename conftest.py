@@ -12,11 +12,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / "
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # As in pyproject.toml, for the processes that tests start: whether an entry was written in full is luck.
-os.environ["PYTHONWARNINGS"] = ",".join(
-    filter(
-        None, [os.environ.get("PYTHONWARNINGS"), "ignore:Error reading persistent compilation cache entry"]
-    )
-)
+_half_written = "ignore:Error reading persistent compilation cache entry"
+os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), _half_written]))
 
 import jax
 import jax.numpy as jnp

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.pytree import owned, params_dtype, ravel_leaves
+from jaxopt_study.pytree import owned, params_dtype, ravel_leaves, shown
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
 Bounds = tuple[PyTree, PyTree]
@@ -37,7 +37,7 @@ def check_bounds(bounds: Any, params: PyTree) -> Bounds | None:
       `(lower, upper)`, both with the structure, shapes and dtypes of `params`; None without bounds.
 
     Raises:
-      TypeError: if `bounds` is not a pair.
+      TypeError: if `bounds` is not a pair, or holds what is no real number.
       ValueError: if a side does not fit `params`, a lower bound is above the upper one or not a number,
         or `params` start outside. Traced values are not checked: the start is moved into the box.
 
@@ -74,6 +74,10 @@ def _like(side: str, bound: Any, params: PyTree) -> PyTree:
         bound = none if bound is None else owned(bound)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(bound, leaf.dtype), leaf.shape), below)
 
+    for leaf in jax.tree.leaves(bound):
+        dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+            raise TypeError(f"bounds: expected real numbers for the {side} bounds, got {shown(leaf)}")
     if isinstance(bound, list | tuple) and jax.tree_util.all_leaves([params]):
         bound = np.asarray(bound)  # params are one array, whose bounds people write as a list
     try:

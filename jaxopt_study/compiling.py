@@ -14,9 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
-from jaxopt_study.one_kernel import separate_kernels
+from jaxopt_study.one_kernel import are_separate, separate_kernels
 from jaxopt_study.pytree import size
 from jaxopt_study.types import PyTree
 
@@ -46,12 +48,13 @@ def jit_small(
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        plain = jax.jit(function, **options)
-
         @functools.wraps(function)
         def apart(*args: Any) -> Any:
             with separate_kernels():
                 return function(*args)
+
+        plain = jax.jit(function, **options)
+        plain_apart = jax.jit(apart, **options)  # JAX would take what it has traced for the other
 
         @functools.cache
         def quick() -> Callable[..., Any]:
@@ -61,13 +64,24 @@ def jit_small(
         def call(*args: Any) -> Any:
             # XLA's options are for whole programs: inside of another one there is no choice.
             if get_opaque_trace_state() != _OUTSIDE:
-                return plain(*args)
+                if seeks_leaks():
+                    return function(*jax.tree.map(_as_traced, args))
+                return (plain_apart if are_separate() else plain)(*args)
             data = data_of(*args)
             return (plain if data is None or size(data) > SMALL else quick())(*args)
 
         return call
 
     return decorate
+
+
+def _as_traced(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def seeks_leaks() -> bool:
+    """Whether JAX looks for leaks: what `jit` keeps of a call holds functions, and what they close over."""
+    return bool(getattr(jax.config, "jax_check_tracer_leaks", False))
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from jaxopt_study.types import PyTree
 
 
 def rows_of(tree: PyTree) -> NamedSharding | None:
-    """How the leading axis of the arrays in a tree is laid out, over more than one device.
+    """How the leading axis of the arrays in a tree is laid out, over several devices or explicit axes.
 
     Args:
       tree: of concrete arrays; what is traced is not looked at.
@@ -46,7 +46,8 @@ def rows_of(tree: PyTree) -> NamedSharding | None:
         sharding = leaf.sharding
         if isinstance(sharding, NamedSharding) and sharding.spec and sharding.spec[0] is not None:
             rows = NamedSharding(_auto(sharding.mesh), PartitionSpec(sharding.spec[0]))
-            if devices_along(rows) > 1:
+            # Explicit axes stand in the way of every operation, also those over one device.
+            if devices_along(rows) > 1 or rows.mesh != sharding.mesh:
                 return rows
     return None
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_study.pytree import shown
 from jaxopt_study.types import Float, LossName
 
 Loss = str | Callable[[Array], Array]  # of the names in LossName
@@ -64,11 +65,13 @@ def check_loss(loss: Any, scale: Any = 1.0) -> None:
     """Check a loss and its scale; a scale that is traced is not checked.
 
     Raises:
+      TypeError: if the scale is no number.
       ValueError: if the loss is neither a name that this file knows nor an elementwise function, or the
         scale no positive number.
     """
-    if not callable(loss) and loss not in get_args(LossName):
-        raise ValueError(f"loss: expected one of {get_args(LossName)} or a function of z, got {loss!r}")
+    if not callable(loss) and not (isinstance(loss, str) and loss in get_args(LossName)):
+        expected = f"one of {get_args(LossName)} or a function of z"
+        raise ValueError(f"loss: expected {expected}, got {shown(loss)}")
     if callable(loss):
         z = jax.ShapeDtypeStruct((5,), jnp.result_type(float))
         out = jax.eval_shape(loss, z)
@@ -79,8 +82,10 @@ def check_loss(loss: Any, scale: Any = 1.0) -> None:
             )
     if isinstance(scale, jax.core.Tracer):
         return
-    if isinstance(scale, str) or not (np.ndim(scale) == 0 and scale > 0):
-        raise ValueError(f"loss_scale: expected a number > 0, got {scale}")
+    if not isinstance(scale, float | int | np.number | np.ndarray | jax.Array) or np.iscomplexobj(scale):
+        raise TypeError(f"loss_scale: expected a number > 0, got {shown(scale)}")
+    if not (np.ndim(scale) == 0 and scale > 0):
+        raise ValueError(f"loss_scale: expected a number > 0, got {shown(scale)}")
 
 
 def rho(loss: Loss, z: Float[Array, "..."]) -> Float[Array, "..."]:

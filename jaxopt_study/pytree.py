@@ -109,7 +109,7 @@ def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:
     """
     arrays = jax.tree.leaves(tree)
     if not arrays:
-        raise ValueError(f"{name}: the pytree has no leaves; there is nothing to optimize")
+        raise ValueError(f"{name}: expected a pytree of real float arrays, got {shown(tree)}, with no leaves")
     if all(_is_strong(leaf) for leaf in arrays):
         return tree  # as it is: in a small fit the conversions below would take longer than the solve
     if keep_numpy and all(_is_strong(leaf) or _is_strong_numpy(leaf) for leaf in arrays):
@@ -158,6 +158,18 @@ def as_array(leaf: Any) -> Any:
 def owned(leaf: Any) -> Any:
     """A copy of an array of NumPy, see `as_array`: `jnp.asarray` makes none where it is given a dtype."""
     return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def shown(value: Any) -> str:
+    """A value as messages name it, in one short line: arrays by dtype and shape.
+
+    >>> shown(1j), shown(np.ones(3)), shown({"a": list(range(100))})
+    ('1j', 'an array of dtype float64 and shape (3,)', 'a dict')
+    """
+    if hasattr(value, "dtype") and np.ndim(value):
+        return f"an array of dtype {value.dtype} and shape {tuple(value.shape)}"
+    words = repr(value)
+    return words if len(words) <= 40 and "\n" not in words else f"a {type(value).__name__}"
 
 
 def _native(leaf: Any) -> Any:

@@ -72,3 +72,19 @@ def test_a_fit_at_a_prompt_is_that_inside_jit_and_is_traced_once():
             *(jax.tree.leaves(getattr(fit, name)) for fit in (first, inside)), strict=True
         ):
             np.testing.assert_allclose(left, right, rtol=1e-4)
+
+
+SOLVES = {
+    "least_squares": lambda a: jos.least_squares(lambda p: p - a, jnp.zeros(2)).params,
+    "minimize": lambda a: jos.minimize(lambda p: jnp.sum((p - a) ** 2), jnp.zeros(2), jos.sgd(0.5)).params,
+    "find_root": lambda a: jos.find_root(lambda p: p - a, jnp.zeros(2)).params,
+    "curve_fit": lambda a: jos.curve_fit(lambda p, x: p + a * x, np.ones(2), np.ones(2), jnp.zeros(2)).params,
+    "solve_ode": lambda a: jos.solve_ode(lambda t, y, p: -a * y, jnp.ones(2), np.arange(2.0)).ys,
+}
+
+
+@pytest.mark.parametrize("name", SOLVES)
+def test_no_traced_value_that_a_function_closes_over_outlives_the_trace(name):
+    with jax.checking_leaks():  # raises if one does
+        found = jax.jit(SOLVES[name])(jnp.ones(2))
+    assert np.all(np.isfinite(found))

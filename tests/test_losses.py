@@ -73,5 +73,5 @@ def test_a_scale_that_is_not_positive_is_named(scale):
 
 
 def test_a_scale_of_words_is_named():
-    with pytest.raises(ValueError, match="loss_scale: expected a number > 0, got x"):
+    with pytest.raises(TypeError, match="loss_scale: expected a number > 0, got 'x'"):
         check_loss("huber", "x")

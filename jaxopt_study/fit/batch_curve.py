@@ -24,6 +24,7 @@ from jaxopt_study.fit.check_input import (
 from jaxopt_study.fit.curve import Curve, Factor
 from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import traceable
+from jaxopt_study.solvers.minimize_input import check_flag
 from jaxopt_study.types import PyTree
 
 
@@ -95,8 +96,8 @@ def prepare_batch(
         bounds=bounds,
         loss_scale=number("loss_scale", loss_scale),
         loss=loss,
-        absolute_sigma=bool(absolute_sigma),
-        pointwise=bool(pointwise),
+        absolute_sigma=check_flag("absolute_sigma", absolute_sigma),
+        pointwise=check_flag("pointwise", pointwise),
         shared=("model", "loss_scale", *(name for name, common in in_common.items() if common)),
     )
     whitening, own_whitening = _whiten(curve, errors, complete)

@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_study.fit.check_input import is_concrete
-from jaxopt_study.pytree import owned
+from jaxopt_study.pytree import owned, shown
 
 
 def check_sigma(sigma: Any, y: Array | np.ndarray, pointwise: bool) -> Array | None:
@@ -80,6 +80,18 @@ def check_batch_sigma(sigma: Any, y: Array | np.ndarray, pointwise: bool) -> Err
         somewhere = np.all(np.isnan(np.asarray(flat)), axis=0)
         _check_covariances(sigma[None], np.where(somewhere, np.nan, 0.0)[None])
     return Errors(sigma, covariance=True, shared=True)
+
+
+def check_new_sigma(sigma: Any) -> None:
+    """Standard deviations of observations to come.
+
+    Raises:
+      TypeError: if they are no real numbers.
+      ValueError: if one is negative, or not finite.
+    """
+    numbers = _as_real("sigma", sigma)
+    if is_concrete(numbers) and not np.all((np.asarray(numbers) >= 0) & np.isfinite(numbers)):
+        raise ValueError(f"sigma: expected standard deviations >= 0, got {shown(sigma)}")
 
 
 def check_weights(weights: Any, y: Array | np.ndarray) -> Array | None:
@@ -173,10 +185,17 @@ def _refuse_covariance(sigma: np.ndarray) -> None:
 
 
 def _as_numbers(name: str, value: Any, y: Array | np.ndarray) -> Array:
+    return _as_real(name, value).astype(y.dtype)
+
+
+def _as_real(name: str, value: Any) -> Array:
     try:
-        return jnp.asarray(owned(value), y.dtype)
+        numbers = jnp.asarray(owned(value))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected numbers, got {value!r}") from error
+        raise TypeError(f"{name}: expected real numbers, got {shown(value)}") from error
+    if jnp.iscomplexobj(numbers):
+        raise TypeError(f"{name}: expected real numbers, got dtype {numbers.dtype}")
+    return numbers
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

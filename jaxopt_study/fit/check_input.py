@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.pytree import as_array, check_real, params_dtype, traceable
+from jaxopt_study.compiling import seeks_leaks
+from jaxopt_study.optimizers.transform import number
+from jaxopt_study.pytree import as_array, check_real, params_dtype, shown, traceable
 from jaxopt_study.solvers.minimize_input import check_tuple
 from jaxopt_study.types import PyTree
 
@@ -90,7 +92,10 @@ def as_real(y: Any, params: PyTree, *, keep_numpy: bool = False) -> Any:
     if not isinstance(y, jax.Array):
         if np.ma.isMaskedArray(y) and y.dtype.kind in "biuf":
             y = np.where(np.ma.getmaskarray(y), np.nan, np.ma.getdata(y))
-        y = np.asarray(y)
+        try:
+            y = np.asarray(y)
+        except ValueError:
+            raise TypeError(f"y: expected one array, got {shown(y)} of rows of several lengths") from None
         if y.dtype.kind not in "biufc" and not jnp.issubdtype(y.dtype, jnp.floating):  # bfloat16 is of kind V
             raise TypeError(f"y: expected numbers, got dtype {y.dtype}")
     y = as_array(y) if keep_numpy else jnp.asarray(y)
@@ -143,7 +148,10 @@ def check_model(model_fn: Callable[..., Any], params: PyTree, x: PyTree, y: Any)
         raise TypeError(
             f"model_fn: expected a function of (params, x), all parameters in one; it takes {takes}"
         )
-    out = _call.eval_shape(traceable(model_fn), params, x)
+    if seeks_leaks():
+        out = jax.eval_shape(model_fn, params, x)
+    else:
+        out = _call.eval_shape(traceable(model_fn), params, x)
     if not isinstance(out, jax.ShapeDtypeStruct):
         raise TypeError(f"model_fn: expected one array from model_fn(params, x), got a {type(out).__name__}")
     if out.shape != y.shape:
@@ -159,9 +167,9 @@ def _call(model_fn: Callable[..., Any], params: PyTree, x: PyTree) -> Any:
 
 
 def check_level(level: Any) -> None:
-    """Raise a `ValueError` unless a level of confidence is one number within (0, 1)."""
-    if np.ndim(level):
-        raise ValueError(f"level: expected one probability, got an array of shape {np.shape(level)}")
+    """Raise a `TypeError` or `ValueError` unless a level of confidence is one number within (0, 1)."""
+    if np.ndim(number("level", level)):
+        raise ValueError(f"level: expected one probability, got {shown(level)}")
     if is_concrete(level) and not 0 < float(level) < 1:
         raise ValueError(f"level: expected a probability within (0, 1), got {level}")
 

@@ -27,12 +27,12 @@ from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.fit import Fit
 from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.losses import check_loss
-from jaxopt_study.optimizers.combine import trained_part
+from jaxopt_study.optimizers.combine import trained_leaves
 from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import ravel, traceable
 from jaxopt_study.result import Status
 from jaxopt_study.solvers.least_squares import least_squares
-from jaxopt_study.solvers.minimize_input import check_max_steps, check_optimizer, check_tolerances
+from jaxopt_study.solvers.minimize_input import check_flag, check_max_steps, check_optimizer, check_tolerances
 from jaxopt_study.stopping import Tolerances
 from jaxopt_study.types import PyTree
 
@@ -139,15 +139,17 @@ def prepare(
     params: PyTree,
     *,
     sigma: Any,
-    absolute_sigma: bool,
+    absolute_sigma: Any,
     weights: Any,
     bounds: Any,
     loss: Any,
-    loss_scale: ArrayLike,
-    pointwise: bool,
+    loss_scale: Any,
+    pointwise: Any,
     optimizer: optax.GradientTransformation | None,
 ) -> tuple[Curve, PyTree]:
     """The first half of `curve_fit`: everything is checked, nothing computed."""
+    absolute_sigma = check_flag("absolute_sigma", absolute_sigma)
+    pointwise = check_flag("pointwise", pointwise)
     check_callable(model_fn)
     check_loss(loss, loss_scale)
     if optimizer is not None:
@@ -173,8 +175,8 @@ def prepare(
         bounds=_frozen(optimizer, check_bounds(bounds, params), params),
         loss_scale=number("loss_scale", loss_scale),
         loss=loss,
-        absolute_sigma=bool(absolute_sigma),
-        pointwise=bool(pointwise),
+        absolute_sigma=absolute_sigma,
+        pointwise=pointwise,
         sharding=rows,
     )
     return curve, params
@@ -229,18 +231,12 @@ def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
 
 def _frozen(optimizer: Any, bounds: Any, params: PyTree) -> Any:
     """The bounds, equal for leaves that `jos.masked` freezes: they are not fitted, and have no errors."""
-    if optimizer is None:
+    trained = None if optimizer is None else trained_leaves(optimizer, params)
+    if trained is None or all(jax.tree.leaves(trained)):
         return bounds
-    places = jax.tree.unflatten(jax.tree.structure(params), range(len(jax.tree.leaves(params))))
-    trained = set(jax.tree.leaves(trained_part(optimizer, places)))
-    if len(trained) == len(jax.tree.leaves(params)):
-        return bounds
-
-    def fix(place: int, bound: Array, leaf: Array) -> Array:
-        return bound if place in trained else leaf
-
     sides = check_bounds((None, None), params) if bounds is None else bounds
-    return tuple(jax.tree.map(fix, places, side, params) for side in sides or ())
+    fix = lambda trains, bound, leaf: bound if trains else leaf  # noqa: E731
+    return tuple(jax.tree.map(fix, trained, side, params) for side in sides or ())
 
 
 def assemble(curve: Any, params: PyTree, cost: Any, ends: tuple[Any, Any, Any], known: tuple) -> Fit:

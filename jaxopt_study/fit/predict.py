@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_study.fit.check_errors import check_new_sigma
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.uncertainty import Information, Noise, variance_along
-from jaxopt_study.pytree import ravel
+from jaxopt_study.pytree import ravel, shown
 from jaxopt_study.types import Bool, PyTree
 
 
@@ -37,16 +38,19 @@ def variance_of_prediction(
     return y, variance_along(found, of_noise, directions.astype(theta.dtype)).reshape(y.shape)
 
 
-def check_kind(kind: str, curve: Curve, sigma: ArrayLike | None) -> None:
+def check_kind(kind: Any, curve: Curve, sigma: Any) -> None:
     """Check that a prediction band can be had.
 
     Raises:
-      ValueError: if `kind` is unknown; for a prediction band: if the size of a new error is not
-        known, because the fit had a sigma or weights and none is given here, or because a robust
+      TypeError: if sigma is no real number.
+      ValueError: if `kind` is unknown, or sigma negative; for a prediction band: if the size of a new error
+        is not known, because the fit had a sigma or weights and none is given here, or because a robust
         loss makes no statement about it.
     """
-    if kind not in ("confidence", "prediction"):
-        raise ValueError(f"kind: expected 'confidence' or 'prediction', got {kind!r}")
+    if not (isinstance(kind, str) and kind in ("confidence", "prediction")):
+        raise ValueError(f"kind: expected 'confidence' or 'prediction', got {shown(kind)}")
+    if sigma is not None:
+        check_new_sigma(sigma)
     if kind == "prediction":
         if curve.loss != "linear":
             raise ValueError("kind: a prediction band needs normal errors; a robust loss assumes none")
@@ -58,4 +62,9 @@ def variance_of_noise(of_noise: Noise, sigma: ArrayLike | None, y: Array) -> Any
     """The variance of a new observation about the model: `s² sigma²`, in a shape that goes with y."""
     if sigma is None:
         return of_noise.dispersion
-    return of_noise.dispersion * jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape) ** 2
+    sigma = jnp.asarray(sigma, y.dtype)
+    try:
+        sigma = jnp.broadcast_to(sigma, y.shape)
+    except ValueError:
+        raise ValueError(f"sigma: shape {sigma.shape} does not broadcast to {y.shape}, that at x") from None
+    return of_noise.dispersion * sigma**2

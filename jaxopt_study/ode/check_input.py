@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_study.pytree import params_dtype, ravel_leaves
+from jaxopt_study.optimizers.transform import number
+from jaxopt_study.pytree import params_dtype, ravel_leaves, shown
+from jaxopt_study.solvers.minimize_input import check_arrays, check_flag
 from jaxopt_study.types import PyTree
 
 Adjoint = Literal["auto", "checkpoint", "backsolve", "direct", "forward"]
@@ -20,13 +22,43 @@ def check_options(field: Any, ts: Any, adjoint: Any, event: Any, max_steps: Any,
             raise TypeError(f"{name}: expected a function of (t, y, params), got {type(value).__name__}")
     if np.ndim(ts) != 1 or np.size(ts) == 0:
         raise ValueError(f"ts: expected one row of times, got shape {np.shape(ts)}")
-    if adjoint not in get_args(Adjoint):
-        raise ValueError(f"adjoint: expected one of {get_args(Adjoint)}, got {adjoint!r}")
+    if not (isinstance(adjoint, str) and adjoint in get_args(Adjoint)):
+        raise ValueError(f"adjoint: expected one of {get_args(Adjoint)}, got {shown(adjoint)}")
     if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 1:
-        raise ValueError(f"max_steps: expected a whole number >= 1, got {max_steps!r}")
+        raise ValueError(f"max_steps: expected a whole number >= 1, got {shown(max_steps)}")
+    check_flag("dense", dense)
     for name, wanted in (("event", event is not None), ("dense", dense)):
         if wanted and adjoint not in ("auto", "checkpoint"):
             raise ValueError(f"{name}: adjoint {adjoint!r} has none; 'auto' and 'checkpoint' do")
+
+
+def real(name: str, value: Any, dtype: Any) -> Array:
+    """Times in the dtype of the state.
+
+    Raises:
+      TypeError: if they are no real numbers.
+    """
+    check_arrays(name, value)
+    given = jnp.asarray(value)
+    if jnp.iscomplexobj(given):
+        raise TypeError(f"{name}: expected real times, got dtype {given.dtype}")
+    return jnp.asarray(value, dtype)
+
+
+def check_number(name: str, value: Any) -> None:
+    """One number above zero, or None; what is traced is not looked at.
+
+    Raises:
+      TypeError: if it is no real number.
+      ValueError: if there are several, or it is not above zero, or infinite.
+    """
+    if value is None:
+        return
+    value = number(name, value)
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name}: expected one number, got shape {np.shape(value)}")
+    if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value}")
 
 
 def check_times(ts: Array, t0: Array) -> None:
@@ -54,6 +86,7 @@ def spread(atol: Any, y0: PyTree, default: float) -> Array:
     """The absolute tolerance: one number, or one an element of the state."""
     dtype = params_dtype(y0)
     for leaf in jax.tree.leaves(atol):
+        leaf = number("atol", leaf)
         if not isinstance(leaf, jax.core.Tracer) and not np.all(np.asarray(leaf) >= 0):
             raise ValueError(f"atol: expected no negative number, got {leaf}")
     if atol is None:

@@ -5,11 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.ode.check_input import Adjoint, check_options, check_times, estimates, spread
+from jaxopt_study.compiling import jit_small
+from jaxopt_study.ode.check_input import (
+    Adjoint,
+    check_number,
+    check_options,
+    check_times,
+    estimates,
+    real,
+    spread,
+)
 from jaxopt_study.ode.methods import check_solver
 from jaxopt_study.ode.plan import Numbers
 from jaxopt_study.ode.problem import as_vectors
@@ -17,6 +25,7 @@ from jaxopt_study.ode.run import Options, by_march, by_other_loops
 from jaxopt_study.ode.solution import Solution, Stats
 from jaxopt_study.ode.step_control import Tolerances
 from jaxopt_study.pytree import check_real, params_dtype, traceable
+from jaxopt_study.solvers.minimize_input import check_arrays
 from jaxopt_study.types import PyTree
 
 Field = Callable[[Any, PyTree, PyTree], PyTree]
@@ -103,20 +112,15 @@ def solve_ode(
     """
     check_options(field, ts, adjoint, event, max_steps, dense)
     y0 = check_real("y0", y0)
+    check_arrays("params", params)
     dtype = params_dtype(y0)
-    given = jnp.asarray(ts)
-    if jnp.iscomplexobj(given):
-        raise TypeError(f"ts: expected real times, got dtype {given.dtype}")
-    times = jnp.asarray(ts, dtype)
-    start = times[0] if t0 is None else jnp.asarray(t0, dtype)
+    times = real("ts", ts, dtype)
+    start = times[0] if t0 is None else real("t0", t0, dtype)
     check_times(times, start)
     chosen = check_solver("tsit5" if solver is None else solver)
     numbers_given: dict[str, Any] = {"rtol": rtol, "first_step": first_step, "step": step}
     for name, value in numbers_given.items():
-        if np.ndim(value) != 0:
-            raise ValueError(f"{name}: expected one number, got shape {np.shape(value)}")
-        if value is not None and not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
-            raise ValueError(f"{name}: expected a positive number, got {value}")
+        check_number(name, value)
     if step is not None and adjoint not in ("auto", "checkpoint"):
         raise ValueError(f"step: adjoint {adjoint!r} takes none; 'auto' and 'checkpoint' do")
     if step is None and not estimates(chosen):
@@ -134,7 +138,7 @@ def solve_ode(
     return _solve(options, functions, y0, times, params, start, numbers)
 
 
-@jax.jit
+@jit_small(lambda *_: None)
 def _solve(
     options: Options, functions: tuple, y0: PyTree, ts: Array, params: PyTree, t0: Array, numbers: Numbers
 ) -> Solution:

@@ -1,5 +1,5 @@
 """Small iterations as one function of machine code, on a CPU."""
 
-from jaxopt_study.one_kernel.call import one_kernel, separate_kernels
+from jaxopt_study.one_kernel.call import are_separate, one_kernel, separate_kernels
 
-__all__ = ["one_kernel", "separate_kernels"]
+__all__ = ["are_separate", "one_kernel", "separate_kernels"]

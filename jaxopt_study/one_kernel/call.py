@@ -64,7 +64,8 @@ def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
         inside = inside.replace(
             constvars=[], invars=variables, debug_info=inside.debug_info.with_unknown_names()
         )
-        out = one_kernel_p.bind(*consts, *jax.tree.leaves(args), program=ClosedJaxpr(inside, []))
+        x64 = jax.dtypes.canonicalize_dtype("float64") == "float64"
+        out = one_kernel_p.bind(*consts, *jax.tree.leaves(args), program=ClosedJaxpr(inside, []), x64=x64)
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 
 
@@ -84,32 +85,47 @@ def separate_kernels() -> Iterator[None]:
         _apart.reset(token)
 
 
+def are_separate() -> bool:
+    """Whether `separate_kernels` holds here: JAX, which keeps what it has traced, does not know of it."""
+    return _apart.get()
+
+
 _apart = contextvars.ContextVar("separate_kernels", default=False)
 
 one_kernel_p = Primitive("one_kernel")
 one_kernel_p.multiple_results = True
 
 
+def _run(program: ClosedJaxpr, x64: bool) -> Callable[..., list[Any]]:
+    """The program as a function. To run it is to trace it again, with the numbers it was made with."""
+
+    def run(*args: Any) -> list[Any]:
+        with jax.enable_x64(x64):
+            return jaxpr_as_fun(program)(*args)
+
+    return run
+
+
 @one_kernel_p.def_impl
-def _as_it_is(*args: Any, program: ClosedJaxpr) -> list[Any]:
-    return jaxpr_as_fun(program)(*args)
+def _as_it_is(*args: Any, program: ClosedJaxpr, x64: bool) -> list[Any]:
+    return _run(program, x64)(*args)
 
 
 @one_kernel_p.def_abstract_eval
-def _shapes(*args: Any, program: ClosedJaxpr) -> Sequence[Any]:
-    del args
+def _shapes(*args: Any, program: ClosedJaxpr, x64: bool) -> Sequence[Any]:
+    del args, x64
     return program.out_avals
 
 
 def _batched(
-    args: Sequence[Any], axes: Sequence[Any], *, program: ClosedJaxpr
+    args: Sequence[Any], axes: Sequence[Any], *, program: ClosedJaxpr, x64: bool
 ) -> tuple[list[Any], list[int]]:
-    out = jax.vmap(jaxpr_as_fun(program), in_axes=tuple(axes))(*args)
+    out = jax.vmap(_run(program, x64), in_axes=tuple(axes))(*args)
     return out, [0] * len(out)
 
 
 def _differentiated(
-    primals: Sequence[Any], tangents: Sequence[Any], *, program: ClosedJaxpr
+    primals: Sequence[Any], tangents: Sequence[Any], *, program: ClosedJaxpr, x64: bool
 ) -> tuple[list[Any], list[Any]]:
     # What stands still is no variable: it may go through loops and rules that have no such derivative.
     moving = [not isinstance(tangent, ad.Zero) for tangent in tangents]
@@ -117,26 +133,28 @@ def _differentiated(
     def of_moving(*variables: Any) -> list[Any]:
         rest = iter(variables)
         values = [next(rest) if moves else x for x, moves in zip(primals, moving, strict=True)]
-        return jaxpr_as_fun(program)(*values)
+        return _run(program, x64)(*values)
 
     return jax.jvp(
         of_moving, tuple(itertools.compress(primals, moving)), tuple(itertools.compress(tangents, moving))
     )
 
 
-def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
+def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
     here = ctx.module_context.axis_context
     # Of several devices each may have a part of it to do.
     if not isinstance(here, mlir.ShardingContext) or here.num_devices != 1:
-        return mlir.lower_fun(_as_it_is, multiple_results=True)(ctx, *args, program=program)
-    run = _marked if cost(program.jaxpr) <= MOST else _in_parts
-    with jax.numpy_dtype_promotion("standard"):  # strictness is for the program, which has been traced
-        return run(ctx, *args, program=program)
+        return mlir.lower_fun(_as_it_is, multiple_results=True)(ctx, *args, program=program, x64=x64)
+    # Strictness is for the program, which has been traced, perhaps in another context than this.
+    with jax.numpy_dtype_promotion("standard"), jax.enable_x64(x64):
+        if cost(program.jaxpr) <= MOST:
+            return _marked(ctx, *args, program=program)
+        return _in_parts(ctx, *args, program=program, x64=x64)
 
 
-def _in_parts(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
+def _in_parts(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
     def call(part: ClosedJaxpr, *args: Any) -> list[Any]:
-        return one_kernel_p.bind(*args, program=part)
+        return one_kernel_p.bind(*args, program=part, x64=x64)
 
     return mlir.lower_fun(functools.partial(run_in_parts, call, program), multiple_results=True)(ctx, *args)
 

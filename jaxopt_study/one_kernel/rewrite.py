@@ -68,9 +68,7 @@ def cost_of_one(eqn: JaxprEqn) -> float:
     name, params = eqn.primitive.name, eqn.params
     into: list[Any] = [v.aval for v in eqn.invars]
     out: list[Any] = [v.aval for v in eqn.outvars]
-    if any(
-        str(getattr(aval, "dtype", None)) not in DTYPES or aval.size > LARGEST_ARRAY for aval in (*into, *out)
-    ):
+    if not all(map(_is_small, (*into, *out))):
         return math.inf
     if name in CALLS:
         return cost(inside(params[CALLS[name]]))
@@ -99,6 +97,13 @@ def cost_of_one(eqn: JaxprEqn) -> float:
     if name in DEAR:
         return DEARER * size
     return size if name in CHEAP else math.inf
+
+
+def _is_small(aval: Any) -> bool:
+    if str(getattr(aval, "dtype", None)) not in DTYPES:
+        return False
+    # `jax.export` has shapes that are symbols.
+    return all(isinstance(length, int) for length in aval.shape) and aval.size <= LARGEST_ARRAY
 
 
 def _of_sum(terms: float) -> float:

@@ -165,13 +165,19 @@ def _masked_init(bound: Any, /, params: PyTree) -> MaskedState:
     return MaskedState(optimizer.init(_kept(trains, params)))
 
 
-def trained_part(optimizer: optax.GradientTransformation, tree: PyTree) -> PyTree:
-    """The leaves that an optimizer trains: all of them, unless it is `masked`."""
+def trained_leaves(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
+    """A bool for every leaf of `params`, whether the optimizer trains it; None for all, if not `masked`."""
     update = optimizer.update
     if getattr(update, "func", None) is not _masked_update:
-        return tree
+        return None
     _, mask = update.args[0]
-    return _kept(mask.trains(tree), tree)
+    return mask.trains(params)
+
+
+def trained_part(optimizer: optax.GradientTransformation, tree: PyTree) -> PyTree:
+    """The leaves that an optimizer trains: all of them, unless it is `masked`."""
+    trains = trained_leaves(optimizer, tree)
+    return tree if trains is None else _kept(trains, tree)
 
 
 def _masked_update(

@@ -59,6 +59,9 @@ def value_gradient_hessian(
     """All three, the Hessian as n products with one linearization."""
     (value, gradient), push = jax.linearize(jax.value_and_grad(fn), theta)
     _, hessian = jax.vmap(push)(jnp.eye(theta.size, dtype=theta.dtype))
+    # As one vector, in which there is one order: otherwise XLA asks the objective for LAPACK's, and its own
+    # Fourier transforms for CPUs know no other than C's.
+    hessian = jax.lax.optimization_barrier(hessian.ravel()).reshape(hessian.shape)
     return value, gradient, 0.5 * (hessian + hessian.T)
 
 

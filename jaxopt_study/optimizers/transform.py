@@ -14,7 +14,7 @@ from jax import Array
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from jaxopt_study.pytree import params_dtype, ravel_leaves
+from jaxopt_study.pytree import params_dtype, ravel_leaves, shown
 from jaxopt_study.types import Float, PyTree
 
 
@@ -55,7 +55,7 @@ def number(name: str, value: Any) -> ArrayLike:
         return float(value)
     dtype = getattr(value, "dtype", object)
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-        raise TypeError(f"{name}: expected a real number, got {value!r}")
+        raise TypeError(f"{name}: expected a real number, got {shown(value)}")
     return value
 
 
@@ -81,7 +81,7 @@ def whole(name: str, value: Any) -> ArrayLike:
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return int(value)
     if not jnp.issubdtype(getattr(value, "dtype", object), jnp.integer):
-        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+        raise TypeError(f"{name}: expected a whole number, got {shown(value)}")
     return value
 
 

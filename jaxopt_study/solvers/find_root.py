@@ -13,7 +13,6 @@ from jaxopt_study.bounds import Bounds, check_bounds, sides
 from jaxopt_study.compiling import jit_small
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
-from jaxopt_study.optimizers.transform import number
 from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
 from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers import root_ending
@@ -26,6 +25,7 @@ from jaxopt_study.solvers.root_input import (
     RootMethod,
     RootNumbers,
     RootOptions,
+    check_numbers,
     check_options,
     check_square,
     tolerances_for,
@@ -132,11 +132,10 @@ def find_root(
       >>> jos.find_root(lambda x: x**2 + 1, 3.0).message
       'no root: the residual has a minimum here that is not zero, or jumps across it'
     """
-    options, x0 = check_options(fn, x0, args, method, bracket, bounds, max_steps, solver, jacobian)
+    options, x0 = check_options(fn, x0, args, method, bracket, bounds, solver, jacobian)
     x = check_real("x0", x0)
     ends = None if bracket is None else (jnp.asarray(bracket[0], x.dtype), jnp.asarray(bracket[1], x.dtype))
-    numbers = RootNumbers(ftol, xtol, xatol, gtol, radius, max_steps)
-    numbers = RootNumbers(**{n: None if v is None else number(n, v) for n, v in numbers._asdict().items()})
+    numbers = check_numbers(RootNumbers(ftol, xtol, xatol, gtol, radius, max_steps))
     return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x), numbers)
 
 

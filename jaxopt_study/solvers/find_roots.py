@@ -15,10 +15,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds
-from jaxopt_study.optimizers.transform import number
+from jaxopt_study.optimizers.transform import positive
 from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
 from jaxopt_study.solvers.implicit import root_of, solve_regular
-from jaxopt_study.solvers.root_input import RootNumbers, check_square
+from jaxopt_study.solvers.minimize_input import check_tuple
+from jaxopt_study.solvers.root_input import RootNumbers, check_numbers, check_square
 from jaxopt_study.solvers.root_newton import NewtonOptions
 from jaxopt_study.solvers.root_search import FIRST_RADIUS, SearchOptions, search
 from jaxopt_study.types import Float, PyTree
@@ -138,16 +139,15 @@ def find_roots(
     """
     if not callable(fn):
         raise TypeError(f"fn: expected a function of (x, *args), got {type(fn).__name__}")
-    if not isinstance(args, tuple):
-        raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
+    check_tuple(args)
     for name, value in (("max_roots", max_roots), ("starts", starts), ("rounds", rounds)):
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
     lower, upper = _check_box(bounds)
     options = SearchOptions(int(max_roots), int(starts), int(rounds), NewtonOptions())
-    numbers = RootNumbers(ftol, xtol, None, None, FIRST_RADIUS, max_steps)
-    numbers = RootNumbers(**{n: None if v is None else number(n, v) for n, v in numbers._asdict().items()})
-    return _find_all(options, traceable(fn), lower, upper, args, key, numbers, apart)
+    numbers = check_numbers(RootNumbers(ftol, xtol, None, None, FIRST_RADIUS, max_steps))
+    gap = None if apart is None else positive("apart", apart)
+    return _find_all(options, traceable(fn), lower, upper, args, key, numbers, gap)
 
 
 def _check_box(bounds: Any) -> tuple[PyTree, PyTree]:

@@ -2,7 +2,7 @@
 
 Where `∇f(θ, a) = 0`, the solution follows the data by `dθ/da = -(∇²f)⁻¹ ∂∇f/∂a`, with the full Hessian
 of the value: JᵀJ alone gives wrong derivatives wherever residuals remain. A parameter that a bound
-holds follows its bound. Nothing is differentiated through the iterations.
+holds follows its bound, and one that is frozen its start. Nothing is differentiated through the iterations.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def follow_the_data(
     solve: Callable[[], tuple[PyTree, Float[Array, ""], Bool[Array, ""], Any]],
     params: PyTree,
     bounds: Any,
-    trains: Callable[[PyTree], PyTree] = lambda params: params,
+    trained: PyTree | None = None,
 ) -> tuple[PyTree, Float[Array, ""], Any]:
     """Give a minimum the derivatives that the implicit function theorem says it has.
 
@@ -40,34 +40,41 @@ def follow_the_data(
       value_fn: what is minimized, as a function of the parameters alone.
       solve: finds the minimum: its parameters, its value, whether it is one (the tangents are NaN where
         not), and whatever else, which carries no derivatives.
-      params: a tree like the parameters; its values are not used.
+      params: where the iteration started; what is frozen is still there, and follows it.
       bounds: `(lower, upper)` as `bounds.check_bounds` returns them, or None.
-      trains: from a tree like `params` to the part of it that the optimizer trains; the rest is constant.
+      trained: a tree like `params` of bools, false for leaves that are frozen; None if none is.
 
     Returns:
       The parameters, the value, and the rest.
     """
     flat, unravel = ravel(params)
     box = as_box(bounds, params)
-    places = unravel(jnp.arange(flat.size).astype(flat.dtype))
-    trained = jnp.zeros(flat.size, bool).at[ravel(trains(places))[0].astype(int)].set(True)
+    frozen = None if trained is None else _each(jax.tree.map(lambda flag: not flag, trained), params)
 
     def of_vector(theta: Array) -> Array:
-        return value_fn(unravel(theta)).astype(flat.dtype)
+        return jnp.asarray(value_fn(unravel(theta)), flat.dtype)
 
     def conditions(unknown: tuple[Array, Array]) -> tuple[Array, Array]:
         """Zero at the solution: the gradient, or the distance from the bound; and the value's error."""
         theta, value = unknown
         there, gradient = jax.value_and_grad(of_vector)(theta)
-        still = jnp.where(trained, _or_bound(box, theta, gradient), theta - jax.lax.stop_gradient(theta))
-        return still, value - there
+        zero = _or_bound(box, theta, gradient)
+        return zero if frozen is None else jnp.where(frozen, theta - flat, zero), value - there
+
+    def pinned(unknown: tuple[Array, Array]) -> tuple[Array, Any]:
+        """The parameters, and which of them the gradient has no say in."""
+        theta = jax.lax.stop_gradient(unknown[0])
+        if box is None:
+            return theta, frozen
+        on_bound = held(box, theta, jax.grad(of_vector)(theta))
+        return theta, on_bound if frozen is None else on_bound | frozen
 
     def found() -> tuple[tuple[Array, Array], Any]:
         end, value, is_minimum, rest = solve()
         return (ravel(end)[0], value), (is_minimum, rest)
 
     like = (flat, jnp.zeros((), flat.dtype))
-    (theta, value), (is_minimum, rest) = root_of(conditions, found, like, _solve_linear)
+    (theta, value), (is_minimum, rest) = root_of(conditions, found, like, _solve_linear, pinned)
     theta, value = only_where(is_minimum, theta), only_where(is_minimum, value)
     return unravel(theta), value, rest
 
@@ -77,6 +84,7 @@ def root_of(
     found: Callable[[], tuple[Any, Any]],
     like: Any,
     solve_linear: Callable[[Callable[[Any], Any], Any, Any], Any],
+    about: Callable[[Any], Any] = lambda x: x,
 ) -> Any:
     """What `found` returns, `(x, rest)`, where x has the derivatives of a root of `conditions`.
 
@@ -87,14 +95,16 @@ def root_of(
       conditions: of x, zero at the root, in the form of x.
       found: finds the root, and the rest, which carries no derivatives.
       like: something in the form of x.
-      solve_linear: `(product, target, x) -> z` with `product(z) = target`, linear in the target.
+      solve_linear: `(product, target, about(x)) -> z` with `product(z) = target`, linear in the target.
+      about: what else has to be known of the root, and is only if there are derivatives.
     """
     conditions, of_conditions = closed(conditions, like)
+    about, of_about = closed(about, like)
     found, of_found = closed(found)
 
     @jax.custom_jvp
-    def root(of_conditions: list[Any], of_found: list[Any]) -> Any:
-        del of_conditions
+    def root(of_conditions: list[Any], of_about: list[Any], of_found: list[Any]) -> Any:
+        del of_conditions, of_about
         return found(of_found)
 
     @root.defjvp
@@ -103,22 +113,22 @@ def root_of(
         data, moves = primals[0], tangents[0]
         _, drift = jax.jvp(lambda data: conditions(data, x), (data,), (moves,))
         _, product = jax.linearize(lambda x: conditions(data, x), x)
-        step = jax.tree.map(jnp.negative, solve_linear(product, drift, x))
+        step = jax.tree.map(jnp.negative, solve_linear(product, drift, about(primals[1], x)))
         return (x, rest), (step, jax.tree.map(_no_tangent, rest))
 
-    return root(of_conditions, of_found)
+    return root(of_conditions, of_about, of_found)
 
 
 def closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list[Any]]:
     """`fn` as a function of what it closes over, and that. (`jax.closure_convert` leaves integers inside.)"""
-    jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*like)
-    structure = jax.tree.structure(shapes)
+    program, shapes = jax.make_jaxpr(fn, return_shape=True)(*like)
+    jaxpr, structure = program.jaxpr, jax.tree.structure(shapes)  # without the values, which may be traced
 
     def of_closure(closure: list[Any], *args: Any) -> Any:
-        run = jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, closure))
+        run = jaxpr_as_fun(ClosedJaxpr(jaxpr, closure))
         return jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 
-    return of_closure, jaxpr.consts
+    return of_closure, program.consts
 
 
 def _no_tangent(leaf: Array) -> Any:
@@ -136,20 +146,35 @@ def _or_bound(box: Box | None, theta: Array, gradient: Array) -> Array:
     return jnp.where(at_bound, theta - jnp.where(at_bound, bound, 0.0), gradient)
 
 
+def _each(flags: PyTree, params: PyTree) -> np.ndarray:
+    """A flag for every element, from one for every leaf."""
+    sizes = [np.size(leaf) for leaf in jax.tree.leaves(params)]
+    return np.repeat(np.asarray(jax.tree.leaves(flags), bool), sizes)
+
+
 def _solve_linear(
-    product: Callable[..., Any], target: tuple[Array, Array], minimum: tuple[Array, Array]
+    product: Callable[..., Any], target: tuple[Array, Array], pinned: tuple[Array, Any]
 ) -> tuple[Array, Array]:
     """Solve `product((x, v)) = target`, whose first part is H x and whose second is v - g·x.
+
+    Where parameters are pinned, their rows say what they are; what is left is symmetric.
 
     In variables `x = D z`: parameters in units of their own size, then of their own curvature. H itself
     overflows in float32 where a parameter is 1e20, and is singular to rounding where others are 1.
     """
     gradient_part, value_part = target
-    scale = jax.lax.stop_gradient(jnp.abs(minimum[0]))
+    theta, still = pinned
+    nothing = jnp.zeros_like(value_part)
+    scale = jnp.abs(theta)
     scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
+    if still is not None:
+        known = jnp.where(still, gradient_part, 0.0)
+        gradient_part = jnp.where(still, 0.0, gradient_part - product((known, nothing))[0])
 
     def scaled_product(z: Array) -> Array:
-        return scale * product((scale * z, jnp.zeros_like(value_part)))[0]
+        if still is None:
+            return scale * product((scale * z, nothing))[0]
+        return jnp.where(still, z, scale * product((jnp.where(still, 0.0, scale * z), nothing))[0])
 
     size = gradient_part.size
     if size <= LARGEST_MATRIX:
@@ -165,7 +190,9 @@ def _solve_linear(
             lambda matvec, b: jax.scipy.sparse.linalg.cg(matvec, b, tol=1e-12, maxiter=CG_STEPS)[0],
             symmetric=True,
         )
-    _, slope = product((x, jnp.zeros_like(value_part)))
+    if still is not None:
+        x = jnp.where(still, known, x)
+    _, slope = product((x, nothing))
     return x, value_part - slope
 
 

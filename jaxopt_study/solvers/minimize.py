@@ -18,7 +18,7 @@ from jaxopt_study.bounds import Bounds, project_tree, sides
 from jaxopt_study.compiling import jit_small
 from jaxopt_study.objectives import LeastSquares, check_objective
 from jaxopt_study.one_kernel import one_kernel
-from jaxopt_study.optimizers.combine import trained_part
+from jaxopt_study.optimizers.combine import trained_leaves
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.pytree import params_dtype
 from jaxopt_study.result import Result, Status, Trace
@@ -81,7 +81,8 @@ def minimize(
     Derivatives of `params` and `value` with respect to `args` (and to all else that the objective closes
     over, and the bounds) are those of the implicit function theorem, in forward and reverse mode and more
     than once; NaN where the end is not stationary. With `batch_fn` there are none, and other fields carry
-    none. A leaf that `jos.masked` around the whole optimizer freezes is a constant.
+    none. A leaf that `jos.masked` around the whole optimizer freezes follows its start, and the others follow
+    it as they follow `args`.
 
     Returns:
       A `Result`. `value` and `grad_norm` are those at `params`; with `jos.masked` around the whole
@@ -313,6 +314,6 @@ def _minimize(length: int | None, *inputs: Any) -> Result:
         solve,
         carry.state.params,
         setup.bounds,
-        functools.partial(trained_part, setup.optimizer),
+        trained_leaves(setup.optimizer, carry.state.params),
     )
     return dataclasses.replace(rest, params=params, value=value)

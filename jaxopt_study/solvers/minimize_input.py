@@ -17,7 +17,7 @@ from jaxopt_study.layout import on_mesh, rows_of
 from jaxopt_study.losses import check_loss
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.transform import number
-from jaxopt_study.pytree import check_real, traceable
+from jaxopt_study.pytree import check_real, shown, traceable
 from jaxopt_study.stopping import Tolerances
 from jaxopt_study.types import PyTree
 
@@ -88,29 +88,71 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
-def check_max_steps(max_steps: ArrayLike) -> ArrayLike:
+def check_max_steps(max_steps: Any) -> ArrayLike:
     """A number of steps as the loop counts them; what is traced stays.
 
     Raises:
-      ValueError: if it is not a whole number, or negative.
+      TypeError: if it is not a number.
+      ValueError: if it is not one whole number, or negative.
     """
-    if isinstance(max_steps, float) or (isinstance(max_steps, int | np.integer) and max_steps < 0):
-        raise ValueError(f"max_steps: expected a whole number >= 0, got {max_steps}")
+    dtype = getattr(max_steps, "dtype", np.result_type(type(max_steps)) if np.isscalar(max_steps) else object)
+    if isinstance(max_steps, bool) or not jnp.issubdtype(dtype, jnp.number):
+        raise TypeError(f"max_steps: expected a whole number >= 0, got {shown(max_steps)}")
+    negative = isinstance(max_steps, int | np.integer) and max_steps < 0
+    if np.ndim(max_steps) != 0 or negative or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"max_steps: expected a whole number >= 0, got {shown(max_steps)}")
     if isinstance(max_steps, int | np.integer):
         return min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
     return max_steps
 
 
 def check_tolerances(tolerances: Tolerances) -> Tolerances:
-    """Numbers that are traced, in one type; None stays None."""
+    """Numbers that are traced, in one type; None stays None.
+
+    Raises:
+      TypeError: for what is no real number.
+      ValueError: for several.
+    """
     given = tolerances._asdict().items()
-    return Tolerances(**{name: None if one is None else number(name, one) for name, one in given})
+    numbers = {name: None if one is None else number(name, one) for name, one in given}
+    for name, one in numbers.items():
+        if getattr(one, "ndim", 0) != 0:
+            raise ValueError(f"{name}: expected one number, got {shown(one)}")
+    return Tolerances(**numbers)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """What is True or False.
+
+    Raises:
+      TypeError: if it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {shown(value)}")
+    return bool(value)
 
 
 def check_tuple(args: Any) -> None:
-    """Raise a `TypeError` unless args are a tuple."""
+    """Raise a `TypeError` unless args are a tuple, of what can be traced."""
     if not isinstance(args, tuple):
         raise TypeError(f"args: expected a tuple, got {type(args).__name__} (for one argument write `(x,)`)")
+    check_arrays("args", args)
+
+
+def check_arrays(name: str, tree: Any) -> None:
+    """Raise a `TypeError` where a leaf is neither a number nor an array of them."""
+    if not any(map(_is_no_number, jax.tree.leaves(tree))):
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if _is_no_number(leaf):
+            how = "; close over it, or make it a jax.tree_util.Partial" if callable(leaf) else ""
+            where = name + jax.tree_util.keystr(path)
+            raise TypeError(f"{where}: expected an array of numbers, got {shown(leaf)}{how}")
+
+
+def _is_no_number(leaf: Any) -> bool:
+    words = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU"
+    return words or isinstance(leaf, str | bytes) or callable(leaf)
 
 
 def check_state(given: Any, made: Any) -> None:

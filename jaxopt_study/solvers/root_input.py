@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_study.optimizers.transform import number, positive
+from jaxopt_study.pytree import shown
 from jaxopt_study.solvers.minimize_input import check_max_steps, check_tuple
 from jaxopt_study.solvers.root_model import ModelOptions, RootSolver
 from jaxopt_study.solvers.root_newton import NewtonOptions, RootTolerances
@@ -44,7 +46,6 @@ def check_options(
     method: Any,
     bracket: Any,
     bounds: Any,
-    max_steps: Any,
     solver: Any,
     jacobian: Any,
 ) -> tuple[RootOptions, PyTree]:
@@ -52,14 +53,13 @@ def check_options(
     if not callable(fn):
         raise TypeError(f"fn: expected a function of (x, *args), got {type(fn).__name__}")
     check_tuple(args)
-    check_max_steps(max_steps)
     for name, value, known in (
         ("method", method, get_args(RootMethod)),
         ("solver", solver, get_args(RootSolver)),
         ("jacobian", jacobian, ("auto", "forward", "reverse")),
     ):
-        if value not in known:
-            raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+        if not (isinstance(value, str) and value in known):
+            raise ValueError(f"{name}: expected one of {known}, got {shown(value)}")
     if method == "auto":
         method = "newton" if bounds is None else "levenberg_marquardt"
         method = method if bracket is None else "chandrupatla"
@@ -84,12 +84,31 @@ def _check_bracket(x0: Any, bracket: Any) -> Any:
     for name, value in (("bracket", bracket[0]), ("bracket", bracket[1]), ("x0", x0)):
         if value is not None and (np.ndim(value) != 0 or isinstance(value, dict)):
             raise ValueError(f"{name}: expected one number, got shape {np.shape(value)} (many: use jax.vmap)")
+        if value is not None:
+            number(name, value)
     a, b = bracket
     if not any(isinstance(end, jax.core.Tracer) for end in bracket) and not abs(a - b) > 0:
         raise ValueError(f"bracket: expected two different numbers, got {a} and {b}")
     if x0 is None:
         return jnp.asarray(a, jnp.result_type(a, b, float))
     return x0
+
+
+def check_numbers(numbers: RootNumbers) -> RootNumbers:
+    """Numbers that are traced, in one type; None stays None.
+
+    Raises:
+      TypeError: for what is no real number.
+      ValueError: for several (of `xatol` there may be one an unknown), or a number out of range.
+    """
+    given = {name: one for name, one in numbers._asdict().items() if one is not None}
+    given["radius"] = positive("radius", numbers.radius)
+    given = {name: number(name, one) for name, one in given.items()}
+    given["max_steps"] = check_max_steps(numbers.max_steps)
+    for name, one in given.items():
+        if np.ndim(one) != 0 and name != "xatol":
+            raise ValueError(f"{name}: expected one number, got {shown(one)}")
+    return RootNumbers(**(numbers._asdict() | given))
 
 
 def check_square(fn: Any, x: PyTree, args: tuple) -> Any:

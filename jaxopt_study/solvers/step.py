@@ -302,7 +302,7 @@ def _at_step(setup: Setup, num_steps: Int[Array, ""]) -> _AtStep:
         params: PyTree, *, residual_fn: Any = None, args: Any = None, bounds: Any = None
     ) -> Float[Array, ""]:
         del residual_fn, args, bounds
-        return setup.objective(params, *data).astype(params_dtype(params))
+        return jnp.asarray(setup.objective(params, *data), params_dtype(params))
 
     data = args
     extras: dict[str, Any] = {"value_fn": value_fn}

@@ -1,5 +1,7 @@
 """Bad input is refused before anything is traced, in one line that names the argument."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,7 @@ CASES = {
         r"^params\['a'\]: expected a real float",
         {"params": {"a": np.array(1), "b": 1.0}},
     ),
-    "no parameters": (ValueError, "^params: the pytree has no leaves", {"params": {}}),
+    "no parameters": (ValueError, "^params: expected .* with no leaves", {"params": {}}),
     "sigma too long": (ValueError, r"^sigma: expected standard .* \(5,\)", {"sigma": np.ones(4)}),
     "sigma zero": (
         ValueError,
@@ -61,6 +63,19 @@ CASES = {
     "weights too long": (ValueError, r"^weights: shape \(4,\)", {"weights": np.ones(4)}),
     "weights below 0": (ValueError, "^weights: expected numbers >= 0", {"weights": -np.ones(5)}),
     "weights all 0": (ValueError, "^weights: no point", {"weights": 0.0}),
+    "complex sigma": (TypeError, "^sigma: expected real numbers, got dtype complex", {"sigma": 1j * X}),
+    "complex weights": (TypeError, "^weights: expected real numbers, got dtype", {"weights": 1j * X}),
+    "y of rows of several lengths": (TypeError, "^y: expected one array", {"y": [[1.0], [1.0, 2.0]]}),
+    "complex bounds": (TypeError, "^bounds: expected real numbers for the l", {"bounds": (1j, None)}),
+    "bounds of words": (TypeError, "^bounds: expected real numbers for the u", {"bounds": (None, "a")}),
+    "several losses": (ValueError, "^loss: expected one of", {"loss": np.array(["huber", "cauchy"])}),
+    "no scale": (TypeError, "^loss_scale: expected a number > 0, got None", {"loss_scale": None}),
+    "several tolerances": (ValueError, "^ftol: expected one number", {"ftol": np.ones(3)}),
+    "steps of words": (TypeError, "^max_steps: expected a whole number", {"max_steps": "a"}),
+    "several numbers of steps": (ValueError, "^max_steps: expected a wh", {"max_steps": np.arange(3)}),
+    "half a step": (ValueError, "^max_steps: expected a whole", {"max_steps": np.float32(0.5)}),
+    "sigma absolute?": (TypeError, "^absolute_sigma: expected True or", {"absolute_sigma": np.ones(5)}),
+    "pointwise?": (TypeError, "^pointwise: expected True or False", {"pointwise": "no"}),
     "both": (ValueError, "^sigma, weights: give one", {"sigma": 1.0, "weights": 1.0}),
     "pointwise": (ValueError, "^pointwise: a covariance", {"sigma": np.eye(5), "pointwise": True}),
 }
@@ -71,7 +86,7 @@ def test_it_is_refused_in_one_line(name):
     kind, says, changes = CASES[name]
     arguments = {"model_fn": line, "x": X, "y": Y, "params": START, **changes}
     with pytest.raises(kind, match=says) as caught:
-        jos.curve_fit(**arguments)
+        inspect.unwrap(jos.curve_fit)(**arguments)  # annotations are checked in tests alone
     assert "\n" not in str(caught.value)
 
 
@@ -107,8 +122,13 @@ def test_bands_that_cannot_be_had(fit):
     ("model", "options", "error", "message"),
     [
         (lambda x, a, b: a * x + b, {}, TypeError, r"model_fn: expected a function of \(params, x\)"),
-        (lambda p, x: p[0] * x + p[1], {"sigma": "x"}, TypeError, "sigma: expected numbers, got 'x'"),
-        (lambda p, x: p[0] * x + p[1], {"weights": "x"}, TypeError, "weights: expected numbers, got 'x'"),
+        (lambda p, x: p[0] * x + p[1], {"sigma": "x"}, TypeError, "sigma: expected real numbers, got 'x'"),
+        (
+            lambda p, x: p[0] * x + p[1],
+            {"weights": "x"},
+            TypeError,
+            "weights: expected real numbers, got 'x'",
+        ),
         (lambda p, x: p[0] * x + p[1], {"loss": jnp.sum}, ValueError, "loss: expected an elementwise"),
         (
             lambda p, x: p[0] * x + p[1],
@@ -128,5 +148,22 @@ def test_what_scipy_takes_and_this_does_not_is_said_in_one_line(model, options, 
 def test_a_level_is_one_number():
     x = jnp.arange(5.0)
     fit = jos.curve_fit(lambda p, x: p[0] * x + p[1], x, x**1.5, [1, 1])
-    with pytest.raises(ValueError, match=r"level: expected one probability, got an array of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"level: expected one probability, got an array .* shape \(2,\)"):
         fit.confidence_interval(jnp.array([0.9, 0.95]))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"sigma": 1j}, TypeError, "^sigma: expected real"),
+        ({"sigma": -1.0}, ValueError, "^sigma: expected standard deviations >= 0"),
+        ({"sigma": np.ones(4)}, ValueError, r"^sigma: shape \(4,\) does not broadcast"),
+        ({"kind": np.ones(3)}, ValueError, "^kind: expected"),
+        ({"level": "most"}, TypeError, "^level: expected"),
+    ],
+)
+def test_what_a_prediction_cannot_take_is_named(options, error, says):
+    fit = jos.curve_fit(lambda p, x: p[0] * x + p[1], X, Y + 0.1 * np.cos(X), np.ones(2))
+    with pytest.raises(error, match=says) as caught:
+        inspect.unwrap(jos.Fit.predict)(fit, X, **{"level": 0.9, "kind": "prediction", **options})
+    assert "\n" not in str(caught.value)

@@ -248,3 +248,16 @@ def test_lbfgs_is_that_of_optax_and_compiles_once(count_traces):
     assert counted.count == traced > 0
     with pytest.raises(ValueError, match="memory_size"):
         jos.lbfgs(memory_size=0)
+
+
+@pytest.mark.parametrize("transform", [lambda fn: fn, jax.vmap], ids=["alone", "vmap"])
+def test_an_objective_of_fourier_transforms(transform):
+    # LAPACK's order of the Hessian reached the transforms, which XLA for CPUs refuses to compute in it.
+    def solve(target):
+        loss = lambda p, target: jnp.sum(jnp.abs(jnp.fft.fft(p) - target) ** 2 + 1.0)  # noqa: E731
+        return jos.minimize(loss, jnp.array([0.7, -0.4]), jos.newton(solver="exact"), (target,)).params
+
+    targets = jnp.array([[4.0, 2.0], [1.0, 1.0]])
+    found = transform(solve)(targets if transform is jax.vmap else targets[0])
+    expected = np.fft.ifft(targets).real
+    np.testing.assert_allclose(found, expected if transform is jax.vmap else expected[0], atol=1e-9)

@@ -3,6 +3,7 @@
 import inspect
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -40,6 +41,32 @@ def test_no_parameters_are_refused(params):
 def test_args_that_are_no_tuple_are_refused(args):
     with pytest.raises(TypeError, match=r"args.*tuple"):
         minimize(args=args)
+
+
+@pytest.mark.parametrize("leaf", ["a", np.array(["a"]), jnp.sin, np.array([None])])
+def test_args_that_cannot_be_traced_are_named(leaf):
+    with pytest.raises(TypeError, match=r"args\[1\]\['x'\]: expected an array of numbers") as caught:
+        minimize(args=(1.0, {"x": leaf}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_steps": [3]}, TypeError),
+        ({"max_steps": 1.5}, ValueError),
+        ({"ftol": np.ones(3)}, ValueError),
+        ({"radius": -1.0}, ValueError),
+        ({"method": np.ones(3)}, ValueError),
+        ({"bracket": ("a", "b")}, TypeError),
+        ({"bracket": (0.0, 2j)}, TypeError),
+    ],
+)
+def test_what_find_root_cannot_take_is_named(options, error):
+    (name,) = options
+    with pytest.raises(error, match=f"^{name}: expected") as caught:
+        inspect.unwrap(jos.find_root)(lambda x: x - 1.0, 3.0, **options)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("optimizer", [jos.adam, 0.1, "adam", optax.MultiSteps(optax.sgd(0.1), 2)])

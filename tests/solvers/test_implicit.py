@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxopt_study as jos
+from jaxopt_study.solvers import implicit
 
 T = np.linspace(0.0, 4.0, 12)
 TIGHT = {"gtol": 1e-14, "ftol": 0.0, "xtol": 1e-15, "max_steps": 300}
@@ -166,6 +167,44 @@ def test_a_frozen_leaf_is_a_constant():
     by_mask = jax.jit(jax.grad(lambda y: solution(y, optimizer=frozen)))(Y)
     by_bounds = jax.jit(jax.grad(lambda y: solution(y, bounds=bounds)))(Y)
     np.testing.assert_allclose(by_mask, by_bounds, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "bounds", [None, ({"a": 0.0, "k": 0.0}, {"a": 9.0, "k": 9.0})], ids=["free", "bounds"]
+)
+def test_a_frozen_leaf_is_its_start_and_the_others_follow_it(bounds):
+    frozen = jos.masked(jos.levenberg_marquardt(), {"a": True, "k": False})
+    two = lambda p, t, y: p["a"] * jnp.exp(-p["k"] * t) - y  # noqa: E731
+
+    def solution(a, k):
+        start = {"a": a, "k": k}
+        return jos.least_squares(two, start, (T, Y), optimizer=frozen, bounds=bounds).params
+
+    def in_closed_form(k):
+        column = jnp.exp(-k * T)
+        return column @ Y / (column @ column)
+
+    for derivative in (jax.jacfwd, jax.jacrev):
+        slopes = jax.jit(derivative(solution, (0, 1)))(1.0, 0.6)
+        np.testing.assert_allclose(slopes["k"], [0.0, 1.0])
+        np.testing.assert_allclose(slopes["a"], [0.0, jax.grad(in_closed_form)(0.6)], rtol=1e-9, atol=1e-12)
+
+
+def test_moving_bounds_are_followed_without_a_matrix(monkeypatch):
+    random = np.random.default_rng(0)
+    matrix, target, weights = random.normal(size=(12, 5)), random.normal(size=12), random.normal(size=5)
+
+    def solution(lower):
+        residual = lambda p, lower: matrix @ p - target + 0.1 * jnp.sum(p**2)  # noqa: E731
+        bounds = (jnp.full(5, lower), 9.0)
+        return weights @ jos.least_squares(residual, jnp.zeros(5), (lower,), bounds=bounds, **TIGHT).params
+
+    by_matrix = jax.grad(lambda lower: solution(lower))(-0.02)
+    difference = (solution(-0.02 + 1e-5) - solution(-0.02 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(by_matrix, difference, rtol=1e-5)
+    monkeypatch.setattr(implicit, "LARGEST_MATRIX", 2)
+    for derivative in (jax.grad, jax.jacfwd):
+        np.testing.assert_allclose(derivative(lambda lower: solution(lower))(-0.02), by_matrix, rtol=1e-7)
 
 
 def test_a_short_step_of_a_slow_method_is_no_minimum():

@@ -475,3 +475,10 @@ def test_a_minimum_of_one_batch_is_no_end():
     result = jos.least_squares(lambda p, b: p - b, jnp.array(3.0), batch_fn=batch_fn, max_steps=100)
     assert result.status == Status.OUT_OF_STEPS
     assert result.num_steps == 100
+
+
+@pytest.mark.parametrize("optimizer", [jos.adam(0.1), jos.newton()], ids=["adam", "newton"])
+def test_an_objective_that_returns_a_number_of_python_is_a_constant(optimizer):
+    result = jos.minimize(lambda p: 3.0, jnp.ones(2), optimizer, max_steps=3)
+    np.testing.assert_array_equal(result.params, 1.0)
+    assert float(result.value) == 3.0

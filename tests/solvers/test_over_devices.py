@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from scipy.optimize import least_squares
 
+import jaxopt_study as jos
 from jaxopt_study.layout import rows_of
 
 SCRIPT = Path(__file__).with_name("over_devices.py")
@@ -114,3 +117,10 @@ def test_two_processes_fit_their_halves_together():
 
 def test_data_on_one_device_is_laid_out_nowhere():
     assert rows_of((np.zeros(8), jnp.zeros(8), None, "words")) is None
+
+
+def test_explicit_axes_over_one_device_are_no_obstacle():
+    rows = NamedSharding(jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), PartitionSpec("data"))
+    x = jax.device_put(np.linspace(0.0, 4.0, 8), rows)
+    residual = lambda p, x: p[0] * jnp.exp(-p[1] * x) - 3.0 * jnp.exp(-0.5 * x)  # noqa: E731
+    np.testing.assert_allclose(jos.least_squares(residual, jnp.ones(2), (x,)).params, [3.0, 0.5], rtol=1e-9)
