@@ -262,6 +262,8 @@ def test_without_a_trace_and_by_request_nothing_is_special(monkeypatch):
     assert float(one_kernel(lambda x: x + 1, 1.0)) == 2.0
     with separate_kernels():
         assert not _is_one_kernel(jnp.sin, X)
+    with jax.disable_jit():
+        assert one_kernel(lambda x: x if x > 0 else -x, -1.0) == 1.0
     monkeypatch.setenv(call.OFF, "1")
     assert not _is_one_kernel(jnp.sin, X)
 
