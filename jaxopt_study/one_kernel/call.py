@@ -51,7 +51,8 @@ def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
     >>> print(double(1.5), jax.grad(double)(1.5), jax.vmap(double)(jnp.arange(2.0)))
     12.0 8.0 [0. 8.]
     """
-    apart = _apart.get() or os.environ.get(OFF) or jax.config.jax_disable_jit
+    by_hand = jax.config.jax_disable_jit  # type: ignore[attr-defined]
+    apart = _apart.get() or os.environ.get(OFF) or by_hand
     if apart or not jaxlib.__version__.startswith(TRIED):
         return fn(*args)
     program, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
