@@ -20,8 +20,8 @@ from typing import Any
 
 import jax
 import jaxlib
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
-from jax.interpreters import ad, batching, mlir
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 from jaxopt_study.one_kernel.parts import run_in_parts
 from jaxopt_study.one_kernel.rewrite import cost, run_rewritten
@@ -51,7 +51,9 @@ def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
     >>> print(double(1.5), jax.grad(double)(1.5), jax.vmap(double)(jnp.arange(2.0)))
     12.0 8.0 [0. 8.]
     """
-    if _apart.get() or os.environ.get(OFF) or not jaxlib.__version__.startswith(TRIED):
+    by_hand = jax.config.jax_disable_jit  # type: ignore[attr-defined]
+    apart = _apart.get() or os.environ.get(OFF) or by_hand
+    if apart or not jaxlib.__version__.startswith(TRIED):
         return fn(*args)
     program, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
     inside = program.jaxpr
@@ -140,10 +142,27 @@ def _differentiated(
     )
 
 
+def _without_unused(used: list[bool], eqn: JaxprEqn) -> tuple[list[bool], JaxprEqn | None]:
+    # As of a program that is inlined: what nobody reads may be slow, or stand for an error.
+    if not any(used):
+        return [False] * len(eqn.invars), None
+    inside, read = partial_eval.dce_jaxpr(eqn.params["program"].jaxpr, tuple(used))
+    return read, eqn.replace(
+        invars=[*itertools.compress(eqn.invars, read)],
+        outvars=[*itertools.compress(eqn.outvars, used)],
+        params={**eqn.params, "program": ClosedJaxpr(inside, [])},
+    )
+
+
 def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
     here = ctx.module_context.axis_context
-    # Of several devices each may have a part of it to do.
-    if not isinstance(here, mlir.ShardingContext) or here.num_devices != 1:
+    sizes = ctx.module_context.shape_poly_state
+    # Of several devices each may have a part of it to do. Sizes that are not known have no cost.
+    if (
+        not isinstance(here, mlir.ShardingContext)
+        or here.num_devices != 1
+        or len(sizes.dim_vars) > sizes.has_platform_index_argument
+    ):
         return mlir.lower_fun(_as_it_is, multiple_results=True)(ctx, *args, program=program, x64=x64)
     # Strictness is for the program, which has been traced, perhaps in another context than this.
     with jax.numpy_dtype_promotion("standard"), jax.enable_x64(x64):
@@ -181,5 +200,6 @@ def _marked(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
 
 batching.primitive_batchers[one_kernel_p] = _batched
 ad.primitive_jvps[one_kernel_p] = _differentiated
+partial_eval.dce_rules[one_kernel_p] = _without_unused
 mlir.register_lowering(one_kernel_p, mlir.lower_fun(_as_it_is, multiple_results=True))
 mlir.register_lowering(one_kernel_p, _lowered_for_cpu, platform="cpu")

@@ -58,7 +58,7 @@ def cost(jaxpr: Jaxpr) -> float:
     >>> cost(jax.make_jaxpr(jnp.sort)(jnp.ones(3)).jaxpr)
     inf
     """
-    if jaxpr.effects:
+    if jaxpr.effects or not all(_is_small(v.aval) for v in (*jaxpr.constvars, *jaxpr.invars)):
         return math.inf
     return sum(map(cost_of_one, jaxpr.eqns), start=0.0)
 
@@ -102,8 +102,9 @@ def cost_of_one(eqn: JaxprEqn) -> float:
 def _is_small(aval: Any) -> bool:
     if str(getattr(aval, "dtype", None)) not in DTYPES:
         return False
-    # `jax.export` has shapes that are symbols.
-    return all(isinstance(length, int) for length in aval.shape) and aval.size <= LARGEST_ARRAY
+    # `jax.export` has shapes that are symbols. What is empty XLA takes for a constant, and stops the process
+    # at an argument that the function does not use.
+    return all(isinstance(length, int) for length in aval.shape) and 0 < aval.size <= LARGEST_ARRAY
 
 
 def _of_sum(terms: float) -> float:

@@ -262,6 +262,8 @@ def test_without_a_trace_and_by_request_nothing_is_special(monkeypatch):
     assert float(one_kernel(lambda x: x + 1, 1.0)) == 2.0
     with separate_kernels():
         assert not _is_one_kernel(jnp.sin, X)
+    with jax.disable_jit():
+        assert one_kernel(lambda x: x if x > 0 else -x, -1.0) == 1.0
     monkeypatch.setenv(call.OFF, "1")
     assert not _is_one_kernel(jnp.sin, X)
 
@@ -307,3 +309,10 @@ def test_what_stands_still_may_have_no_derivative():
     tangent = jax.jit(lambda x, c: jax.jvp(lambda x: fn(x, c), (x,), (1.0,))[1])(3.0, 2.0)
     gradient = jax.jit(jax.grad(fn))(3.0, 2.0)
     np.testing.assert_allclose([tangent, gradient], np.sin(2.0), rtol=1e-15)
+
+
+def test_empty_arrays_are_left_alone():
+    # XLA stopped the process: it took the empty argument for a constant, so the function did not use it.
+    fn = lambda nothing, flags: (jax.lax.fori_loop(0, 2, lambda _, x: x * 2, nothing), flags)  # noqa: E731
+    assert not _is_one_kernel(fn, np.ones((0, 1)), np.ones((1, 3), bool))
+    assert not _is_one_kernel(lambda x: (x[:0], x), np.ones(3))
