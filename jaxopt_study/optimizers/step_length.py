@@ -20,6 +20,7 @@ from jaxopt_study.types import Bool, Float
 
 FIRST = 0.01  # Δ at the start is `‖D θ‖` times this over the damping that was given: 10 times, by default
 TOLERANCE = 0.1  # of the length
+FALL = 1e-9  # of λ within a trial, at the most: what is not determined has noise of ε over λ
 MOST_SYSTEMS = 10  # a bound: one or two are solved, since λ is near the one before
 GOOD, BAD = 0.75, 0.25  # gain ratios
 
@@ -69,7 +70,7 @@ def fit_length(
       solve: from λ to a step e, and what was held in it.
       gradient: `Ĵᵀr`; since `‖e‖ ≤ ‖Ĵᵀr‖ / λ`, λ is at most `‖Ĵᵀr‖ / Δ`.
       radius: Δ, may be infinite.
-      guess: a λ to begin with.
+      guess: a λ to begin with; it falls to a billionth of that at the least.
       bounded: whether anything may be held.
 
     Returns:
@@ -77,7 +78,7 @@ def fit_length(
 
     Source: J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory, 1978, section 5.
     """
-    floor = jnp.asarray(jnp.finfo(gradient.dtype).eps ** 2, gradient.dtype)
+    floor = jnp.maximum(FALL * guess, jnp.finfo(gradient.dtype).eps ** 2).astype(gradient.dtype)
     highest = jnp.maximum(norm(gradient) / radius, floor)
     first = jnp.clip(guess, floor, highest)
 
@@ -90,7 +91,7 @@ def fit_length(
         newton = now + (length / radius) * (length - radius) * length / direction.shortening
         middle = jnp.sqrt(low * high)
         above = jnp.maximum(middle, 1e-3 * high)
-        below = jnp.where(low > 0, middle, 0.1 * now)
+        below = jnp.where(low > 0, middle, floor)
         following = jnp.where((newton > low) & (newton < high), newton, jnp.where(long, above, below))
         short = (length < (1 - TOLERANCE) * radius) & (now > floor)
         fits = (length <= (1 + TOLERANCE) * radius) & ~short
