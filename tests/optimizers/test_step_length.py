@@ -72,8 +72,8 @@ def test_shortening_is_the_derivative_of_the_squared_length(solver):
 def test_without_a_radius_the_step_is_that_of_gauss_and_newton():
     here = _linear()
     solve = damped_solver(here, "qr")
-    far, one = jnp.array(jnp.inf), jnp.array(1.0)
-    fitted = fit_length(lambda damping: (solve(damping), None), here.gradient, far, one)
+    far, nothing = jnp.array(jnp.inf), jnp.array(0.0)
+    fitted = fit_length(lambda damping: (solve(damping), None), here.gradient, far, nothing)
     expected = np.linalg.lstsq(MATRIX, TARGET, rcond=None)[0]
     np.testing.assert_allclose(fitted.direction.step / here.scale, expected, rtol=1e-6)
 
