@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_study.fit.check_input import is_concrete
-from jaxopt_study.pytree import owned, shown
+from jaxopt_study.pytree import as_array, shown
 
 
 def check_sigma(sigma: Any, y: Array | np.ndarray, pointwise: bool) -> Array | None:
@@ -190,7 +190,7 @@ def _as_numbers(name: str, value: Any, y: Array | np.ndarray) -> Array:
 
 def _as_real(name: str, value: Any) -> Array:
     try:
-        numbers = jnp.asarray(owned(value))
+        numbers = jnp.asarray(as_array(value))
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected real numbers, got {shown(value)}") from error
     if jnp.iscomplexobj(numbers):

@@ -50,7 +50,7 @@ class _Bracket(NamedTuple):
 
 def first_radius(here: Linearization, damping: Float[Array, ""]) -> Float[Array, ""]:
     """Δ before the first step; relative to the residuals' length where the parameters are zero."""
-    length = jnp.where(here.params_norm > 0, here.params_norm, norm(here.residual))
+    length = jnp.where(here.params_norm > 0, here.params_norm, jnp.sqrt(2 * here.value))
     return jnp.where(length > 0, length, 1.0) * FIRST / damping
 
 

@@ -46,7 +46,7 @@ def test_every_fit_keeps_its_own_bounds_as_the_single_fit_does():
     assert np.argwhere(many.at_bound["a"]).ravel().tolist() == [4]
     for k in range(FITS):
         lower, upper = ({"a": a, "k": rate} for a, rate in ((LOWER[k], 0.1), (UPPER[k], MOST[k])))
-        one = jos.curve_fit(decay, T, Y[k], START, bounds=(lower, upper))
+        one = jos.curve_fit(decay, T, Y[k], START, bounds=(lower, upper), optimizer=jos.levenberg_marquardt())
         for name in START:
             assert int(many.at_bound[name][k]) == int(one.at_bound[name])
             np.testing.assert_allclose(many.params[name][k], one.params[name], rtol=1e-7)
