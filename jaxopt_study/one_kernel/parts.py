@@ -16,7 +16,7 @@ from jaxopt_study.one_kernel.rewrite import cost_of_one
 
 LARGE = 256  # elements of an array: a pass over more is a kernel, which XLA makes vectors and threads of
 DEAR = 16 * LARGE  # of `cost`, of one operation
-FEWEST = 8  # operations that are worth a function
+FEWEST = 16  # operations that are worth a function: its arguments are copied
 
 Call = Callable[..., Sequence[Any]]
 
@@ -29,14 +29,14 @@ def run_in_parts(call: Call, program: ClosedJaxpr, *args: Any) -> list[Any]:
       program: to be evaluated.
       args: its arguments.
 
-    >>> double = lambda x: sum([x] * 9)
+    >>> double = lambda x: sum([x] * 20)
     >>> loop = jax.make_jaxpr(lambda x: jax.lax.while_loop(lambda x: x < 50.0, double, x))(1.0)
     >>> sizes = []
     >>> def call(program, *args):
     ...     sizes.append(len(program.jaxpr.eqns))
     ...     return jaxpr_as_fun(program)(*args)
     >>> print(*run_in_parts(call, loop, 1.0), sizes)
-    81.0 [9]
+    400.0 [20]
     """
     state = _State(call, program, args)
     for eqn in program.jaxpr.eqns:

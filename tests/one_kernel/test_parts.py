@@ -10,6 +10,7 @@ from jaxopt_study.one_kernel import one_kernel, parts
 from jaxopt_study.one_kernel.parts import run_in_parts
 
 DATA = np.random.default_rng(0).normal(size=2 * parts.LARGE)
+MANY = parts.FEWEST + 1
 START = (jnp.zeros((), jnp.int32), 0.3, DATA)
 
 
@@ -21,7 +22,7 @@ def _chain(x, n):
 
 def _step(state):
     i, x, data = state
-    data = jnp.sort(_chain(x, 9) - 9.0 + data)  # 10 small operations, and two large ones
+    data = jnp.sort(_chain(x, MANY) - MANY + data)  # so many small operations and one, and two large ones
     return i + 1, jnp.tanh(_chain(data[0], 20) - 20.0), data
 
 
@@ -54,7 +55,7 @@ def test_before_and_after_a_large_operation_the_small_ones_are_a_part_each():
     found, seen = _run(_loop, START)
     _agree(found, _loop(START))
     before, after = seen
-    assert (before.count("add"), before.count("sub")) == (10, 1)  # the counter's is among them
+    assert (before.count("add"), before.count("sub")) == (MANY + 1, 1)  # the counter's is among them
     assert (after.count("add"), after.count("tanh")) == (20, 1)
     assert not {"sort", "jit"} & {*before, *after}
     assert _parts_of(_loop, START) == 2
@@ -102,7 +103,7 @@ def test_numbers_of_other_kinds_are_large(dtype, precision):
         else:
             other = other + jnp.asarray(2, dtype)
             y = jnp.real(other).astype(x.dtype)
-        return i + 1, jnp.sin(_chain(x, 9)) + y, other
+        return i + 1, jnp.sin(_chain(x, MANY)) + y, other
 
     def loop(x):
         other = jax.random.key(3) if dtype == "key" else jnp.ones((), dtype)
