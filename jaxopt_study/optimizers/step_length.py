@@ -20,7 +20,8 @@ from jaxopt_study.types import Bool, Float
 
 FIRST = 0.01  # Δ at the start is `‖D θ‖` times this over the damping that was given: 10 times, by default
 TOLERANCE = 0.1  # of the length
-FALL = 1e-9  # of λ within a trial, at the most: what is not determined has noise of ε over λ
+# Of λ within a trial, at the most, by the size of a number: what is not determined has noise of ε/λ.
+FALL = {8: 1e-9, 4: 1e-4}
 MOST_SYSTEMS = 10  # a bound: one or two are solved, since λ is near the one before
 GOOD, BAD = 0.75, 0.25  # gain ratios
 
@@ -70,7 +71,7 @@ def fit_length(
       solve: from λ to a step e, and what was held in it.
       gradient: `Ĵᵀr`; since `‖e‖ ≤ ‖Ĵᵀr‖ / λ`, λ is at most `‖Ĵᵀr‖ / Δ`.
       radius: Δ, may be infinite.
-      guess: a λ to begin with; it falls to a billionth of that at the least.
+      guess: a λ to begin with; it falls to `FALL` times that at the least.
       bounded: whether anything may be held.
 
     Returns:
@@ -78,7 +79,8 @@ def fit_length(
 
     Source: J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory, 1978, section 5.
     """
-    floor = jnp.maximum(FALL * guess, jnp.finfo(gradient.dtype).eps ** 2).astype(gradient.dtype)
+    least = jnp.finfo(gradient.dtype).eps ** 2
+    floor = jnp.maximum(FALL[gradient.dtype.itemsize] * guess, least).astype(gradient.dtype)
     highest = jnp.maximum(norm(gradient) / radius, floor)
     first = jnp.clip(guess, floor, highest)
 
