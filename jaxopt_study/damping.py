@@ -92,12 +92,8 @@ def by_gradient(damping: Damping, before: Float[Array, ""], after: Float[Array, 
     Array(2., dtype=float32)
     """
     floor = jnp.finfo(damping.value.dtype).eps ** 2
-    return Damping(jnp.maximum(damping.value * factor_by_gradient(before, after), floor), damping.growth)
-
-
-def factor_by_gradient(before: Float[Array, ""], after: Float[Array, ""]) -> Float[Array, ""]:
-    """What λ is multiplied with in `by_gradient`."""
-    return jnp.where(after < before, jnp.where(after < 0.5 * before, 1.0, 0.1), 2.0)
+    factor = jnp.where(after < before, jnp.where(after < 0.5 * before, 1.0, 0.1), 2.0)
+    return Damping(jnp.maximum(damping.value * factor, floor), damping.growth)
 
 
 def gain_ratio(actual: Float[Array, ""], predicted: Float[Array, ""]) -> Float[Array, ""]:

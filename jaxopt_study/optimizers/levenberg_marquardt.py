@@ -179,8 +179,11 @@ def _update(
     if by_length:
         first = first_radius(here, jnp.asarray(first_damping, theta.dtype))
         radius = jnp.where(jnp.isfinite(state.radius), state.radius, first)
-        change = jnp.where(hidden, rule.factor_by_gradient(last.gradient_test, here.gradient_test), 1.0)
-        control = jnp.stack([radius / change, state.damping.value])
+        # Where rounding hides the gains, lengths say nothing either: λ itself follows the gradient.
+        used = rule.Damping(last.damping, state.damping.growth)
+        light = rule.by_gradient(used, last.gradient_test, here.gradient_test).value
+        by_gradient = jnp.stack([jnp.full_like(radius, jnp.inf), light])
+        control = jnp.where(hidden, by_gradient, jnp.stack([radius, state.damping.value]))
         free, follow = jnp.stack([jnp.full_like(radius, jnp.inf), eps**2]), follow_length
     else:
         told = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
@@ -202,7 +205,7 @@ def _update(
         if by_length:
             radius, guess = control[0], control[1]
             direction, held, damping = fit_length(
-                damped, here.gradient, radius, guess, bounded=box is not None
+                damped, here.gradient, radius, guess, bounded=box is not None, fixed=hidden & ~look
             )
         else:
             damping = control[0]

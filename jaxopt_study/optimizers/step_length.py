@@ -62,6 +62,7 @@ def fit_length(
     guess: Float[Array, ""],
     *,
     bounded: bool = False,
+    fixed: Bool[Array, ""] | bool = False,
 ) -> Fitted:
     """The step with the least λ for which `‖e‖ ≤ Δ (1 ± 0.1)`.
 
@@ -73,6 +74,7 @@ def fit_length(
       radius: Δ, may be infinite.
       guess: a λ to begin with; it falls to `FALL` times that at the least.
       bounded: whether anything may be held.
+      fixed: whether λ is the guess, unless the step is too long.
 
     Returns:
       The last step that was solved for; NaN where no system could be solved.
@@ -80,7 +82,8 @@ def fit_length(
     Source: J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory, 1978, section 5.
     """
     least = jnp.finfo(gradient.dtype).eps ** 2
-    floor = jnp.maximum(FALL[gradient.dtype.itemsize] * guess, least).astype(gradient.dtype)
+    fall = jnp.where(fixed, 1.0, FALL[gradient.dtype.itemsize])
+    floor = jnp.maximum(fall * guess, least).astype(gradient.dtype)
     highest = jnp.maximum(norm(gradient) / radius, floor)
     first = jnp.clip(guess, floor, highest)
 
