@@ -96,6 +96,40 @@ def by_gradient(damping: Damping, before: Float[Array, ""], after: Float[Array, 
     return Damping(jnp.maximum(damping.value * factor, floor), damping.growth)
 
 
+def by_slopes(
+    damping: Damping,
+    step_norm: Float[Array, ""],
+    predicted: Float[Array, ""],
+    before: Float[Array, ""],
+    after: Float[Array, ""],
+) -> Damping:
+    """As `by_gradient`, where the slopes along the step are known: λ is the curvature that the model lacks.
+
+    From one end of a step e to the other the slope changes by `eᵀHe`, the model has `eᵀĴᵀĴe`. With the
+    difference over `‖e‖²` as λ the next step is as long as the curvature has it, in this direction. Large
+    residuals make JᵀJ alone too flat, so that undamped steps overshoot, and less damping than that too; where
+    there is nothing to add, as along a narrow valley, λ is nothing.
+
+    Args:
+      damping: after the trial.
+      step_norm: ‖e‖.
+      predicted: `-before - ½ eᵀĴᵀĴe`, the reduction that the model promised.
+      before, after: the slopes, gradient times e, at both ends of the step.
+
+    Source: J. E. Dennis, D. M. Gay and R. E. Welsch, An adaptive nonlinear least-squares algorithm, 1981,
+    who add a secant approximation of what the model lacks, as a matrix.
+
+    >>> e, g = jnp.float32(-1.0), jnp.float32(2.0)         # a model of curvature 2, where there is 3
+    >>> by_slopes(start(jnp.float32(0.1)), abs(e), -e * g - 1, e * g, e * (g + 3 * e)).value
+    Array(1., dtype=float32)
+    """
+    square = step_norm**2
+    lacking = ((after - before) + 2 * (before + predicted)) / jnp.where(square > 0, square, jnp.inf)
+    least = jnp.finfo(damping.value.dtype).eps ** 2
+    value = jnp.where(jnp.isfinite(lacking), jnp.maximum(lacking, least), damping.value)
+    return Damping(value, jnp.full_like(damping.growth, 2.0))
+
+
 def gain_ratio(actual: Float[Array, ""], predicted: Float[Array, ""]) -> Float[Array, ""]:
     """ρ, the actual reduction over the predicted one; -1 where that is not a number."""
     usable = jnp.isfinite(actual) & (predicted > 0)

@@ -179,7 +179,8 @@ def advance(
     accepted = fresh | verdict.accepted
     # With pivots lost in rounding a step with less damping would be noise.
     least = jnp.where(direction.rank_deficient, lost(theta), 0.0)
-    told = rule.by_gradient(rule.Damping(*verdict.control), here.gradient_test, there.gradient_test)
+    before, after = half_sums(direction.step * here.gradient, step * there.scale * there.gradient)
+    told = rule.by_slopes(rule.Damping(*verdict.control), length, predicted, 2 * before, 2 * after)
     control = jnp.where(verdict.accepted & verdict.at_rounding, jnp.stack(told), verdict.control)
     control = control.at[0].max(least)
     report = _Report(

@@ -43,12 +43,14 @@ class LevenbergMarquardtState(NamedTuple):
       damping: λ and its growth, for the next update.
       radius: Δ, for the next update, infinite before it is known; used by `damping_rule="radius"` alone.
       scale: the largest norm seen of each column of the Jacobian, shape `(params,)`, `()` for "cg".
+      last: the last update and the slope along it before, shape `(params + 1,)`; `(0,)` for "cg".
       info: what the last update did.
     """
 
     damping: rule.Damping
     radius: Float[Array, ""]
     scale: Float[Array, "..."]
+    last: Float[Array, " numbers"]
     info: StepInfo
 
 
@@ -141,11 +143,12 @@ def levenberg_marquardt(
 def _init(bound: Any, /, params: PyTree) -> LevenbergMarquardtState:
     damping, *_ = bound
     check_solvable(params, "levenberg_marquardt")
-    dtype = params_dtype(params)
+    dtype, scale = params_dtype(params), nothing_seen(params, bound[-1].solver)
     return LevenbergMarquardtState(
         damping=rule.start(jnp.maximum(jnp.asarray(damping, dtype), jnp.finfo(dtype).eps ** 2)),
         radius=jnp.full((), jnp.inf, dtype),
-        scale=nothing_seen(params, bound[-1].solver),
+        scale=scale,
+        last=jnp.zeros(scale.size + 1 if scale.ndim else 0, dtype),
         info=unmeasured(dtype),
     )
 
@@ -179,14 +182,12 @@ def _update(
     if by_length:
         first = first_radius(here, jnp.asarray(first_damping, theta.dtype))
         radius = jnp.where(jnp.isfinite(state.radius), state.radius, first)
-        # Where rounding hides the gains, lengths say nothing either: λ itself follows the gradient.
-        used = rule.Damping(last.damping, state.damping.growth)
-        light = rule.by_gradient(used, last.gradient_test, here.gradient_test).value
-        by_gradient = jnp.stack([jnp.full_like(radius, jnp.inf), light])
-        control = jnp.where(hidden, by_gradient, jnp.stack([radius, state.damping.value]))
+        # Where rounding hides the gains, lengths say nothing either: λ itself follows the slopes.
+        told = _by_slopes(state, here)
+        control = jnp.stack([jnp.where(hidden, jnp.inf, radius), jnp.where(hidden, told.value, state.damping.value)])
         free, follow = jnp.stack([jnp.full_like(radius, jnp.inf), eps**2]), follow_length
     else:
-        told = rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
+        told = _by_slopes(state, here)
         control = jnp.where(hidden, jnp.stack(told), jnp.stack(state.damping))
         free = jnp.stack(rule.start(jnp.full_like(here.value, eps**2)))
         follow = follow_damping(options.damping_rule)
@@ -235,7 +236,20 @@ def _update(
         damping, radius = rule.Damping(control[1], state.damping.growth), control[0]
     else:
         damping, radius = rule.Damping(control[0], control[1]), state.radius
-    return unravel(step), LevenbergMarquardtState(damping, radius, here.largest, info)
+    seen = state.last
+    if seen.size:
+        seen = jnp.append(step, jnp.vdot(step, here.scale * here.gradient))
+    return unravel(step), LevenbergMarquardtState(damping, radius, here.largest, seen, info)
+
+
+def _by_slopes(state: LevenbergMarquardtState, here: Linearization) -> rule.Damping:
+    """The damping after a step whose gain was hidden; without its slope, as for "cg", from what there is."""
+    last = state.info
+    if not state.last.size:
+        return rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
+    step, before = state.last[:-1], state.last[-1]
+    after = jnp.vdot(step, here.scale * here.gradient)
+    return rule.by_slopes(state.damping, last.step_norm, last.predicted, before, after)
 
 
 def _bend(
