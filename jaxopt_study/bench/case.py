@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from jaxopt_study.bench import roofline
+from jaxopt_study.bench.instructions import instructions
 from jaxopt_study.bench.timer import STEADY, ratio, take_turns, uncertainty
 
 OURS = "jaxopt_study"
@@ -107,6 +108,7 @@ class Row:
       limit: the share of the machine's limit.
       blas_threads: 0 for the process's own.
       rounds: timed.
+      same_program: whether XLA made the same instructions of it as of the reference: then the ratio is noise.
     """
 
     suite: str
@@ -131,6 +133,7 @@ class Row:
     limit: float | None
     blas_threads: int
     rounds: int
+    same_program: bool = False
 
 
 def measure(
@@ -153,7 +156,10 @@ def measure(
         case = planned.build(wanted)
         work = {name: one.work for name, one in case.contestants.items()}
         timed = take_turns(work, rounds or case.rounds, case.reference, cold=case.cold, clock=case.clock)
-        units = {}
+        units, programs = {}, {}
+        for name, one in case.contestants.items():
+            programs[name] = one.program() if one.program else None
+        same = _same_program(case, programs)
         for name, one in case.contestants.items():
             units[name] = one.units(timed[name].result) if callable(one.units) else one.units
         for name, one in case.contestants.items():
@@ -163,7 +169,7 @@ def measure(
             base = timed[case.reference]
             off = uncertainty(clock, base)
             times = ratio(clock, base, units[name], units[case.reference])
-            asked = roofline.demands(one.program()) if one.program else None
+            asked = roofline.demands(programs[name]) if programs[name] is not None else None
             seconds = clock.median / units[name]
             counted = asked is not None and not one.loops
             yield Row(
@@ -191,7 +197,15 @@ def measure(
                 else None,
                 blas_threads=clock.blas_threads or 0,
                 rounds=len(clock.seconds),
+                same_program=name in same,
             )
+
+
+def _same_program(case: Case, programs: Mapping[str, Any]) -> set[str]:
+    """Who runs the same instructions as the reference, itself left out."""
+    told = {name: instructions(program) for name, program in programs.items() if program is not None}
+    reference = told.pop(case.reference, None)
+    return {name for name, text in told.items() if text is not None and text == reference}
 
 
 def loosest(

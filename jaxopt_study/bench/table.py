@@ -53,6 +53,8 @@ def ratio_text(row: Row) -> str:
     """The ratio, or why there is none."""
     if not row.solved:
         return "not solved"
+    if row.same_program:
+        return "same program" + ("" if row.ratio is None else f" ({row.ratio:.3g}x)")
     if row.ratio is None:
         return f"unsteady (± {row.uncertainty:.0%})"
     return f"{row.ratio:.3g}x"

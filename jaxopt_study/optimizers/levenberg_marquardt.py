@@ -183,12 +183,11 @@ def _update(
         first = first_radius(here, jnp.asarray(first_damping, theta.dtype))
         radius = jnp.where(jnp.isfinite(state.radius), state.radius, first)
         # Where rounding hides the gains, lengths say nothing either: λ itself follows the slopes.
-        told = _by_slopes(state, here)
-        control = jnp.stack([jnp.where(hidden, jnp.inf, radius), jnp.where(hidden, told.value, state.damping.value)])
+        told = jnp.stack([jnp.full_like(radius, jnp.inf), _by_slopes(state, here).value])
+        control = jnp.where(hidden, told, jnp.stack([radius, state.damping.value]))
         free, follow = jnp.stack([jnp.full_like(radius, jnp.inf), eps**2]), follow_length
     else:
-        told = _by_slopes(state, here)
-        control = jnp.where(hidden, jnp.stack(told), jnp.stack(state.damping))
+        control = jnp.where(hidden, jnp.stack(_by_slopes(state, here)), jnp.stack(state.damping))
         free = jnp.stack(rule.start(jnp.full_like(here.value, eps**2)))
         follow = follow_damping(options.damping_rule)
     # Before an end is believed, one step without damping: columns that are parallel but for their last digits

@@ -61,6 +61,17 @@ def test_markdown_tells_losses_with_their_reasons_and_claims_that_fell_short(res
     assert "No reason is known yet" not in text
 
 
+def test_the_same_program_meets_a_claim_is_no_loss_and_no_metric(make_row, results):
+    row = make_row(contestant="optax", ratio=0.8, claimed=0.95, same_program=True)
+    assert words.meets_claim(row)
+    assert not words.meets_claim(dataclasses.replace(row, same_program=False))
+    assert not words.meets_claim(dataclasses.replace(row, claimed=2.0))  # who claims more has to measure it
+    assert words.losses([row]) == []
+    assert baseline.metrics([row]) == {}
+    text = words.write_markdown(dataclasses.replace(results, rows=(row,)), [], "r.parquet", "command")
+    assert "| toy / sums / optax | 0.95x | same program (0.8x) |" in text
+
+
 def test_page_needs_nothing_but_itself_and_escapes_what_it_shows(tmp_path, results):
     page = write_page(tmp_path, results).read_text()
     assert not re.search(r"(?:src|href)=[\"']https?:", page)

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import jaxopt_study as jos
+from jaxopt_study.bench.instructions import instructions
 from jaxopt_study.optimizers.adagrad import scale_by_adagrad
 from jaxopt_study.optimizers.adam import scale_by_adam
 from jaxopt_study.optimizers.rmsprop import scale_by_rms
@@ -153,16 +154,25 @@ def test_names_order_and_defaults_of_arguments_are_those_of_optax(name):
         assert parameter.kind == theirs[argument].kind
 
 
-def _cost_of_a_step(optimizer):
-    params = start()
-
+def _compiled_step(optimizer, params):
     def step(params, state, grads):
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    step = jax.jit(step, donate_argnums=(0, 1)).lower(params, optimizer.init(params), params).compile()
-    cost = step.cost_analysis()
+    return jax.jit(step, donate_argnums=(0, 1)).lower(params, optimizer.init(params), params).compile()
+
+
+def _cost_of_a_step(optimizer):
+    cost = _compiled_step(optimizer, start()).cost_analysis()
     return cost["flops"], cost["bytes accessed"]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_step_of_an_array_is_the_very_program_that_optax_makes(name):
+    """So that what a benchmark measures between them is the machine."""
+    make, _ = PAIRS[name]
+    ours, theirs = (instructions(_compiled_step(make(o, 0.01), jnp.ones(1000))) for o in (jos, optax))
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("make", [pair[0] for pair in PAIRS.values()], ids=PAIRS)
