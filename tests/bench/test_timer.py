@@ -43,7 +43,7 @@ def test_unsteady_ratio_is_measured_longer_a_steady_one_is_not_nor_what_takes_to
 def test_short_call_is_repeated_until_the_clock_can_see_it():
     calls = []
     done = take_turns({"short": lambda: calls.append(None)}, 3)
-    assert len(calls) > 1000
+    assert len(calls) > 100
     assert done["short"].median < 1e-4
 
 

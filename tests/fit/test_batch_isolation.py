@@ -24,7 +24,8 @@ FAILED, SLOW = {Status.NON_FINITE_START}, {Status.OUT_OF_STEPS}
 HOSTILE = {
     "all missing": (np.nan, None, None, {Status.RANK_DEFICIENT}),
     "infinite": (np.inf, None, None, FAILED),
-    "squares overflow in float32": (1e30, None, None, FAILED | SLOW),
+    # Where they do not, it may find one point to fit alone, which others are outliers to.
+    "squares overflow in float32": (1e30, None, None, FAILED | SLOW | {Status.STEP_CONVERGED}),
     "starts at NaN": (None, np.nan, None, FAILED),
     "starts where the model overflows": (None, None, -1e5, FAILED),
     "endless": (np.where(T == 0, 1.0, 0.0), None, None, SLOW),  # the rate grows by a constant, for ever
