@@ -54,7 +54,7 @@ docs: $(VENV)/.installed-study,docs ## write the reference pages into site/
 
 clean: ## remove all that make has made, .venv too; runs/ stays
 	rm -rf $(VENV) site build dist *.egg-info
-	rm -rf .pytest_cache .jax_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The package, editable, with the extras that the stamp's name lists. Again only when pyproject.toml changes.

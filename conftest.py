@@ -1,14 +1,18 @@
 """What holds for tests and for the examples in docstrings: compiled programs are kept, names are there.
 
 Nearly all the time of a run goes into compiling. Programs that are the same are compiled once, for both
-workers and for the next run (of 90 tests a second one took a quarter of the time). The folder may be
-deleted at any time.
+workers, for the next run (of 90 tests a second one took a quarter of the time) and for other clones. The
+folder is the user's cache, `~/.cache/jaxopt_study`, and may be deleted at any time.
 """
 
 import os
+import runpy
 from pathlib import Path
 
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
+_caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+# Run by its path: tests/conftest.py has to come before the package is imported.
+_name = runpy.run_path(str(Path(__file__).parent / "jaxopt_study/study/processor.py"))["processor_name"]()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_caches / "jaxopt_study" / "tests" / _name))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # As in pyproject.toml, for the processes that tests start: whether an entry was written in full is luck.

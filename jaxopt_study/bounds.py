@@ -24,7 +24,7 @@ class Box(NamedTuple):
     upper: Float[Array, "..."]
 
 
-def check_bounds(bounds: Any, params: PyTree) -> Bounds | None:
+def check_bounds(bounds: Any, params: PyTree, name: str = "params") -> Bounds | None:
     """Bring bounds into the form of `params`: a pair of pytrees with a bound for every element.
 
     Args:
@@ -32,6 +32,7 @@ def check_bounds(bounds: Any, params: PyTree) -> Bounds | None:
         broadcast to those of `params`. Infinities are no bounds, nor is None for a leaf or for a
         whole side; where the two are equal the parameter is fixed. None for no bounds.
       params: where to start.
+      name: what that is called in messages.
 
     Returns:
       `(lower, upper)`, both with the structure, shapes and dtypes of `params`; None without bounds.
@@ -63,7 +64,7 @@ def check_bounds(bounds: Any, params: PyTree) -> Bounds | None:
         if not np.all(low <= high):
             raise ValueError(f"bounds{path}: the lower bound is above the upper one, or not a number")
         if np.any((start < low) | (start > high)):
-            raise ValueError(f"params{path}: starts outside its bounds")
+            raise ValueError(f"{name}{path}: starts outside its bounds")
     return lower, upper
 
 

@@ -8,6 +8,8 @@ import argparse
 import dataclasses
 import errno
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # as of `| head`: who reads what is printed has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in DISK:
             raise

@@ -128,7 +128,7 @@ def least_squares_batch(
     numbers = {
         "damping": number("damping", damping),
         "max_steps": whole("max_steps", max_steps),
-        "max_trials": whole("max_trials", max_trials),
+        "max_trials": whole("max_trials", max_trials, 1),
         "tolerances": check_tolerances(Tolerances(**tolerances)),
     }
     plan = _Plan(axes, slots if slots == "auto" else int(slots), fits, find_layout((params, args), axes))

@@ -98,7 +98,9 @@ def dogleg(
     radius = positive("radius", radius)
     check_solver(solver)
     check_mode(jacobian)
-    return transformation(_init, _update, radius, whole("max_trials", max_trials), _Options(solver, jacobian))
+    return transformation(
+        _init, _update, radius, whole("max_trials", max_trials, 1), _Options(solver, jacobian)
+    )
 
 
 def _init(bound: Any, /, params: PyTree) -> DoglegState:

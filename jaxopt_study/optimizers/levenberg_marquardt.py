@@ -30,7 +30,7 @@ from jaxopt_study.optimizers.trial import (
     search,
     try_direction,
 )
-from jaxopt_study.pytree import norm, params_dtype, ravel
+from jaxopt_study.pytree import norm, params_dtype, ravel, shown
 from jaxopt_study.types import DampingRule, Float, JacobianMode, LinearSolver, PyTree
 
 ACCELERATION_LIMIT = 0.75  # Transtrum and Sethna's α
@@ -113,8 +113,8 @@ def levenberg_marquardt(
 
     Raises:
       ValueError: if `damping` is not positive, or `solver`, `jacobian` or `damping_rule` is unknown.
-      TypeError: from `init`, if the parameters are in half precision or hidden by `optax.masked`;
-        from `update`, if there is no `residual_fn`.
+      TypeError: if `geodesic` is neither True nor False; from `init`, if the parameters are in half
+        precision or hidden by `optax.masked`; from `update`, if there is no `residual_fn`.
 
     Source:
       J. J. Moré, The Levenberg-Marquardt algorithm: implementation and theory, 1978;
@@ -136,8 +136,10 @@ def levenberg_marquardt(
     check_solver(solver)
     check_mode(jacobian)
     rule.check_rule(damping_rule)
+    if not isinstance(geodesic, bool):
+        raise TypeError(f"geodesic: expected True or False, got {shown(geodesic)}")
     options = _Options(solver, jacobian, damping_rule, geodesic)
-    return transformation(_init, _update, damping, whole("max_trials", max_trials), options)
+    return transformation(_init, _update, damping, whole("max_trials", max_trials, 1), options)
 
 
 def _init(bound: Any, /, params: PyTree) -> LevenbergMarquardtState:
@@ -177,11 +179,14 @@ def _update(
     solve = damped_solver(here, solver)
     last = state.info
     hidden = last.accepted & last.at_rounding
+    # With other data, or from elsewhere, the last steps of a fit say nothing.
+    begun_anew = hidden & ~(jnp.abs(here.value - last.value) <= MARGIN * here.rounding)
+    hidden &= ~begun_anew
     eps, tiny = jnp.finfo(theta.dtype).eps, jnp.finfo(theta.dtype).tiny
     by_length = options.damping_rule == "radius" and solver != "cg"
     if by_length:
         first = first_radius(here, jnp.asarray(first_damping, theta.dtype))
-        radius = jnp.where(jnp.isfinite(state.radius), state.radius, first)
+        radius = jnp.where(jnp.isfinite(state.radius) & ~begun_anew, state.radius, first)
         # Where rounding hides the gains, lengths say nothing either: λ itself follows the slopes.
         told = jnp.stack([jnp.full_like(radius, jnp.inf), _by_slopes(state, here).value])
         control = jnp.where(hidden, told, jnp.stack([radius, state.damping.value]))

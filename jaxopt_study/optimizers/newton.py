@@ -151,7 +151,7 @@ def newton(
             raise ValueError("linesearch: decides on the length; it goes with no damping and no saddle_free")
         return chain(scale_by_newton(solver=solver), optax.scale(-1.0), linesearch)
     options = NewtonOptions(solver, plain, saddle_free)
-    return transformation(_init, _update, damping, radius, whole("max_trials", max_trials), options)
+    return transformation(_init, _update, damping, radius, whole("max_trials", max_trials, 1), options)
 
 
 def _init(bound: Any, /, params: PyTree) -> NewtonState:
@@ -273,6 +273,9 @@ def _update(
         next_damping, radius = state.damping, control[0]
     pace = state.pace
     if not options.plain:
-        step, pace, info = leap(of_vector, pace, theta, step, info, box)
+        step, pace, found = leap(of_vector, pace, theta, step, info, box)
+        # The region goes along: steps of its old size would be short beside the new parameters, and so ends.
+        radius = jnp.where(found.value < info.value, jnp.maximum(radius, found.step_norm), radius)
+        info = found
     counted = state.evaluations.plus(info.trials, 1, products)
     return unravel(step), NewtonState(next_damping, radius, first_value, longest, seen, pace, counted, info)

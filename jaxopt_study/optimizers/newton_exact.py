@@ -225,7 +225,8 @@ def rounding_errors(value: Scalar, gradient: Vector, hessian: Float[Array, "..."
 
 def _alone(gradient: Array, hessian: Array) -> Array:
     own = jnp.abs(jnp.diagonal(hessian))
-    return jnp.where(own > 0, gradient / jnp.where(own > 0, own, 1.0), 0.0)
+    # Down a slope without curvature there is no end.
+    return jnp.where(own > 0, gradient / jnp.where(own > 0, own, 1.0), jnp.where(gradient == 0, 0.0, jnp.inf))
 
 
 def size_of(value: Scalar, first_value: Scalar, bent: Scalar) -> Scalar:

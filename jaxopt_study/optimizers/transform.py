@@ -72,13 +72,16 @@ def positive(name: str, value: Any) -> ArrayLike:
     return value
 
 
-def whole(name: str, value: Any) -> ArrayLike:
-    """`number`, of what is counted.
+def whole(name: str, value: Any, least: int = 0) -> ArrayLike:
+    """`number`, of what is counted; what is an array is not looked into.
 
     Raises:
       TypeError: if it is neither a whole number nor an array of them, traced or not.
+      ValueError: if it is less than `least`.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if value < least:
+            raise ValueError(f"{name}: expected a whole number >= {least}, got {value}")
         return int(value)
     if not jnp.issubdtype(getattr(value, "dtype", object), jnp.integer):
         raise TypeError(f"{name}: expected a whole number, got {shown(value)}")

@@ -94,7 +94,8 @@ def find_root(
       ftol: the largest |fᵢ| that counts as zero, in its unit; 0 by default: none but zero itself.
       xtol: end when Newton's step is shorter, relative to x (each unknown weighted with its column of the
         Jacobian), after taking it; ε^⅝ by default, 2e-10 in float64, for a bracket ε.
-      xatol: the same as a length, in the unit of x; by default ε|x0|, for a bracket (a, b) ε²|b - a|.
+      xatol: the same as a length, in the unit of x; by default ε|x0|, for a bracket (a, b) ε²|b - a|, or ε²
+        if that is less.
       gtol: look for a minimum of ‖f‖ that is not zero when its slope is smaller than so much of the
         largest one seen; √ε by default.
       radius: of the trust region at the start, relative to x0.
@@ -136,7 +137,7 @@ def find_root(
     x = check_real("x0", x0)
     ends = None if bracket is None else (jnp.asarray(bracket[0], x.dtype), jnp.asarray(bracket[1], x.dtype))
     numbers = check_numbers(RootNumbers(ftol, xtol, xatol, gtol, radius, max_steps))
-    return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x), numbers)
+    return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x, "x0"), numbers)
 
 
 @jit_small(lambda options, fn, x, args, *_: (x, args), static_argnums=0)
@@ -190,6 +191,8 @@ def _in_bracket(fn: Any, bracket: tuple[Array, Array], x0: Array, numbers: RootN
     dtype = x0.dtype
     eps = float(jnp.finfo(dtype).eps)
     ftol, xtol, xatol, *_ = numbers
+    # A bracket around 0 would shrink on and on; one that begins wide says nothing of how near 0 a root is.
+    shortest = eps**2 * jnp.minimum(jnp.abs(bracket[1] - bracket[0]), 1.0)
     end = enclose(
         lambda x: fn(x[None])[0],
         bracket,
@@ -197,8 +200,7 @@ def _in_bracket(fn: Any, bracket: tuple[Array, Array], x0: Array, numbers: RootN
         jnp.asarray(numbers.max_steps, jnp.int32),
         ftol=jnp.asarray(0.0 if ftol is None else ftol, dtype),
         xtol=jnp.asarray(eps if xtol is None else xtol, dtype),
-        # A bracket around 0 would shrink on and on.
-        xatol=jnp.asarray(eps**2 * jnp.abs(bracket[1] - bracket[0]) if xatol is None else xatol, dtype),
+        xatol=jnp.asarray(shortest if xatol is None else xatol, dtype),
     )
     zero = jnp.zeros((), jnp.int32)
     return Result(

@@ -24,7 +24,7 @@ from jaxopt_study.pytree import params_dtype
 from jaxopt_study.result import Result, Status, Trace
 from jaxopt_study.solvers.flat import on_a_vector
 from jaxopt_study.solvers.implicit import follow_the_data
-from jaxopt_study.solvers.minimize_input import Objective, check_inputs, check_state
+from jaxopt_study.solvers.minimize_input import Objective, check_inputs, check_max_steps, check_state
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, is_stationary, measure, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
 from jaxopt_study.types import PyTree
@@ -171,6 +171,9 @@ def advance(carry: Carry, n: Any) -> Carry:
     Returns:
       The `Carry` after them.
 
+    Raises:
+      TypeError, ValueError: if `n` is not one whole number >= 0.
+
     Example:
       >>> import jaxopt_study as jos
       >>> carry = jos.start(lambda x: x**2, jnp.array(1.0), jos.sgd(0.25), max_steps=10)
@@ -179,7 +182,7 @@ def advance(carry: Carry, n: Any) -> Carry:
       >>> print(carry.state.num_steps)
       6
     """
-    return Carry(carry.setup, _advance(carry.setup, carry.state, n))
+    return Carry(carry.setup, _advance(carry.setup, carry.state, check_max_steps(n, "n")))
 
 
 def finish(carry: Carry) -> Result:

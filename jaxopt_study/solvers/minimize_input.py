@@ -88,7 +88,7 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
-def check_max_steps(max_steps: Any) -> ArrayLike:
+def check_max_steps(max_steps: Any, name: str = "max_steps") -> ArrayLike:
     """A number of steps as the loop counts them; what is traced stays.
 
     Raises:
@@ -97,10 +97,10 @@ def check_max_steps(max_steps: Any) -> ArrayLike:
     """
     dtype = getattr(max_steps, "dtype", np.result_type(type(max_steps)) if np.isscalar(max_steps) else object)
     if isinstance(max_steps, bool) or not jnp.issubdtype(dtype, jnp.number):
-        raise TypeError(f"max_steps: expected a whole number >= 0, got {shown(max_steps)}")
+        raise TypeError(f"{name}: expected a whole number >= 0, got {shown(max_steps)}")
     negative = isinstance(max_steps, int | np.integer) and max_steps < 0
     if np.ndim(max_steps) != 0 or negative or not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(f"max_steps: expected a whole number >= 0, got {shown(max_steps)}")
+        raise ValueError(f"{name}: expected a whole number >= 0, got {shown(max_steps)}")
     if isinstance(max_steps, int | np.integer):
         return min(int(max_steps), np.iinfo(np.int32).max)  # more are never counted
     return max_steps
@@ -111,13 +111,15 @@ def check_tolerances(tolerances: Tolerances) -> Tolerances:
 
     Raises:
       TypeError: for what is no real number.
-      ValueError: for several.
+      ValueError: for several, or a negative tolerance.
     """
     given = tolerances._asdict().items()
     numbers = {name: None if one is None else number(name, one) for name, one in given}
     for name, one in numbers.items():
         if getattr(one, "ndim", 0) != 0:
             raise ValueError(f"{name}: expected one number, got {shown(one)}")
+        if isinstance(one, float) and name != "target" and not one >= 0:
+            raise ValueError(f"{name}: expected a number >= 0, got {one}")
     return Tolerances(**numbers)
 
 

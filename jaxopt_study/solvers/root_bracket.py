@@ -118,13 +118,15 @@ def enclose(
     width = jnp.abs(end.b - end.a)
     # Where f is zero within rounding is a root too, whatever the signs.
     zero = jnp.abs(f) <= ftol
+    endless = ~jnp.isfinite(high - low)
     unbracketed = jnp.sign(f_low) * jnp.sign(f_high) > 0
     crosses = _crosses(fn, x, f, width, (low, f_low), (high, f_high))
     status = jnp.where(crosses, Status.STEP_CONVERGED, Status.NO_ROOT)
     status = jnp.where(width > length, Status.OUT_OF_STEPS, status)
-    status = jnp.where(jnp.isnan(end.fa) | jnp.isnan(end.fb), Status.NON_FINITE, status)
+    lost = jnp.isnan(end.fa) | jnp.isnan(end.fb) | ((status == Status.STEP_CONVERGED) & ~jnp.isfinite(f))
+    status = jnp.where(lost, Status.NON_FINITE, status)
     status = jnp.where(unbracketed, Status.NOT_BRACKETED, status)
-    status = jnp.where(jnp.isnan(f_low) | jnp.isnan(f_high), Status.NON_FINITE_START, status)
+    status = jnp.where(jnp.isnan(f_low) | jnp.isnan(f_high) | endless, Status.NON_FINITE_START, status)
     status = jnp.where(zero, Status.TARGET_REACHED, status)
     return Enclosed(x, f, width, status.astype(jnp.int32), end.num_evals - 2, end.num_evals + 2)
 
@@ -162,4 +164,5 @@ def _crosses(
     there = jnp.abs(jax.vmap(fn)(beside))
     grows = jnp.all(there >= CONTINUOUS * jnp.abs(f))
     at_ends = jnp.minimum(jnp.abs(low[1]), jnp.abs(high[1]))
+    at_ends = jnp.where(jnp.isfinite(at_ends), at_ends, 0.0)
     return grows | (jnp.abs(f) <= 100 * jnp.finfo(x.dtype).eps * at_ends)

@@ -80,7 +80,7 @@ def check_options(
 def _check_bracket(x0: Any, bracket: Any) -> Any:
     """The start in a bracket; an end if there is none, which says that there is none."""
     if not isinstance(bracket, tuple | list) or len(bracket) != 2:
-        raise TypeError(f"bracket: expected a pair (a, b), got {type(bracket).__name__}")
+        raise TypeError(f"bracket: expected a pair (a, b), got {shown(bracket)}")
     for name, value in (("bracket", bracket[0]), ("bracket", bracket[1]), ("x0", x0)):
         if value is not None and (np.ndim(value) != 0 or isinstance(value, dict)):
             raise ValueError(f"{name}: expected one number, got shape {np.shape(value)} (many: use jax.vmap)")
@@ -89,6 +89,8 @@ def _check_bracket(x0: Any, bracket: Any) -> Any:
     a, b = bracket
     if not any(isinstance(end, jax.core.Tracer) for end in bracket) and not abs(a - b) > 0:
         raise ValueError(f"bracket: expected two different numbers, got {a} and {b}")
+    if not all(isinstance(end, jax.core.Tracer) or np.isfinite(end) for end in bracket):
+        raise ValueError(f"bracket: expected two finite numbers, got {a} and {b}")
     if x0 is None:
         return jnp.asarray(a, jnp.result_type(a, b, float))
     return x0

@@ -4,15 +4,15 @@ It is JAX's own persistent cache, switched on for the command line alone; what w
 is counted, for the record.
 """
 
-import hashlib
 import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax import monitoring
+
+from jaxopt_study.study.processor import processor_name
 
 ENABLED = "JAX_COMPILATION_CACHE_DIR"  # JAX's own: another folder; empty for none
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -27,7 +27,7 @@ def keep_compiled_programs() -> None:
     """Use the cache in `~/.cache/jaxopt_study` (or `$XDG_CACHE_HOME`), unless JAX was given another."""
     if ENABLED not in os.environ and not getattr(jax.config, "jax_compilation_cache_dir", None):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "jaxopt_study" / _processor()))
+        jax.config.update("jax_compilation_cache_dir", str(home / "jaxopt_study" / processor_name()))
     # JAX's defaults leave out what compiles within a second, which is most of a study.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -47,16 +47,6 @@ def describe_start() -> dict[str, Any]:
     """
     counts: dict[str, Any] = _counts if _listening else dict.fromkeys(_counts)
     return {"seconds": _seconds(), **counts}
-
-
-def _processor() -> str:
-    """A folder's name for this kind of processor: homes are shared, programs are for one kind."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        features = next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        features = platform.processor()
-    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
 
 
 def _seconds() -> float:

@@ -38,6 +38,12 @@ def test_it_does_not_end_at_a_saddle_whose_gradient_is_zero(solver, start):
     np.testing.assert_allclose(result.value, -0.25, rtol=1e-12)
 
 
+@pytest.mark.parametrize("objective", [lambda p: p[0], lambda p: p[0] + p[1] ** 2])
+def test_a_slope_without_end_is_no_minimum_however_far_a_leap_goes(objective):
+    result = jos.minimize(objective, jnp.ones(2), jos.newton(), max_steps=200)
+    assert not result.converged, result.message
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_step_from_a_saddle_reports_a_way_down(solver):
     optimizer, at = OPTIMIZERS[solver], jnp.zeros(2)

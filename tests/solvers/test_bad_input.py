@@ -20,7 +20,14 @@ def minimize(objective=BOWL, params=PARAMS, optimizer=None, args=(), **options):
 
 @pytest.mark.parametrize(
     ("leaf", "said"),
-    [(jnp.arange(2), "int"), (1, "int"), (jnp.ones(2) * 1j, "complex"), ("text", "str"), (None, None)],
+    [
+        (jnp.arange(2), "int"),
+        (1, "int"),
+        (jnp.ones(2) * 1j, "complex"),
+        ("text", "'text'"),
+        ("f", "'f'"),
+        (None, None),
+    ],
 )
 def test_a_leaf_that_is_no_real_float_array_is_named(leaf, said):
     if said is None:
@@ -98,6 +105,31 @@ def test_methods_for_residuals_say_so_when_there_are_none(name):
 def test_a_negative_number_of_steps_is_refused():
     with pytest.raises(ValueError, match="max_steps"):
         minimize(max_steps=-1)
+
+
+@pytest.mark.parametrize("n", [-1, 1.5, "a", None, np.ones(2)])
+def test_advance_takes_a_whole_number_of_steps(n):
+    carry = jos.start(BOWL, PARAMS, jos.adam(0.1), max_steps=3)
+    with pytest.raises((TypeError, ValueError), match=r"^n: expected a whole number >= 0, got"):
+        inspect.unwrap(jos.advance)(carry, n)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+@pytest.mark.parametrize("name", ["ftol", "xtol", "gtol"])
+def test_a_tolerance_below_zero_is_refused(name, wrong):
+    with pytest.raises(ValueError, match=f"^{name}: expected a number >= 0, got"):
+        minimize(**{name: wrong})
+
+
+@pytest.mark.parametrize("make", [jos.newton, jos.levenberg_marquardt, jos.dogleg])
+def test_no_trials_are_refused(make):
+    with pytest.raises(ValueError, match=r"^max_trials: expected a whole number >= 1, got 0"):
+        make(max_trials=0)
+
+
+def test_what_is_neither_true_nor_false_is_refused():
+    with pytest.raises(TypeError, match=r"^geodesic: expected True or False, got 'yes'"):
+        inspect.unwrap(jos.levenberg_marquardt)(geodesic="yes")
 
 
 def test_a_traced_number_of_steps_cannot_be_the_length_of_a_trace():

@@ -273,6 +273,21 @@ def test_a_sign_that_changes_without_a_zero_is_no_root():
         assert jos.find_root(fn, bracket=(-10.0, 11.0)).status == Status.NO_ROOT
 
 
+@pytest.mark.parametrize("width", [1e2, 1e12, 1e25])
+def test_a_wide_bracket_closes_on_the_root_as_a_narrow_one(precision, width):
+    end = jos.find_root(
+        lambda x: x**3 - 3, bracket=(jnp.asarray(-width, precision), jnp.asarray(1.1 * width, precision))
+    )
+    np.testing.assert_allclose(end.params, 3 ** (1 / 3), rtol=4 * jnp.finfo(precision).eps)
+    assert end.status in (Status.STEP_CONVERGED, Status.TARGET_REACHED)
+
+
+@pytest.mark.parametrize("ends", [(-1e308, 1e308), (-1e110, 2e110), (0.0, np.inf)])
+def test_no_root_is_claimed_where_the_function_overflows(ends):
+    end = jax.jit(lambda a, b: jos.find_root(lambda x: x**3 - 3, bracket=(a, b)))(*map(jnp.asarray, ends))
+    assert not end.converged
+
+
 def test_the_same_sign_at_both_ends_is_no_bracket():
     result = jos.find_root(no_root, bracket=(-1.0, 4.0))
     assert result.status == Status.NOT_BRACKETED
@@ -404,6 +419,11 @@ BAD = {
     "jacobian: expected one of": lambda find: find(quadratic, 1.0, jacobian="sparse"),
     "max_steps: expected a whole number": lambda find: find(quadratic, 1.0, max_steps=1.5),
     "bracket: expected a pair": lambda find: find(quadratic, bracket=3.0),
+    "bracket: expected a pair (a, b), got (0.0, 1.0, 2.0)": lambda find: find(
+        quadratic, bracket=(0.0, 1.0, 2.0)
+    ),
+    "bracket: expected two finite": lambda find: find(quadratic, bracket=(0.0, np.inf)),
+    "x0: starts outside its bounds": lambda find: find(quadratic, 7.0, bounds=(0.0, 2.0)),
     "bracket: expected two different": lambda find: find(quadratic, bracket=(1.0, 1.0)),
     "bracket: expected one number": lambda find: find(quadratic, bracket=(jnp.zeros(2), jnp.ones(2))),
     "bracket: method 'newton' takes no": lambda find: find(quadratic, bracket=(0.0, 1.0), method="newton"),

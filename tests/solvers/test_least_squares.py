@@ -183,6 +183,41 @@ def test_every_jacobian_gives_the_same_fit():
     np.testing.assert_allclose(fits[2], fits[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize("rule", ["radius", "nielsen"])
+@pytest.mark.parametrize("bounds", [None, (0.0, 2.0)], ids=["free", "bounded"])
+def test_residuals_that_stay_large_are_polished_to_the_last_digits(rule, bounds):
+    """JᵀJ lacks the residuals' curvature: undamped steps go round the minimum once rounding hides gains."""
+    t = jnp.linspace(0.0, 4.0, 12)
+    y = 3 * jnp.exp(-0.5 * t) + 0.1 * np.random.default_rng(0).normal(size=12) + jnp.eye(12)[3]
+    optimizer = jos.levenberg_marquardt(damping_rule=rule)
+
+    def fit(y):
+        residual = lambda p, y: p["a"] * jnp.exp(-p["k"] * t) + p["c"] - y  # noqa: E731
+        start = {"a": jnp.array(1.0), "k": jnp.array(1.0), "c": jnp.array(0.0)}
+        tolerances = {"gtol": 1e-14, "ftol": 0.0, "xtol": 0.0, "max_steps": 300}
+        return jos.least_squares(residual, start, (y,), bounds=bounds, optimizer=optimizer, **tolerances)
+
+    many = jax.jit(lambda ys: jax.lax.map(fit, ys))(y[None] + 1e-3 * jnp.eye(12))
+    assert jnp.all(many.status == jos.Status.GRADIENT_CONVERGED)
+    assert jnp.max(many.num_steps) < 50
+
+
+@pytest.mark.parametrize("rule", ["radius", "nielsen"])
+def test_a_state_may_go_on_with_other_data(rule):
+    """What the last steps of one fit say of rounding says nothing of the next."""
+    t = jnp.linspace(0.0, 4.0, 50)
+    y = 3 * jnp.exp(-0.7 * t) + 0.3 * jnp.cos(31.0 * jnp.arange(50.0) ** 2)
+    objective = jos.LeastSquares(lambda p, y: p[0] * jnp.exp(-p[1] * t) - y)
+    optimizer = jos.levenberg_marquardt(damping_rule=rule)
+    for tolerances in ({}, {"gtol": 1e-13, "ftol": 0.0, "xtol": 0.0}):
+        one = jos.minimize(objective, jnp.array([1.0, 0.1]), optimizer, (y,), **tolerances)
+        two = jos.minimize(
+            objective, one.params, optimizer, (1.001 * y + 0.01,), opt_state=one.opt_state, **tolerances
+        )
+        assert two.converged
+        assert two.num_steps <= 10
+
+
 def test_a_narrow_valley_whose_gains_rounding_hides_is_still_walked_to_its_end():
     def residual(p):
         along = p[0] - p[1]
