@@ -15,6 +15,7 @@ def bench(*flags):
     return cli.main(["bench", *map(str, flags)])
 
 
+@pytest.mark.slow
 def test_bench_measures_and_leaves_results_page_and_baseline(toy_suite, tmp_path, capsys):
     assert bench("--out", tmp_path / "runs", "--save", tmp_path / "b.json", "--peers", "none") == 0
     printed = capsys.readouterr().out
@@ -83,6 +84,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(toy_suite, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_benchmarks_are_written_from_a_file_of_results(toy_suite, measured, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = shutil.copytree(measured[0], tmp_path / "results")

@@ -14,6 +14,7 @@ def outcomes(load, run):
     return {label: run(loaded, config) for label, config in configs.items()}
 
 
+@pytest.mark.slow
 def test_every_method_reaches_the_solution_from_the_published_first_loss(outcomes):
     for outcome in outcomes.values():
         assert outcome.status == Status.TARGET_REACHED

@@ -50,6 +50,7 @@ def assert_same(fit, expected, covariance):
     assert np.max(np.abs(relative)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("errors", ["none", "sigma", "covariance"])
 def test_estimates_and_covariance_are_scipys(case, errors):
     model, start, x, y, scale = case
@@ -114,6 +115,7 @@ def test_puromycin_is_the_published_fit(puromycin):
     assert f"{fit.correlation[0, 1]:.2f}" == "0.77"
 
 
+@pytest.mark.slow
 def test_a_band_of_a_straight_line_is_the_textbooks(line):
     """`t s √(1/n + (x - mean)²/Sxx)`, and 1 more under the root for a new observation."""
     model, x, y = line

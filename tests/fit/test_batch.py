@@ -139,6 +139,7 @@ def test_bounds_hold_in_every_lane_as_in_the_single_fit():
             np.testing.assert_allclose(many.params[name][k], each.params[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_robust_loss_is_that_of_the_single_fit_and_leaves_outliers_out():
     spoiled = np.array(Y)
     spoiled[:, 4] += 30.0
@@ -236,6 +237,7 @@ def test_derivatives_of_the_solutions_are_finite_differences():
         np.testing.assert_allclose(slope[place], difference, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_changing_numbers_compiles_nothing(count_traces):
     counted = count_traces(residual)
     args = (jnp.asarray(T), jnp.asarray(Y))
@@ -327,6 +329,7 @@ def test_slots_fill_the_cache_and_no_more():
     assert choose_slots(225, 5, "float32", "gpu") > 50_000
 
 
+@pytest.mark.slow
 def test_work_on_vectors_gives_the_same_numbers_as_work_on_images():
     grid = gaussian_spot.pixels((4, 5))
     image = jnp.asarray(draw.normal(size=(4, 5)))

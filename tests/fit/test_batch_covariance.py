@@ -51,6 +51,7 @@ def test_a_covariance_gives_what_it_gives_the_single_fit(y, sigma):
         assert int(many.num_points[4]) == int(many.rank[4]) == 0
 
 
+@pytest.mark.slow
 def test_generalized_least_squares_of_a_line_is_the_closed_form():
     def line(p, x):
         return p["a"] + p["b"] * x

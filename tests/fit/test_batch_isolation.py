@@ -69,6 +69,7 @@ PROGRAMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "precision"), PROGRAMS, indirect=["precision"])
 def test_what_one_fit_does_changes_no_bit_of_another(loss, precision):
     clean = run(loss, precision)

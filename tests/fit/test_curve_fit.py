@@ -36,6 +36,7 @@ def assert_alike(one, other, rtol=1e-7, atol=1e-9):
     assert np.all(one.converged == other.converged)
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_are_loops():
     y = many(3)
     loop = [jos.curve_fit(decay, X, row, START) for row in y]
@@ -262,6 +263,7 @@ def test_one_fit_is_not_a_batch(line):
         fit[0]
 
 
+@pytest.mark.slow
 def test_a_point_missing_in_x_and_y_changes_nothing_not_even_reverse_derivatives():
     x, y = jnp.linspace(0.0, 4.0, 9), jnp.array([3.1, 2.4, 1.8, 1.5, 1.0, 0.9, 0.7, 0.5, 0.45])
     start = {"a": jnp.array(1.0), "k": jnp.array(1.0)}

@@ -33,6 +33,7 @@ def fits():
     return many, each
 
 
+@pytest.mark.slow
 def test_parameters_and_errors_are_those_of_the_single_fit_missing_points_too(fits):
     many, each = fits
     for k in GOOD:
@@ -79,6 +80,7 @@ def test_one_of_a_batch_answers_like_a_single_fit_and_the_batch_for_all(fits):
     assert many.curve.x.shape == T.shape  # x is held once, not once a fit
 
 
+@pytest.mark.slow
 def test_x_of_every_fit_its_own_and_weights_instead_of_sigma():
     x = T + np.arange(3)[:, None] * 0.1
     y = 3.0 * np.exp(-x) + 0.01 * draw.normal(size=x.shape)

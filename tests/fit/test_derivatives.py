@@ -21,6 +21,7 @@ def outcome(x, y, sigma):
     return fit.params["k"], fit.stderr["k"], fit.predict(jnp.array([1.5]), 0.9)[2][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", [0, 1, 2])
 def test_they_are_finite_differences(argument):
     data = [X, Y, SIGMA]
@@ -36,6 +37,7 @@ def test_they_are_finite_differences(argument):
         np.testing.assert_allclose([one[index] for one in exact], slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_forward_and_reverse_are_the_same():
     forward = jax.jacfwd(outcome, argnums=1)(X, jnp.asarray(Y), SIGMA)
     reverse = jax.jacrev(outcome, argnums=1)(X, jnp.asarray(Y), SIGMA)

@@ -61,6 +61,7 @@ def test_puromycin_is_what_r_says(puromycin):
     np.testing.assert_allclose([low["k"], high["k"]], [0.046925, 0.086160], rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_of_a_linear_model_they_are_the_plain_intervals(line):
     model, x, y = line
     fit = jos.curve_fit(model, x, y, {"a": 0.0, "b": 0.0})
@@ -77,6 +78,7 @@ def test_a_single_parameter_and_known_errors():
     np.testing.assert_allclose([fit.params - low, high - fit.params], half, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_open_end_is_infinite():
     """A rate that may be as large as you like: the curve is at its plateau from the first point on."""
     x = np.array([1.0, 2.0, 3.0, 4.0, 5.0])

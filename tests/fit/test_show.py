@@ -55,6 +55,7 @@ def test_the_table_of_puromycin(puromycin):
     ]
 
 
+@pytest.mark.slow
 def test_the_table_tells_of_correlations_missing_points_and_what_is_not_determined():
     y = np.where(np.arange(14) == 5, np.nan, Y)
     text = str(jos.curve_fit(lambda p, x: decay(p, x) + p["d"], X, y, {**START, "d": 0.0}))
@@ -192,6 +193,7 @@ def test_the_table_says_why_there_are_no_errors():
     assert "too few" not in failed
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_refused():
     fit = jos.curve_fit(
         lambda p, x: p["a"] * x[:, 0] + p["b"] * x[:, 1], np.stack([X, X**2], 1), Y, {"a": 1.0, "b": 1.0}

@@ -195,6 +195,7 @@ def test_integers_and_keys_among_the_parameters_are_let_through():
     np.testing.assert_allclose(jax.grad(solve)(0.3), -2 * np.exp(-0.6), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_stiff_solution_has_the_derivatives_of_differences_in_both_modes():
     def end(p):
         field, y0, ts, _, solver = CASES["stiff"]

@@ -12,6 +12,7 @@ def decay(t, y, rate):
     return -rate * y
 
 
+@pytest.mark.slow
 def test_the_audit_measures_errors_costs_and_recommends():
     audit = jos.audit_adjoint(
         decay, jnp.array([2.0]), np.array([0.0, 1.0]), 0.5, adjoints=("auto", "backsolve"), rtol=1e-8

@@ -48,6 +48,7 @@ def close(left, right, rtol):
         np.testing.assert_allclose(one, other, rtol=rtol)
 
 
+@pytest.mark.slow
 def test_exponential_decay_is_fitted_as_its_closed_form(decays):
     fit, closed = decays
     assert fit.converged
@@ -234,6 +235,7 @@ def explosion(t, y, params):
     return params * y**2
 
 
+@pytest.mark.slow
 def test_a_trial_that_blows_up_is_refused_and_a_start_that_does_is_named():
     ts = np.linspace(0.0, 2.0, 9)
     ys = 1.0 / (1.0 - 0.45 * ts)  # infinite at t = 2.2; from k = 0.5 on before the last time

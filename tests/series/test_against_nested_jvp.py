@@ -80,6 +80,7 @@ ELEMENTWISE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_elementwise(name):
     assert_equals_nested_jvp(*ELEMENTWISE[name])
@@ -276,6 +277,7 @@ CONTROL_FLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTROL_FLOW)
 def test_control_flow(name):
     assert_equals_nested_jvp(weighed(CONTROL_FLOW[name]), SOME)

@@ -44,6 +44,7 @@ def solver(fn, **options):
     return jax.jit(jax.vmap(lambda x: jos.find_root(fn, x, **options)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_finds_both_roots_of_the_quadratic(method):
     result = solver(quadratic, method=method)(jnp.array([-10.0, 10.0]))
@@ -70,6 +71,7 @@ def test_the_three_roots_of_z_cubed_minus_one(method):
     np.testing.assert_allclose(result.params, expected, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_function_without_a_root_says_so_from_everywhere():
     result = solver(no_root)(jnp.array([3.0, -40.0, 1e-9, 0.0, 1e6]))
     assert (result.status == Status.NO_ROOT).all()
@@ -95,6 +97,7 @@ def test_systems_without_a_root_say_so_where_the_distance_is_least(method):
     assert float(result.value) == pytest.approx(lowest.fun, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_small_minimum_is_no_root_and_a_double_root_is():
     def lifted(x, lift):
         return (x - 2) ** 2 + lift

@@ -27,6 +27,7 @@ def stationary():
         return jax.block_until_ready(jos.find_roots(jax.grad(himmelblau), BOX))
 
 
+@pytest.mark.slow
 def test_both_roots_of_the_quadratic():
     roots = jos.find_roots(lambda x: x**2 - 6 * x + 4, (-10.0, 10.0), starts=16)
     np.testing.assert_allclose(found(roots), [3 - 5**0.5, 3 + 5**0.5], rtol=1e-14)
@@ -35,6 +36,7 @@ def test_both_roots_of_the_quadratic():
     assert np.isnan(roots.residual[2:]).all()
 
 
+@pytest.mark.slow
 def test_all_nine_stationary_points_of_himmelblau(stationary):
     assert stationary.count == 9
     gradient = jax.jit(jax.grad(himmelblau))

@@ -57,6 +57,7 @@ def by_optax(name):
     return jax.tree.map(lambda *all_: jnp.stack(all_), *path, (params, bowl(params, 0.5))), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_step_and_the_state_are_those_of_optax_leaf_by_leaf(name):
     with jax.numpy_rank_promotion("allow"):

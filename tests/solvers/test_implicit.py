@@ -90,6 +90,7 @@ def test_what_a_residual_closes_over_is_differentiated_too():
     assert jax.jit(jax.grad(solution))(1.5) == 3.0
 
 
+@pytest.mark.slow
 def test_a_bound_is_differentiated_where_it_holds():
     def solution(high):
         return jos.least_squares(
@@ -169,6 +170,7 @@ def test_a_frozen_leaf_is_a_constant():
     np.testing.assert_allclose(by_mask, by_bounds, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bounds", [None, ({"a": 0.0, "k": 0.0}, {"a": 9.0, "k": 9.0})], ids=["free", "bounds"]
 )
@@ -190,6 +192,7 @@ def test_a_frozen_leaf_is_its_start_and_the_others_follow_it(bounds):
         np.testing.assert_allclose(slopes["a"], [0.0, jax.grad(in_closed_form)(0.6)], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_moving_bounds_are_followed_without_a_matrix(monkeypatch):
     random = np.random.default_rng(0)
     matrix, target, weights = random.normal(size=(12, 5)), random.normal(size=12), random.normal(size=5)

@@ -81,6 +81,7 @@ PROBLEMS = {  # start, and the solution where it has a closed form
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_finds_the_solution_to_eight_digits_and_says_converged(name):
     residual_fn, start, solution = PROBLEMS[name]
@@ -218,6 +219,7 @@ def test_a_state_may_go_on_with_other_data(rule):
         assert two.num_steps <= 10
 
 
+@pytest.mark.slow
 def test_a_narrow_valley_whose_gains_rounding_hides_is_still_walked_to_its_end():
     def residual(p):
         along = p[0] - p[1]
@@ -231,6 +233,7 @@ def test_a_narrow_valley_whose_gains_rounding_hides_is_still_walked_to_its_end()
         assert steps < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, 1e5, 1e8, 1e9])
 def test_a_line_far_from_the_origin_is_fitted_as_well_as_near_it(offset):
     """The columns 1 and x are parallel but for their last digits: damped steps are short long before."""

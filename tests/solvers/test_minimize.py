@@ -71,6 +71,7 @@ def solve(name, params=None, *, max_steps=1000, ftol=0.0, xtol=0.0, gtol=0.0, ta
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_steps", [0, 1, 4])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_value_and_grad_norm_are_those_at_the_params_returned(name, max_steps):
@@ -157,6 +158,7 @@ def test_a_value_lost_on_the_way_ends_and_says_where(name):
     assert np.all(np.isfinite(result.trace.value[: result.num_steps]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["newton", "lm"])
 def test_methods_that_refuse_steps_stay_where_the_value_is_finite(name):
     """ln is not a number below 0, where the first full step from 3 leads."""
@@ -166,6 +168,7 @@ def test_methods_that_refuse_steps_stay_where_the_value_is_finite(name):
     np.testing.assert_allclose(result.params, [1.0], rtol=1e-7)
 
 
+@pytest.mark.slow
 @names("newton", "lm", slow=["gauss_newton"])
 def test_minus_infinity_is_not_finite_and_not_a_decrease(name):
     """BUG if it fails for Newton: value - (-inf) is a reduction of +inf."""
@@ -233,6 +236,7 @@ def test_gauss_newton_on_a_singular_network_says_that_it_was_singular(seed):
     assert result.converged or result.status in (Status.RANK_DEFICIENT, Status.OUT_OF_STEPS)
 
 
+@pytest.mark.slow
 @names("adam", "lm", slow=["newton"])
 def test_the_trace_begins_at_the_start_and_is_not_a_number_after_the_end(name):
     result = jos.minimize(
@@ -272,6 +276,7 @@ def test_whole_numbers_that_are_observed_keep_their_size():
     np.testing.assert_array_equal(result.trace.observed, [70_001] * 3)
 
 
+@pytest.mark.slow
 @names("sgd", "newton", "lm", slow=["newton_plain", "gauss_newton"])
 def test_num_evals_counts_real_evaluations(name):
     calls = []
@@ -407,6 +412,7 @@ def test_data_for_each_step_comes_from_batch_fn_with_the_step_and_its_key():
     assert again.params == result.params
 
 
+@pytest.mark.slow
 @names("lm", slow=["adam"])
 def test_minibatches_approach_the_fit_to_all_data(name):
     rows = 200

@@ -61,6 +61,7 @@ def test_an_answer_over_eight_devices_is_that_of_one(mode):
         assert fit["steps"][0] == fit["steps"][1], name
 
 
+@pytest.mark.slow
 def test_a_step_is_one_all_reduce_and_a_trial_one_scalar():
     found = found_by("program")
     # JᵀJ (9), Jᵀr (3), the value, and sums of squares of the residual in two units; in float32 in three,
@@ -79,6 +80,7 @@ def test_a_step_is_one_all_reduce_and_a_trial_one_scalar():
         assert seldom == [("all-gather", 8 * 4 * 4), *again]
 
 
+@pytest.mark.slow
 def test_one_scalar_a_trial_is_enough_for_the_value_and_for_its_fall():
     found = found_by("values")
     one, devices = found["one"], found["devices"]

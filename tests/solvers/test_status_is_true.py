@@ -167,6 +167,7 @@ def test_the_promise_of_pointwise_is_checked_with_minibatches_and_needed_for_the
         jos.least_squares(mixed, jnp.ones(2), (x,), optimizer=jos.levenberg_marquardt(jacobian="pointwise"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traced", [False, True], ids=["numbers", "inside jit"])
 def test_a_broken_promise_of_pointwise_is_refused(traced):
     objective = jos.LeastSquares(lambda p, x: (p * x - 1) / x.shape[0], pointwise=True)

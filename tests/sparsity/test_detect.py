@@ -111,6 +111,7 @@ def seen(fn, derivative):
     return np.any([np.asarray(program(jnp.asarray(x))) != 0 for x in points], axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_the_pattern_is_exact(name):
     derivative = jax.jacrev if name == "backward rule" else jax.jacfwd

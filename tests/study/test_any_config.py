@@ -73,6 +73,7 @@ class _Fine(Exception):
     pass
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["sweep", "run"]), configs)
 def test_no_toml_whatever_ends_in_a_traceback(no_computation, tmp_path, capsys, command, table):

@@ -62,6 +62,7 @@ def test_zipped_axes_move_together_and_multiply_the_others():
     assert list(made[0]) == ["rate", "seed", "kind"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["sobol", "random"])
 def test_drawn_axes_are_drawn_together_within_their_ranges_and_again_the_same(sampler):
     axes = {"rate": {"loguniform": [1e-4, 1]}, "seed": {"integers": [0, 10]}, "start.1": {"uniform": [-1, 3]}}

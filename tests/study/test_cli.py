@@ -184,6 +184,7 @@ def test_a_word_too_much_for_list_is_an_error(capsys):
     assert left.value.code == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_records_what_there_is_and_exits_with_130(write_toml, only_record, tmp_path):
     endless = ["--max-steps", "1000000000", "--target", "0", "--learning-rate", "1e-9"]
     path = write_toml("[config]\nlanes = 2\n[variants.first]\n[variants.second]\nnoise = 1.0")

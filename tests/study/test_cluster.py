@@ -71,6 +71,7 @@ def sweep_of(write_toml, tables=""):
     return read_planned(path)
 
 
+@pytest.mark.slow
 def test_only_what_failed_is_submitted_again_and_the_rows_are_the_same(write_toml, play):
     played = play(fails=[1, 4])
     planned = sweep_of(write_toml, "[executor]\ntasks = 4\n")
@@ -85,6 +86,7 @@ def test_only_what_failed_is_submitted_again_and_the_rows_are_the_same(write_tom
     assert not list(resume.compare(here.folder, report.folder))
 
 
+@pytest.mark.slow
 def test_what_fails_always_is_told_and_the_rest_is_joined_and_resumed(write_toml, play, capsys):
     play(fails=range(100))
     planned = sweep_of(write_toml, "[executor]\ntasks = 2\nretries = 1\n")

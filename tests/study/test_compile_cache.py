@@ -20,6 +20,7 @@ def run(toml, folder, cache):
     return json.loads(Path(done.stdout.strip(), "result.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_second_run_of_the_same_structure_compiles_nothing(write_toml, tmp_path):
     first = run(write_toml(), tmp_path / "runs", tmp_path / "cache")
     again = run(write_toml("[config]\nlearning_rate = 0.05\n"), tmp_path / "runs", tmp_path / "cache")

@@ -79,6 +79,7 @@ def run(config, *flags):
     return json.loads((Path(out.strip()) / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_lanes_and_data_over_four_devices_give_what_one_gives(config):
     one, four = run(config), run(config, "--devices", "4")
     assert four["environment"]["device_count"] == 4

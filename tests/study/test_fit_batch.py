@@ -26,6 +26,7 @@ def images(tmp_path_factory):
     return path, x.ravel()
 
 
+@pytest.mark.slow
 def test_images_become_a_parquet_file_of_parameters_errors_and_statuses(images, tmp_path, capsys):
     path, x = images
     out = tmp_path / "new" / "spots.parquet"

@@ -30,6 +30,7 @@ def words(**changes):
     return ["fit", data, *[word for pair in pairs for word in pair]]
 
 
+@pytest.mark.slow
 def test_a_fit_is_printed_and_recorded(only_record, capsys):
     assert cli.main(words()) == 0
     out = capsys.readouterr().out
