@@ -31,7 +31,7 @@ exit codes:
   3    check: a derivative is wrong; repeat: the results differ; bench: worse than the baseline
   4    a record could not be written: the disk is full, or the folder is gone
   130  interrupted by Ctrl-C, 143 by SIGTERM: what was computed is recorded (`resume` goes on), or
-       nothing had been begun
+       nothing had been begun; 141: what was printed is read no more, as by `| head`
 """
 
 
@@ -44,6 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code, as `jaxopt-study --help` documents it.
     """
+    try:
+        code = _command(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `| head`: who reads what is printed has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
+def _command(argv: Sequence[str] | None) -> int:
     parser = _parser()
     known, flags = parser.parse_known_args(argv)
     if flags and known.command not in ("run", "sweep"):
@@ -83,9 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(known, flags) if known.command == "run" else _list(known.folder)
     except StudyInputError as error:
         return _fail(str(error))
-    except BrokenPipeError:  # as of `| head`: who reads what is printed has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in DISK:
             raise

@@ -219,6 +219,15 @@ def test_a_study_imports_nothing_that_only_a_run_needs():
     assert not {"tyro", "rich", "pyarrow", "matplotlib", "msgspec", "tomli_w"} & set(done.stdout.split())
 
 
+def test_a_pipe_that_nobody_reads_ends_the_command_without_a_traceback():
+    command = [sys.executable, "-m", "jaxopt_study", "bench", "--list"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
 def test_the_package_is_the_command_too():
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "jaxopt_study", "--version"]
