@@ -25,6 +25,8 @@ from jax import Array
 
 from jaxopt_study.types import Bool, DampingRule, Float
 
+NEAR = 1e-3  # to a minimum: a cosine between the residuals and a column
+
 
 class Damping(NamedTuple):
     """The state of the damping.
@@ -128,6 +130,28 @@ def by_slopes(
     least = jnp.finfo(damping.value.dtype).eps ** 2
     value = jnp.where(jnp.isfinite(lacking), jnp.maximum(lacking, least), damping.value)
     return Damping(value, jnp.full_like(damping.growth, 2.0))
+
+
+def where_hidden(
+    damping: Damping,
+    tests: tuple[Float[Array, ""], Float[Array, ""]],
+    step_norm: Float[Array, ""],
+    predicted: Float[Array, ""],
+    slopes: tuple[Float[Array, ""], Float[Array, ""]],
+) -> Damping:
+    """After a trial that was accepted though rounding errors hide what it gained.
+
+    `by_slopes` near a minimum. Far from one steps are that short because they are held to be, and their
+    curvature is rounding: `by_gradient`.
+
+    Args:
+      damping: after the trial.
+      tests: before and after, as of `by_gradient`.
+      step_norm, predicted, slopes: of `by_slopes`.
+    """
+    near = tests[1] <= NEAR
+    far, told = by_gradient(damping, *tests), by_slopes(damping, step_norm, predicted, *slopes)
+    return Damping(jnp.where(near, told.value, far.value), jnp.where(near, told.growth, far.growth))
 
 
 def gain_ratio(actual: Float[Array, ""], predicted: Float[Array, ""]) -> Float[Array, ""]:

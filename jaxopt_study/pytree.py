@@ -117,7 +117,9 @@ def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = name + jax.tree_util.keystr(path)
         if isinstance(leaf, str | bytes):  # NumPy would read it as the name of a dtype
-            raise TypeError(f"{where}: expected a real float array, got {shown(leaf)}")
+            raise TypeError(
+                f"{where}: expected a real float array, got {shown(leaf)}, a {type(leaf).__name__}"
+            )
         try:
             dtype = jnp.result_type(_native(leaf))
         except TypeError as error:

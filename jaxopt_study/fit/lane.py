@@ -180,7 +180,8 @@ def advance(
     # With pivots lost in rounding a step with less damping would be noise.
     least = jnp.where(direction.rank_deficient, lost(theta), 0.0)
     before, after = half_sums(direction.step * here.gradient, step * there.scale * there.gradient)
-    told = rule.by_slopes(rule.Damping(*verdict.control), length, predicted, 2 * before, 2 * after)
+    tests, slopes = (here.gradient_test, there.gradient_test), (2 * before, 2 * after)
+    told = rule.where_hidden(rule.Damping(*verdict.control), tests, length, predicted, slopes)
     control = jnp.where(verdict.accepted & verdict.at_rounding, jnp.stack(told), verdict.control)
     control = control.at[0].max(least)
     report = _Report(

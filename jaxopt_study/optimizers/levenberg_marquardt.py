@@ -188,7 +188,8 @@ def _update(
         first = first_radius(here, jnp.asarray(first_damping, theta.dtype))
         radius = jnp.where(jnp.isfinite(state.radius) & ~begun_anew, state.radius, first)
         # Where rounding hides the gains, lengths say nothing either: λ itself follows the slopes.
-        told = jnp.stack([jnp.full_like(radius, jnp.inf), _by_slopes(state, here).value])
+        used = state._replace(damping=rule.Damping(last.damping, state.damping.growth))
+        told = jnp.stack([jnp.full_like(radius, jnp.inf), _by_slopes(used, here).value])
         control = jnp.where(hidden, told, jnp.stack([radius, state.damping.value]))
         free, follow = jnp.stack([jnp.full_like(radius, jnp.inf), eps**2]), follow_length
     else:
@@ -253,7 +254,8 @@ def _by_slopes(state: LevenbergMarquardtState, here: Linearization) -> rule.Damp
         return rule.by_gradient(state.damping, last.gradient_test, here.gradient_test)
     step, before = state.last[:-1], state.last[-1]
     after = jnp.vdot(step, here.scale * here.gradient)
-    return rule.by_slopes(state.damping, last.step_norm, last.predicted, before, after)
+    tests = last.gradient_test, here.gradient_test
+    return rule.where_hidden(state.damping, tests, last.step_norm, last.predicted, (before, after))
 
 
 def _bend(
