@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def run(toml, folder, cache):
     command = [sys.executable, "-m", "jaxopt_study.cli", "run", str(toml), "--quiet", "--no-plots"]
