@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 
 from jaxopt_study.bounds import Box, held
 from jaxopt_study.derivatives import (
@@ -21,7 +22,8 @@ from jaxopt_study.derivatives import (
 )
 from jaxopt_study.device_sums import sums_over_devices
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves
+from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves, traceable
+from jaxopt_study.tall import is_tall, remade, tall_products
 from jaxopt_study.types import Bool, Float, JacobianMode, PyTree
 
 
@@ -58,6 +60,7 @@ class Linearization(NamedTuple):
       vanished: whether a column that once counted is gone, as at a saturated unit: no change of that
         parameter by its own size would change the residual, and a gradient of zero says nothing of it.
       sharding: how residuals lie over devices, None for one device.
+      remake: a `Partial` that makes `jacobian_t` again where it was not kept; else None.
     """
 
     value: Float[Array, ""]
@@ -78,6 +81,7 @@ class Linearization(NamedTuple):
     rounding: Float[Array, ""]
     vanished: Bool[Array, ""]
     sharding: Any = None
+    remake: Any = None
 
     @property
     def scaled_jacobian_t(self) -> Float[Array, "params residuals"]:
@@ -86,6 +90,8 @@ class Linearization(NamedTuple):
 
     @property
     def _matrix(self) -> Float[Array, "params residuals"]:
+        if self.remake is not None:
+            return self.remake()
         if self.jacobian_t is None:
             raise ValueError("linearization: holds no matrix, which only solver='cg' can do without")
         return self.jacobian_t
@@ -131,6 +137,8 @@ def linearize(
     Returns:
       A `Linearization`.
     """
+    if gram and is_tall(objective, params, args, jacobian):
+        return _linearize_tall(objective, params, args, largest_norms, box)
     plain, jacobian_t = residual_and_jacobian(objective, params, args, jacobian)
     residual, factor = objective.weigh(plain)
     if factor is not None:
@@ -170,6 +178,32 @@ def linearize(
         gram=None if product is None else product * jnp.outer(to_scaled, to_scaled),
         length=length,
         value=value,
+    )
+
+
+def _linearize_tall(
+    objective: LeastSquares,
+    params: PyTree,
+    args: tuple,
+    largest_norms: Float[Array, " params"],
+    box: Box | None,
+) -> Linearization:
+    plain, residual, product, slope = tall_products(objective, params, args)
+    columns = jnp.sqrt(jnp.diagonal(product))
+    largest = jnp.maximum(columns, largest_norms)
+    to_scaled = 1 / scale_of(largest)
+    return _measured(
+        objective,
+        params,
+        plain,
+        residual,
+        columns,
+        largest,
+        to_scaled * slope,
+        box,
+        to_scaled=to_scaled,
+        gram=product * jnp.outer(to_scaled, to_scaled),
+        remake=Partial(remade, traceable(objective), params, args),
     )
 
 
@@ -297,6 +331,7 @@ def _measured(
     products: Any = None,
     length: Any = None,
     value: Any = None,
+    remake: Any = None,
 ) -> Linearization:
     eps = jnp.finfo(gradient.dtype).eps
     scale = scale_of(largest)
@@ -347,6 +382,7 @@ def _measured(
         rounding=error * (length + error) + 4 * eps * value,
         vanished=jnp.any(gone & (largest > 0)) | out_of_reach,
         sharding=objective.sharding,
+        remake=remake,
     )
 
 

@@ -142,7 +142,7 @@ def linearized(
 
     here = raveled(products)(objective, params, data.args, largest_norms, unit)
     nothing: Any = None
-    return here._replace(residual=nothing, jacobian_t=nothing, to_scaled=nothing)
+    return here._replace(residual=nothing, jacobian_t=nothing, to_scaled=nothing, remake=nothing)
 
 
 def advance(
