@@ -1,12 +1,13 @@
-"""Programs that XLA compiles for the CPU in less than half the time, where that costs no speed.
+"""Programs that XLA compiles for the CPU in a third of the time, where there is little to compute.
 
 XLA makes a module of its own of every fused loop, and takes some ten milliseconds for it by default: an
 iteration with all its tests is eighty of them, and a second to compile. Its older way of making loops takes
-a quarter of that. The loops are the same but for `exp`, `tanh`, roots and quotients, which it does
-not vectorize: 3 times slower in float64 and 6 in float32. In loops over a hundred numbers that is not
-felt, in loops over a thousand it is. (`one_kernel` makes one module of them all, which runs several times
-faster than either and takes twice as long to compile as many small ones: it is for what is called often,
-inside of other programs.)
+a quarter of that, but does not vectorize `exp`, `tanh`, roots and quotients; without LLVM's optimizations it
+takes half of the rest. Such a program runs up to one and a half times as long, a tenth of a millisecond for a
+fit of a hundred points: a thousand calls take less time than is saved. Who makes more jits them, and what is
+inside of other programs is compiled as they are. (`one_kernel` makes one module of them all, which runs
+several times faster than either and takes twice as long to compile as many small ones: it is for what is
+called often, inside of other programs.)
 """
 
 import functools
@@ -87,8 +88,11 @@ def seeks_leaks() -> bool:
 @functools.cache
 def quick_options() -> dict[str, Any] | None:
     """The compiler's options, None where it has no such option: on other devices, or in another XLA."""
-    # LLVM's level 1 takes an eighth less than its default 3, and loops so short are not the slower for it.
-    options = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+    options = {
+        "xla_cpu_use_fusion_emitters": False,
+        "xla_backend_optimization_level": 0,
+        "xla_cpu_parallel_codegen_split_count": 1,  # to share out so little costs more than it gains
+    }
     if jax.default_backend() != "cpu":
         return None
     try:

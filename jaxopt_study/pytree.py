@@ -130,11 +130,19 @@ def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:
 
     def strong(leaf: Any) -> Any:
         leaf = _native(leaf)
-        on_host = keep_numpy and not isinstance(leaf, Array)
+        on_host = keep_numpy and (not isinstance(leaf, Array) or _may_move(leaf))
         # A weak type would be lost in the first step, and a second program compiled for the second.
         return (np if on_host else jnp).array(leaf, jnp.result_type(leaf))
 
     return jax.tree.map(strong, tree)
+
+
+def _may_move(leaf: Array) -> bool:
+    """Whether an array can go through the host: a few numbers that nobody has put on a device.
+
+    To make a strong type of a weak one on the device is two programs more to compile before a first solve.
+    """
+    return not isinstance(leaf, jax.core.Tracer) and leaf.size <= SHORT and not leaf.committed
 
 
 def as_array(leaf: Any) -> Any:

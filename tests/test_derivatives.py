@@ -161,3 +161,48 @@ def test_arguments_of_unequal_length_cannot_be_pointwise():
 def test_no_rows_cannot_be_pointwise(args):
     with pytest.raises(ValueError, match="no rows"):
         number_of_rows(args)
+
+
+def many_waves(theta, x):
+    return sum(theta[i] * jnp.sin(theta[i + 3] * x) for i in range(3)) + 1 / theta[6]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_passes_of_many_residuals_with_what_they_have_in_common_kept(dtype):
+    theta, x = jnp.linspace(1.0, 2.0, 7, dtype=dtype), jnp.linspace(0.0, 3.0, 200, dtype=dtype)
+    objective = jos.LeastSquares(many_waves)
+    take = jax.jit(lambda theta: residual_and_jacobian(objective, theta, (x,), "forward"))
+    assert "cond" in str(jax.make_jaxpr(take)(theta))
+    residual, jacobian_t = take(theta)
+    tolerance = 1e-12 if dtype == "float64" else 2e-5
+    expected = np.asarray(jax.jacrev(many_waves)(theta, x)).T
+    assert jacobian_t.dtype == residual.dtype == dtype
+    np.testing.assert_allclose(residual, many_waves(theta, x), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(jacobian_t, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_kept_passes_work_in_batches_and_have_derivatives():
+    theta, x = jnp.linspace(1.0, 2.0, 7), jnp.linspace(0.0, 3.0, 200)
+    objective = jos.LeastSquares(many_waves)
+    take = lambda theta: residual_and_jacobian(objective, theta, (x,), "forward")[1]  # noqa: E731
+    thetas = jnp.stack([theta, theta + 0.1, jnp.full_like(theta, jnp.inf)])
+    together = jax.vmap(take)(thetas)
+    for one, alone in zip(together[:2], thetas, strict=False):
+        np.testing.assert_allclose(one, take(alone), rtol=1e-12, atol=1e-14)
+    assert np.isnan(together[2]).all()
+    direction = jnp.arange(7.0)
+    _, along = jax.jvp(take, (theta,), (direction,))
+    higher, lower = take(theta + 1e-6 * direction), take(theta - 1e-6 * direction)
+    np.testing.assert_allclose(along, (higher - lower) / 2e-6, rtol=1e-6, atol=1e-6)
+
+
+def test_auto_takes_pass_after_pass_for_many_rows_of_few_parameters():
+    theta = jnp.linspace(1.0, 2.0, 7)
+    objective = jos.LeastSquares(many_waves, pointwise=True)
+
+    def programs(rows, mode):
+        x = jnp.linspace(0.0, 3.0, rows)
+        return str(jax.make_jaxpr(lambda theta: residual_and_jacobian(objective, theta, (x,), mode))(theta))
+
+    assert programs(100, "auto") == programs(100, "pointwise")
+    assert programs(2000, "auto") == programs(2000, "forward") != programs(2000, "pointwise")

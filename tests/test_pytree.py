@@ -91,3 +91,17 @@ def test_what_stays_with_numpy_is_a_copy():
     for copy in (kept, pytree.as_array(values), pytree.owned(values)):
         assert isinstance(copy, np.ndarray)
         assert not np.shares_memory(copy, values)
+
+
+def test_a_weak_number_becomes_strong_without_a_program(caplog):
+    weak = {"a": jnp.asarray(1.5), "b": jnp.asarray(2.5)}
+    assert weak["a"].weak_type
+    jax.clear_caches()
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        strong = pytree.check_real("params", weak, keep_numpy=True)
+    assert not [record for record in caplog.records if "XLA compilation" in record.getMessage()]
+    assert {name: (leaf.dtype, float(leaf)) for name, leaf in strong.items()} == {
+        "a": (np.float64, 1.5),
+        "b": (np.float64, 2.5),
+    }
+    assert isinstance(pytree.check_real("params", jnp.asarray(1.5)), jax.Array)

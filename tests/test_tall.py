@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import jaxopt_study as jos
+from jaxopt_study import tall
 from jaxopt_study.linearize import linearize
 from jaxopt_study.tall import is_tall, tall_products
 
-ROWS = 90_123  # with 3 parameters just above what stays in the cache, and no multiple of a block
+ROWS = 2_345  # no multiple of a block
 
 
 def waves(p, t, y):
@@ -25,8 +26,13 @@ def data(rows=ROWS):
     rng = np.random.default_rng(0)
     t = np.linspace(0.0, 3.0, rows)
     y = 2.0 * np.exp(-0.5 * t) * np.cos(3.0 * t) + 0.1 * rng.normal(size=rows)
-    y[::1000] += 5.0
+    y[::100] += 5.0
     return jnp.asarray(t), jnp.asarray(y)
+
+
+@pytest.fixture(autouse=True)
+def call_few_rows_tall(monkeypatch):
+    monkeypatch.setattr(tall, "LONG", 3 * 2_000)
 
 
 PARAMS = {"a": np.array(1.7), "k": np.array(0.6), "w": np.array(2.9)}  # of 64 bits whenever this is read
@@ -62,7 +68,9 @@ def test_the_jacobian_is_made_again_where_it_is_needed():
     here = jax.jit(lambda p: linearize(objective, p, args, jnp.zeros(3)))(PARAMS)
     assert here.jacobian_t is None
     _, jacobian = by_numpy(waves, objective, args)
-    np.testing.assert_allclose(here.scaled_jacobian_t.T * here.scale[None, :], jacobian, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        here.scaled_jacobian_t.T * here.scale[None, :], jacobian, rtol=1e-10, atol=1e-12
+    )
     np.testing.assert_allclose(here.pull(here.residual), here.gradient, rtol=1e-9)
 
 

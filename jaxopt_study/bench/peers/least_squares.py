@@ -16,10 +16,12 @@ class Peer(NamedTuple):
     Attributes:
       params: where it ended.
       trials: points at which it evaluated the residual to decide on a step.
+      accepted: how many of them it accepted; None where it does not tell.
     """
 
     params: PyTree
     trials: Any
+    accepted: Any = None
 
 
 class Ended(NamedTuple):
@@ -55,7 +57,7 @@ def optimistix_levenberg_marquardt(
         solution: Any = optimistix.least_squares(
             lambda p, a: residual_fn(p, *a), solver, params, args, max_steps=max_steps, throw=False
         )
-        return Peer(solution.value, solution.stats["num_steps"])
+        return Peer(solution.value, solution.stats["num_steps"], solution.state.num_accepted_steps)
 
     return lambda: solve(params, args)
 
@@ -82,7 +84,7 @@ def scipy_levenberg_marquardt(
             gtol=eps,
             max_nfev=max_trials,
         )
-        return Peer(unravel(solution.x), solution.nfev)
+        return Peer(unravel(solution.x), solution.nfev, solution.njev)  # it linearizes where it accepts
 
     return solve
 
