@@ -154,15 +154,17 @@ def _crosses(
     """Whether f goes through zero in the last bracket, and does not jump over it.
 
     f at a distance that is the geometric mean of the first and the last bracket is much larger than f at
-    x where f is continuous, no larger at a jump, and smaller at a pole. Where rounding errors hide that (a
-    root of high order), f has to be as small as they are.
+    x where f is continuous, no larger at a jump, and smaller at a pole. A side on which the first bracket
+    ends before that says nothing. Where rounding errors hide that (a root of high order), f has to be as
+    small as they are.
     """
     first = jnp.abs(high[0] - low[0])
     apart = jnp.sqrt(jnp.maximum(width, jnp.finfo(x.dtype).tiny)) * jnp.sqrt(first)
     between = jnp.minimum(low[0], high[0]), jnp.maximum(low[0], high[0])
-    beside = jnp.stack([jnp.clip(x - apart, *between), jnp.clip(x + apart, *between)])
-    there = jnp.abs(jax.vmap(fn)(beside))
-    grows = jnp.all(there >= CONTINUOUS * jnp.abs(f))
+    beside = jnp.stack([x - apart, x + apart])
+    inside = (beside >= between[0]) & (beside <= between[1])
+    there = jnp.abs(jax.vmap(fn)(jnp.clip(beside, *between)))
+    grows = jnp.all((there >= CONTINUOUS * jnp.abs(f)) | ~inside) & jnp.any(inside)
     at_ends = jnp.minimum(jnp.abs(low[1]), jnp.abs(high[1]))
     at_ends = jnp.where(jnp.isfinite(at_ends), at_ends, 0.0)
     return grows | (jnp.abs(f) <= 100 * jnp.finfo(x.dtype).eps * at_ends)

@@ -276,6 +276,15 @@ def test_a_sign_that_changes_without_a_zero_is_no_root():
         assert jos.find_root(fn, bracket=(-10.0, 11.0)).status == Status.NO_ROOT
 
 
+def test_beside_an_end_of_the_bracket_the_other_side_tells_a_root_from_a_jump():
+    crossing = jos.find_root(lambda x: x - 1e-300, bracket=(0.0, 1.0))
+    assert crossing.converged
+    assert 0 <= crossing.params < 1e-30
+    assert jos.find_root(lambda x: 2.0 - x - 1e-14, bracket=(1.0, 2.0)).converged
+    for without in (lambda x: 1 / (x - 1e-15), lambda x: jnp.where(x > 1e-15, 1.0, -1.0)):
+        assert jos.find_root(without, bracket=(0.0, 1.0)).status == Status.NO_ROOT
+
+
 @pytest.mark.parametrize("width", [1e2, 1e12, 1e25])
 def test_a_wide_bracket_closes_on_the_root_as_a_narrow_one(precision, width):
     end = jos.find_root(
