@@ -3,39 +3,50 @@
 XLA makes a module of its own of every fused loop, and takes some ten milliseconds for it by default: an
 iteration with all its tests is eighty of them, and a second to compile. Its older way of making loops takes
 a quarter of that, but does not vectorize `exp`, `tanh`, roots and quotients; without LLVM's optimizations it
-takes half of the rest. Such a program runs up to one and a half times as long, a tenth of a millisecond for a
-fit of a hundred points: a thousand calls take less time than is saved. Who makes more jits them, and what is
-inside of other programs is compiled as they are. (`one_kernel` makes one module of them all, which runs
-several times faster than either and takes twice as long to compile as many small ones: it is for what is
-called often, inside of other programs.)
+takes half of the rest. Such a program runs 1.4 times as long, a tenth of a millisecond for a fit of a hundred
+points: a thousand calls take less time than is saved. Who makes more jits them, and what is inside of other
+programs is compiled as they are. Where the function that is fitted has loops or large arrays inside, that
+factor would be 2 to 3, of longer times, and LLVM does part of its work.
+
+(`one_kernel` makes one module of all loops, which runs several times faster than either and takes twice as
+long to compile as many small ones: it is for what is called often, inside of other programs.)
 """
 
 import functools
+import weakref
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
+from jax.tree_util import Partial
 
 from jaxopt_study.one_kernel import are_separate, separate_kernels
+from jaxopt_study.programs import made_of
 from jaxopt_study.pytree import size
 from jaxopt_study.types import PyTree
 
 SMALL = 256  # numbers, of parameters and data together
+NARROW = 4096  # numbers in an array that is computed on the way
+
+# What LLVM is to do for a function, found once: a memo, like the cache of `jax.jit`.
+_levels: weakref.WeakKeyDictionary[FunctionType, int] = weakref.WeakKeyDictionary()
 
 _OUTSIDE = get_opaque_trace_state()
 
 
 def jit_small(
-    data_of: Callable[..., PyTree], **options: Any
+    data_of: Callable[..., PyTree], call_of: Callable[..., tuple[Any, tuple]] | None = None, **options: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`jax.jit`, compiled quickly where it is called with little data, on a CPU and outside of any trace.
 
     Args:
       data_of: the data among the arguments of a call, all positional; None if they say nothing of how much
         there is to compute.
+      call_of: a function among the arguments, and what it is called with, over and over.
       options: of `jax.jit`.
 
     Returns:
@@ -58,8 +69,8 @@ def jit_small(
         plain_apart = jax.jit(apart, **options)  # JAX would take what it has traced for the other
 
         @functools.cache
-        def quick() -> Callable[..., Any]:
-            return jax.jit(apart, compiler_options=quick_options(), **options)
+        def quick(level: int) -> Callable[..., Any]:
+            return jax.jit(apart, compiler_options=quick_options(level), **options)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
@@ -69,7 +80,9 @@ def jit_small(
                     return function(*jax.tree.map(_as_traced, args))
                 return (plain_apart if are_separate() else plain)(*args)
             data = data_of(*args)
-            return (plain if data is None or size(data) > SMALL else quick())(*args)
+            if data is None or size(data) > SMALL:
+                return plain(*args)
+            return quick(0 if call_of is None else _level(*call_of(*args)))(*args)
 
         return call
 
@@ -85,12 +98,25 @@ def seeks_leaks() -> bool:
     return bool(getattr(jax.config, "jax_check_tracer_leaks", False))
 
 
+def _level(function: Any, arguments: tuple) -> int:
+    key = function.func if isinstance(function, Partial) else function
+    if not isinstance(key, FunctionType):
+        return 1  # what it computes may depend on what it holds
+    if key not in _levels:
+        try:
+            made = made_of(jax.make_jaxpr(function)(*arguments))
+        except Exception:
+            return 1  # whoever calls it next says what is wrong, in better words
+        _levels[key] = 0 if made.straight and made.widest <= NARROW else 1
+    return _levels[key]
+
+
 @functools.cache
-def quick_options() -> dict[str, Any] | None:
+def quick_options(level: int) -> dict[str, Any] | None:
     """The compiler's options, None where it has no such option: on other devices, or in another XLA."""
     options = {
         "xla_cpu_use_fusion_emitters": False,
-        "xla_backend_optimization_level": 0,
+        "xla_backend_optimization_level": level,
         "xla_cpu_parallel_codegen_split_count": 1,  # to share out so little costs more than it gains
     }
     if jax.default_backend() != "cpu":

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.extend.core import ClosedJaxpr
 
 from jaxopt_study.layout import joined
 from jaxopt_study.objectives import LeastSquares
+from jaxopt_study.programs import made_of
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, size, traceable
 from jaxopt_study.sparsity.coloring import color_jacobian
 from jaxopt_study.sparsity.compressed import flat_function, jacobian_entries
@@ -31,7 +33,7 @@ IN_CACHE = 2**18  # elements, 2 MiB in float64: larger Jacobians are worked on i
 FEW_PRODUCTS = 1200  # multiplications for JᵀJ; up to so many, they take no longer than to call a routine
 
 FEW = 16  # parameters: what is on the way in a pass is there for all of them at once
-LIGHT = 64  # numbers that a residual keeps for its passes: of heavier ones all passes at once fill the memory
+NARROW = 4  # numbers a residual that may be on the way: of more, all passes at once would fill the memory
 MANY_FOR_ROWS = 2**13  # elements of J of few parameters; of more, one pass a row takes twice as long
 MANY = 512  # elements of J; of fewer, it takes longer to begin a branch than to take sines again
 
@@ -41,7 +43,12 @@ ResidualAndJacobian = tuple[Float[Array, " residuals"], Float[Array, "params res
 
 
 def residual_and_jacobian(
-    objective: LeastSquares, params: PyTree, args: tuple, mode: JacobianMode = "auto"
+    objective: LeastSquares,
+    params: PyTree,
+    args: tuple,
+    mode: JacobianMode = "auto",
+    *,
+    batched: bool = False,
 ) -> ResidualAndJacobian:
     """The residuals at `params` and their transposed Jacobian.
 
@@ -54,6 +61,7 @@ def residual_and_jacobian(
         tracing; see `jacobians`), or `"auto"`: pointwise if the objective promises it, unless there are many
         rows of few parameters; else forward if there are at least as many residuals as parameters, else
         reverse.
+      batched: whether this is going to be under `vmap`, where a branch is no branch.
 
     Returns:
       `(r, Jᵀ)`, of shapes `(residuals,)` and `(params, residuals)`, with `Jᵀ[j, i] = ∂rᵢ/∂θⱼ`.
@@ -70,7 +78,7 @@ def residual_and_jacobian(
             raise ValueError("jacobian: 'pointwise' needs the promise LeastSquares(..., pointwise=True)")
         return _pointwise(objective, params, args)
     if mode == "forward":
-        return _forward(lambda theta: objective.residual(unravel(theta), *args), flat)
+        return _forward(lambda theta: objective.residual(unravel(theta), *args), flat, batched)
     if mode == "reverse":
         return _reverse(lambda theta: objective.residual(unravel(theta), *args), flat)
     if mode == "sparse":
@@ -90,44 +98,51 @@ def _unknown(mode: str) -> str:
 
 def _by_shape(objective: LeastSquares, params: PyTree, args: tuple) -> JacobianMode:
     residuals, parameters = jax.eval_shape(objective.residual, params, *args).size, size(params)
-    if objective.pointwise and (parameters > FEW or residuals * parameters < MANY_FOR_ROWS):
+    few_long = parameters <= FEW and residuals * parameters >= MANY_FOR_ROWS
+    if objective.pointwise and (objective.sharding is not None or not few_long):
         return "pointwise"
     return "forward" if residuals >= parameters else "reverse"
 
 
-def _forward(fn: Callable[[Array], Array], theta: Array) -> ResidualAndJacobian:
+def _forward(fn: Callable[[Array], Array], theta: Array, batched: bool) -> ResidualAndJacobian:
     basis = jnp.eye(theta.size, dtype=theta.dtype)
-    elements = theta.size * jax.eval_shape(fn, theta).size
-    if elements > IN_CACHE or (theta.size <= FEW and elements >= MANY):
+    program = jax.make_jaxpr(fn)(theta)
+    elements = theta.size * program.out_avals[0].size
+    if elements >= MANY and not batched and shares(program, theta.size):
         residual, push = jax.linearize(fn, theta)
-        return residual, kept(theta, lambda push: all_passes(push, theta, residual.size), push)
+        return residual, shared(theta, lambda push: jax.vmap(push)(basis), push)
+    if elements > IN_CACHE:
+        # All rows at once would compute what they have in common again for each of them, and go
+        # through memory together: twice the time of one row after the other.
+        residual, push = jax.linearize(fn, theta)
+        return residual, jax.lax.map(push, basis)
     return jax.vmap(lambda tangent: jax.jvp(fn, (theta,), (tangent,)), out_axes=(None, 0))(basis)
 
 
-def all_passes(push: Any, theta: Array, residuals: int) -> Array:
-    """The derivatives by every parameter, from what `jax.linearize` returns: together if they are light."""
-    basis = jnp.eye(theta.size, dtype=theta.dtype)
-    light = sum(np.size(leaf) for leaf in jax.tree.leaves(push)) <= LIGHT * residuals
-    return jax.vmap(push)(basis) if light and theta.size <= FEW else jax.lax.map(push, basis)
+def shares(program: ClosedJaxpr, params: int) -> bool:
+    """Whether the passes of forward mode through a program are best made by `shared`.
+
+    Few of them, and of a program without loops: what a loop has in common would be a tape of all its steps.
+    """
+    made = made_of(program)
+    return params <= FEW and made.straight and made.widest <= NARROW * program.out_avals[0].size
 
 
-def kept(theta: Array, work: Callable[..., PyTree], *operands: Any) -> PyTree:
-    """`work(*operands)`, where the operands are computed once; NaN where `theta` is not finite.
+def shared(theta: Array, passes: Callable[..., PyTree], *common: Any) -> PyTree:
+    """`passes(*common)`, with what is common to the passes computed once; NaN unless `theta` is finite.
 
-    What goes into a branch is computed before it. Without one the compiler joins each of several loops with
-    what they have in common, and takes every sine again for every parameter: 3 to 5 times as long for three
-    damped waves of 300 points.
+    What goes into a branch is computed before it. Without one the compiler joins every pass with all that it
+    needs, and takes the same sine for each parameter again: 2 to 3 times as long for three damped waves of
+    300 points. (It drops an `optimization_barrier` before it joins loops.)
 
-    >>> print(kept(jnp.ones(2), lambda waves: 2 * waves, jnp.sin(jnp.zeros(2))))
+    >>> print(shared(jnp.ones(2), lambda waves: 2 * waves, jnp.sin(jnp.zeros(2))))
     [0. 0.]
     """
 
-    def lost(*operands: Any) -> PyTree:
-        return jax.tree.map(
-            lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), jax.eval_shape(work, *operands)
-        )
+    def not_a_number(*common: Any) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), jax.eval_shape(passes, *common))
 
-    return jax.lax.cond(jnp.all(jnp.isfinite(theta)), work, lost, *operands)
+    return jax.lax.cond(jnp.all(jnp.isfinite(theta)), passes, not_a_number, *common)
 
 
 def _reverse(fn: Callable[[Array], Array], theta: Array) -> ResidualAndJacobian:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import Partial
 
 from jaxopt_study.bounds import Box, held
 from jaxopt_study.derivatives import (
@@ -22,8 +21,8 @@ from jaxopt_study.derivatives import (
 )
 from jaxopt_study.device_sums import sums_over_devices
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves, traceable
-from jaxopt_study.tall import is_tall, remade, tall_products
+from jaxopt_study.pytree import norm, norms, ravel, ravel_leaves
+from jaxopt_study.tall import Passes, is_tall, tall_products
 from jaxopt_study.types import Bool, Float, JacobianMode, PyTree
 
 
@@ -38,8 +37,8 @@ class Linearization(NamedTuple):
       plain: what the residual function returned, shape `(residuals,)`.
       residual: r, shape `(residuals,)`.
       jacobian_t: the transposed Jacobian up to the factors in `to_scaled`, `(params, residuals)`; None
-        if there is no matrix. (They are not multiplied until somebody needs Ĵ itself, because a
-        pass over the whole Jacobian costs as much as computing it.)
+        if there is no matrix, or it is made again from `passes`. (They are not multiplied until somebody
+        needs Ĵ itself, because a pass over the whole Jacobian costs as much as computing it.)
       to_scaled: what the rows of `jacobian_t` have to be multiplied with to be those of Ĵᵀ.
       products: `(e -> Ĵe, w -> Ĵᵀw)`, where there is no matrix; else None.
       largest: the largest norm seen of each column of J, now included, shape `(params,)`.
@@ -60,7 +59,7 @@ class Linearization(NamedTuple):
       vanished: whether a column that once counted is gone, as at a saturated unit: no change of that
         parameter by its own size would change the residual, and a gradient of zero says nothing of it.
       sharding: how residuals lie over devices, None for one device.
-      remake: a `Partial` that makes `jacobian_t` again where it was not kept; else None.
+      passes: what `jacobian_t` is made from again where it was not kept; else None.
     """
 
     value: Float[Array, ""]
@@ -81,17 +80,16 @@ class Linearization(NamedTuple):
     rounding: Float[Array, ""]
     vanished: Bool[Array, ""]
     sharding: Any = None
-    remake: Any = None
+    passes: Passes | None = None
 
     @property
     def scaled_jacobian_t(self) -> Float[Array, "params residuals"]:
         """Ĵᵀ itself."""
-        return self._matrix * self.to_scaled[:, None]
+        return self._matrix() * self.to_scaled[:, None]
 
-    @property
     def _matrix(self) -> Float[Array, "params residuals"]:
-        if self.remake is not None:
-            return self.remake()
+        if self.passes is not None:
+            return self.passes.matrix()
         if self.jacobian_t is None:
             raise ValueError("linearization: holds no matrix, which only solver='cg' can do without")
         return self.jacobian_t
@@ -100,13 +98,17 @@ class Linearization(NamedTuple):
         """Ĵe."""
         if self.products is not None:
             return self.products[0](e)
-        return (self.to_scaled * e) @ self._matrix
+        if self.passes is not None:
+            return self.passes.push(self.to_scaled * e)
+        return (self.to_scaled * e) @ self._matrix()
 
     def pull(self, w: Float[Array, " residuals"]) -> Float[Array, " params"]:
         """Ĵᵀw."""
         if self.products is not None:
             return self.products[1](w)
-        return self.to_scaled * (self._matrix @ w)
+        if self.passes is not None:
+            return self.to_scaled * self.passes.pull(w)
+        return self.to_scaled * (self._matrix() @ w)
 
     def curvature(self, e: Float[Array, " params"]) -> Float[Array, " params"]:
         """ĴᵀĴe."""
@@ -122,6 +124,7 @@ def linearize(
     jacobian: JacobianMode = "auto",
     gram: bool = True,
     box: Box | None = None,
+    batched: bool = False,
 ) -> Linearization:
     """Linearize the residuals at `params`.
 
@@ -133,17 +136,16 @@ def linearize(
       jacobian: how J is computed, see `derivatives.residual_and_jacobian`.
       gram: whether ĴᵀĴ is wanted.
       box: bounds on the parameters.
+      batched: whether this is going to be under `vmap`.
 
     Returns:
       A `Linearization`.
     """
-    if gram and is_tall(objective, params, args, jacobian):
+    if gram and not batched and is_tall(objective, params, args, jacobian):
         return _linearize_tall(objective, params, args, largest_norms, box)
-    plain, jacobian_t = residual_and_jacobian(objective, params, args, jacobian)
+    plain, jacobian_t = residual_and_jacobian(objective, params, args, jacobian, batched=batched)
     residual, factor = objective.weigh(plain)
-    if factor is not None:
-        # Not by multiplication alone: the derivative of what does not count may be infinite.
-        jacobian_t = jnp.where(factor[None, :] == 0, 0.0, jacobian_t * factor[None, :])
+    jacobian_t = objective.weighted(jacobian_t, factor)
     unit, length, value = jnp.ones_like(largest_norms), None, None
     if jnp.finfo(jacobian_t.dtype).maxexp < 1024:
         # Squares would overflow, see `pytree.norms`. Over devices the largest norms seen have to do.
@@ -188,7 +190,7 @@ def _linearize_tall(
     largest_norms: Float[Array, " params"],
     box: Box | None,
 ) -> Linearization:
-    plain, residual, product, slope = tall_products(objective, params, args)
+    plain, residual, product, slope, passes = tall_products(objective, params, args)
     columns = jnp.sqrt(jnp.diagonal(product))
     largest = jnp.maximum(columns, largest_norms)
     to_scaled = 1 / scale_of(largest)
@@ -203,7 +205,7 @@ def _linearize_tall(
         box,
         to_scaled=to_scaled,
         gram=product * jnp.outer(to_scaled, to_scaled),
-        remake=Partial(remade, traceable(objective), params, args),
+        passes=passes,
     )
 
 
@@ -231,8 +233,7 @@ def linearize_thin(
     """
     plain, columns = residual_and_columns(objective, params, args)
     residual, factor = objective.weigh(plain)
-    if factor is not None:
-        columns = [jnp.where(factor == 0, 0.0, column * factor) for column in columns]
+    columns = [objective.weighted(column, factor) for column in columns]
     columns = [column / unit[i] for i, column in enumerate(columns)]
     product, slope = thin_gram(columns, residual)
     norms_of_columns = unit * jnp.sqrt(jnp.diagonal(product))
@@ -331,7 +332,7 @@ def _measured(
     products: Any = None,
     length: Any = None,
     value: Any = None,
-    remake: Any = None,
+    passes: Passes | None = None,
 ) -> Linearization:
     eps = jnp.finfo(gradient.dtype).eps
     scale = scale_of(largest)
@@ -382,7 +383,7 @@ def _measured(
         rounding=error * (length + error) + 4 * eps * value,
         vanished=jnp.any(gone & (largest > 0)) | out_of_reach,
         sharding=objective.sharding,
-        remake=remake,
+        passes=passes,
     )
 
 

@@ -130,6 +130,8 @@ def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:
 
     def strong(leaf: Any) -> Any:
         leaf = _native(leaf)
+        if _is_strong(leaf):
+            return leaf
         on_host = keep_numpy and (not isinstance(leaf, Array) or _may_move(leaf))
         # A weak type would be lost in the first step, and a second program compiled for the second.
         return (np if on_host else jnp).array(leaf, jnp.result_type(leaf))
@@ -138,11 +140,13 @@ def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:
 
 
 def _may_move(leaf: Array) -> bool:
-    """Whether an array can go through the host: a few numbers that nobody has put on a device.
+    """Whether an array can go through the host: a few numbers that a CPU has, and nobody has put there.
 
-    To make a strong type of a weak one on the device is two programs more to compile before a first solve.
+    To make a strong type of a weak one by JAX is two programs more to compile before a first solve.
     """
-    return not isinstance(leaf, jax.core.Tracer) and leaf.size <= SHORT and not leaf.committed
+    if isinstance(leaf, jax.core.Tracer) or leaf.size > SHORT or leaf.committed:
+        return False
+    return jax.default_backend() == "cpu"
 
 
 def as_array(leaf: Any) -> Any:

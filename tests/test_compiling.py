@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxopt_study as jos
+from jaxopt_study import compiling
 from jaxopt_study.compiling import SMALL, jit_small, quick_options
 
 ASKED = []
@@ -48,7 +49,7 @@ def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(jax, "jit", refuse)
-        assert quick_options() is None
+        assert quick_options(0) is None
     quick_options.cache_clear()
 
 
@@ -72,6 +73,26 @@ def test_a_fit_at_a_prompt_is_that_inside_jit_and_is_traced_once():
             *(jax.tree.leaves(getattr(fit, name)) for fit in (first, inside)), strict=True
         ):
             np.testing.assert_allclose(left, right, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("residual", "level"),
+    [
+        (lambda p, x: jax.nn.softplus(p * x), 0),
+        (lambda p, x: jax.lax.fori_loop(0, 3, lambda _, y: y * p, x), 1),
+        (lambda p, x: jnp.mean(p * x[:, None] * jnp.arange(5000.0)[None, :], axis=1), 1),
+    ],
+    ids=["straight", "loop", "wide"],
+)
+def test_llvm_does_nothing_for_what_is_straight_and_narrow(monkeypatch, residual, level):
+    if jax.default_backend() == "cpu":
+        assert quick_options(level) is not None
+    asked = []
+    monkeypatch.setattr(compiling, "quick_options", lambda level: asked.append(level))
+    solve = jit_small(lambda fn, p, x: (p, x), lambda fn, p, x: (fn, (p, x)))(lambda fn, p, x: fn(p, x))
+    x = jnp.ones(4)
+    np.testing.assert_allclose(solve(jax.tree_util.Partial(residual), 1.5, x), residual(1.5, x), rtol=1e-6)
+    assert asked == [level]
 
 
 SOLVES = {

@@ -168,7 +168,7 @@ def many_waves(theta, x):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_passes_of_many_residuals_with_what_they_have_in_common_kept(dtype):
+def test_passes_of_many_residuals_share_what_they_have_in_common(dtype):
     theta, x = jnp.linspace(1.0, 2.0, 7, dtype=dtype), jnp.linspace(0.0, 3.0, 200, dtype=dtype)
     objective = jos.LeastSquares(many_waves)
     take = jax.jit(lambda theta: residual_and_jacobian(objective, theta, (x,), "forward"))
@@ -181,7 +181,26 @@ def test_passes_of_many_residuals_with_what_they_have_in_common_kept(dtype):
     np.testing.assert_allclose(jacobian_t, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_kept_passes_work_in_batches_and_have_derivatives():
+def test_passes_through_loops_are_made_as_ever():
+    def decay(theta, x):
+        return jax.lax.fori_loop(0, 50, lambda _, y: y - theta[0] * y / 50, jnp.sin(x)) + theta[1]
+
+    @jax.custom_batching.custom_vmap
+    def twice(x):
+        return 2 * x
+
+    twice.def_vmap(lambda axis_size, batched, x: (2 * x, batched[0]))
+    theta, x = jnp.array([1.0, 2.0]), jnp.linspace(0.0, 3.0, 400)
+    for fn in (decay, lambda theta, x: twice(theta[0] * x) + theta[1]):
+
+        def take(theta, fn=fn):
+            return residual_and_jacobian(jos.LeastSquares(fn), theta, (x,), "forward")[1]
+
+        assert "cond" not in str(jax.make_jaxpr(take)(theta))
+        np.testing.assert_allclose(take(theta), np.asarray(jax.jacfwd(fn)(theta, x)).T, rtol=1e-12)
+
+
+def test_shared_passes_work_in_batches_and_have_derivatives():
     theta, x = jnp.linspace(1.0, 2.0, 7), jnp.linspace(0.0, 3.0, 200)
     objective = jos.LeastSquares(many_waves)
     take = lambda theta: residual_and_jacobian(objective, theta, (x,), "forward")[1]  # noqa: E731

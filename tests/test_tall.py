@@ -18,7 +18,7 @@ def waves(p, t, y):
 
 
 def heavy(p, t, y):
-    """Keeps more than a hundred numbers a row for its passes."""
+    """Has more than a hundred numbers a row on the way."""
     return jnp.sin(p["k"] * t[:, None] * jnp.arange(1.0, 131.0)[None, :]).mean(axis=1) * p["a"] + p["w"] - y
 
 
@@ -53,9 +53,8 @@ def by_numpy(function, objective, args):
 def test_sums_are_those_of_the_whole_jacobian(function, loss):
     args = data()
     objective = jos.LeastSquares(function, loss=loss, loss_scale=0.3)
-    assert is_tall(objective, PARAMS, args, "auto")
     residual, jacobian = by_numpy(function, objective, args)
-    plain, weighted, gram, slope = jax.jit(lambda p: tall_products(objective, p, args))(PARAMS)
+    plain, weighted, gram, slope, _ = jax.jit(lambda p: tall_products(objective, p, args))(PARAMS)
     np.testing.assert_allclose(plain, objective.residual(PARAMS, *args), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(weighted, residual, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(gram, jacobian.T @ jacobian, rtol=1e-11)
@@ -72,10 +71,30 @@ def test_the_jacobian_is_made_again_where_it_is_needed():
         here.scaled_jacobian_t.T * here.scale[None, :], jacobian, rtol=1e-10, atol=1e-12
     )
     np.testing.assert_allclose(here.pull(here.residual), here.gradient, rtol=1e-9)
+    step = jnp.arange(1.0, 4.0)
+    moved = jacobian @ np.asarray(step / here.scale)
+    np.testing.assert_allclose(here.push(step), moved, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [jos.dogleg, jos.gauss_newton], ids=["dogleg", "gauss_newton"])
+def test_other_methods_on_tall_fits(method):
+    args = data()
+    end = jos.least_squares(waves, PARAMS, args, optimizer=method())
+    reference = jos.least_squares(waves, PARAMS, args, optimizer=jos.levenberg_marquardt(solver="qr"))
+    for name in PARAMS:
+        np.testing.assert_allclose(end.params[name], reference.params[name], rtol=1e-7)
+
+
+def test_a_tall_fit_has_implicit_derivatives():
+    t, y = data(2_500)  # a whole number of blocks
+    total = lambda scale: sum(jos.least_squares(waves, PARAMS, (t, scale * y)).params.values())  # noqa: E731
+    slope = jax.grad(total)(1.0)
+    np.testing.assert_allclose(slope, (total(1 + 1e-5) - total(1 - 1e-5)) / 2e-5, rtol=1e-6)
 
 
 def test_what_it_is_not_for():
     args = data()
+    assert not is_tall(jos.LeastSquares(heavy), PARAMS, args, "auto")
     objective = jos.LeastSquares(waves, pointwise=True)
     assert is_tall(objective, PARAMS, args, "auto")
     assert not is_tall(objective, PARAMS, args, "pointwise")

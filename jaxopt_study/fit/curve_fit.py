@@ -213,7 +213,9 @@ def fit_curve(
     return _fit(curve, params, traceable(optimizer), controls)
 
 
-@jit_small(lambda curve, params, *_: (curve, params))
+@jit_small(
+    lambda curve, params, *_: (curve, params), lambda curve, params, *_: (curve.model, (params, curve.x))
+)
 def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
     # Shapes are checked here, while tracing: once for every program, not at every call.
     check_model(curve.model, params, curve.x, curve.y)

@@ -138,11 +138,11 @@ def linearized(
     def products(objective: LeastSquares, params: PyTree, args: tuple, largest: Array, unit: Array) -> Any:
         if theta.size <= THIN:
             return linearize_thin(objective, params, args, largest, unit, box=box)
-        return linearize(objective, params, args, largest, box=box)
+        return linearize(objective, params, args, largest, box=box, batched=True)
 
     here = raveled(products)(objective, params, data.args, largest_norms, unit)
     nothing: Any = None
-    return here._replace(residual=nothing, jacobian_t=nothing, to_scaled=nothing, remake=nothing)
+    return here._replace(residual=nothing, jacobian_t=nothing, to_scaled=nothing, passes=nothing)
 
 
 def advance(

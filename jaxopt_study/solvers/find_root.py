@@ -140,7 +140,11 @@ def find_root(
     return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x, "x0"), numbers)
 
 
-@jit_small(lambda options, fn, x, args, *_: (x, args), static_argnums=0)
+@jit_small(
+    lambda options, fn, x, args, *_: (x, args),
+    lambda options, fn, x, args, *_: (fn, (x, *args)),
+    static_argnums=0,
+)
 def _find(
     options: RootOptions,
     fn: Any,

@@ -157,7 +157,15 @@ def _data(objective: Any, params: PyTree, args: tuple) -> PyTree:
     return (params, args) if isinstance(objective, LeastSquares) and args else None
 
 
-@jit_small(lambda carry, n: _data(carry.setup.objective, carry.state.params, carry.setup.args))
+def _call(objective: LeastSquares, params: PyTree, args: tuple) -> tuple[Any, tuple]:
+    """What is called over and over, where `_data` is not None."""
+    return objective.residual_fn, (params, *args)
+
+
+@jit_small(
+    lambda carry, n: _data(carry.setup.objective, carry.state.params, carry.setup.args),
+    lambda carry, n: _call(carry.setup.objective, carry.state.params, carry.setup.args),
+)
 def advance(carry: Carry, n: Any) -> Carry:
     """The second part of `minimize`: at most `n` more steps, fewer if the iteration ends.
 
@@ -237,7 +245,15 @@ def _start_data(
     return _data(objective, params, args)
 
 
-@jit_small(_start_data, static_argnums=0)
+def _start_call(
+    length: Any, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
+) -> tuple[Any, tuple]:
+    del length, optimizer, observe, batch_fn
+    params, args, *_ = rest
+    return _call(objective, params, args)
+
+
+@jit_small(_start_data, _start_call, static_argnums=0)
 def _start(
     length: int | None,
     objective: Any,
@@ -294,7 +310,7 @@ def _inexact(dtype: Any) -> Any:
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
 
 
-@jit_small(_start_data, static_argnums=0)
+@jit_small(_start_data, _start_call, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
     carry = _start(length, *inputs)
     setup = carry.setup

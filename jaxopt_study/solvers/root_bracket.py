@@ -155,8 +155,8 @@ def _crosses(
 
     f at a distance that is the geometric mean of the first and the last bracket is much larger than f at
     x where f is continuous, no larger at a jump, and smaller at a pole. A side on which the first bracket
-    ends before that says nothing. Where rounding errors hide that (a root of high order), f has to be as
-    small as they are.
+    ends before that says nothing, if the other does. Where rounding errors hide that (a root of high
+    order), f has to be as small as they are.
     """
     first = jnp.abs(high[0] - low[0])
     apart = jnp.sqrt(jnp.maximum(width, jnp.finfo(x.dtype).tiny)) * jnp.sqrt(first)
@@ -164,7 +164,8 @@ def _crosses(
     beside = jnp.stack([x - apart, x + apart])
     inside = (beside >= between[0]) & (beside <= between[1])
     there = jnp.abs(jax.vmap(fn)(jnp.clip(beside, *between)))
-    grows = jnp.all((there >= CONTINUOUS * jnp.abs(f)) | ~inside) & jnp.any(inside)
+    tells = inside | ~jnp.any(inside)
+    grows = jnp.all((there >= CONTINUOUS * jnp.abs(f)) | ~tells)
     at_ends = jnp.minimum(jnp.abs(low[1]), jnp.abs(high[1]))
     at_ends = jnp.where(jnp.isfinite(at_ends), at_ends, 0.0)
     return grows | (jnp.abs(f) <= 100 * jnp.finfo(x.dtype).eps * at_ends)

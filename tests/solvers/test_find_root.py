@@ -283,6 +283,8 @@ def test_beside_an_end_of_the_bracket_the_other_side_tells_a_root_from_a_jump():
     assert jos.find_root(lambda x: 2.0 - x - 1e-14, bracket=(1.0, 2.0)).converged
     for without in (lambda x: 1 / (x - 1e-15), lambda x: jnp.where(x > 1e-15, 1.0, -1.0)):
         assert jos.find_root(without, bracket=(0.0, 1.0)).status == Status.NO_ROOT
+    coarse = jos.find_root(lambda x: x - 0.4, bracket=(0.0, 1.0), xatol=0.6)  # neither side is far enough
+    assert (coarse.status, coarse.params) == (Status.STEP_CONVERGED, 0.5)
 
 
 @pytest.mark.parametrize("width", [1e2, 1e12, 1e25])

@@ -84,7 +84,7 @@ def scipy_levenberg_marquardt(
             gtol=eps,
             max_nfev=max_trials,
         )
-        return Peer(unravel(solution.x), solution.nfev, solution.njev)  # it linearizes where it accepts
+        return Peer(unravel(solution.x), solution.nfev, solution.njev)  # it linearizes at the start, and where it accepts
 
     return solve
 
