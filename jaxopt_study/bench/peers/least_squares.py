@@ -84,7 +84,8 @@ def scipy_levenberg_marquardt(
             gtol=eps,
             max_nfev=max_trials,
         )
-        return Peer(unravel(solution.x), solution.nfev, solution.njev)  # it linearizes at the start, and where it accepts
+        # It linearizes at the start and after each accepted step, the last of which may be an end.
+        return Peer(unravel(solution.x), solution.nfev, solution.njev)
 
     return solve
 
