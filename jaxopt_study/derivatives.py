@@ -124,7 +124,7 @@ def shares(program: ClosedJaxpr, params: int) -> bool:
 
     Few of them, and of a program without loops: what a loop has in common would be a tape of all its steps.
     """
-    made = made_of(program)
+    made = made_of(program.jaxpr)
     return params <= FEW and made.straight and made.widest <= NARROW * program.out_avals[0].size
 
 

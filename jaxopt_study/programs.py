@@ -1,9 +1,8 @@
 """What a program is made of, where that decides how it is best compiled or differentiated."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call"}  # of a program that is run once, as it stands
 
@@ -20,30 +19,22 @@ class Made(NamedTuple):
     widest: int
 
 
-def made_of(program: Jaxpr | ClosedJaxpr) -> Made:
+def made_of(program: Jaxpr) -> Made:
     """Look through a program, and the programs that it calls.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jnp.ones(3)
-    >>> made_of(jax.make_jaxpr(lambda x: jax.nn.relu(x) * x[:, None])(x))
+    >>> made_of(jax.make_jaxpr(lambda x: jax.nn.relu(x) * x[:, None])(x).jaxpr)
     Made(straight=True, widest=9)
-    >>> made_of(jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 9, lambda _, y: 2 * y, x))(x))
+    >>> made_of(jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 9, lambda _, y: 2 * y, x))(x).jaxpr)
     Made(straight=False, widest=3)
     """
-    inside = program.jaxpr if isinstance(program, ClosedJaxpr) else program
     straight, widest = True, 0
-    for eqn in inside.eqns:
+    for eqn in program.eqns:
         name = eqn.primitive.name
-        called = [made_of(part) for part in _programs_in(eqn.params)]
+        called = [made_of(part) for part in jaxprs_in_params(eqn.params)]
         straight &= all(part.straight for part in called)
         straight &= name in CALLS if called else "callback" not in name
         sizes = [out.aval.size for out in eqn.outvars if hasattr(out.aval, "size")]
         widest = max(widest, *sizes, *(part.widest for part in called), 0)
     return Made(straight, widest)
-
-
-def _programs_in(params: dict[str, Any]) -> Iterator[Jaxpr | ClosedJaxpr]:
-    for value in params.values():
-        for one in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(one, Jaxpr | ClosedJaxpr):
-                yield one

@@ -7,14 +7,14 @@ import pytest
 
 import jaxopt_study as jos
 from jaxopt_study import compiling
-from jaxopt_study.compiling import SMALL, jit_small, quick_options
+from jaxopt_study.compiling import SMALL, Task, jit_small, quick_options
 
 ASKED = []
 
 
-def _asked(x: jax.Array) -> jax.Array:
+def _asked(x: jax.Array) -> Task:
     ASKED.append(x)
-    return x
+    return Task(x)
 
 
 @jit_small(_asked)
@@ -37,7 +37,7 @@ def test_inside_of_a_trace_nobody_asks_for_options(transform):
 
 
 def test_a_value_closed_over_is_differentiated_through():
-    slope = jax.grad(lambda a: jnp.sum(jit_small(lambda x: x)(lambda x: a * x)(jnp.ones(3))))(2.0)
+    slope = jax.grad(lambda a: jnp.sum(jit_small(Task)(lambda x: a * x)(jnp.ones(3))))(2.0)
     assert float(slope) == 3.0
 
 
@@ -89,7 +89,7 @@ def test_llvm_does_nothing_for_what_is_straight_and_narrow(monkeypatch, residual
         assert quick_options(level) is not None
     asked = []
     monkeypatch.setattr(compiling, "quick_options", lambda level: asked.append(level))
-    solve = jit_small(lambda fn, p, x: (p, x), lambda fn, p, x: (fn, (p, x)))(lambda fn, p, x: fn(p, x))
+    solve = jit_small(lambda fn, p, x: Task((p, x), fn, (p, x)))(lambda fn, p, x: fn(p, x))
     x = jnp.ones(4)
     np.testing.assert_allclose(solve(jax.tree_util.Partial(residual), 1.5, x), residual(1.5, x), rtol=1e-6)
     assert asked == [level]

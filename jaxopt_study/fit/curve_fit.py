@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import check_bounds
-from jaxopt_study.compiling import jit_small
+from jaxopt_study.compiling import Task, jit_small
 from jaxopt_study.fit import uncertainty
 from jaxopt_study.fit.answers import at_solution
 from jaxopt_study.fit.check_errors import check_sigma, check_some_weight, check_weights
@@ -213,9 +213,7 @@ def fit_curve(
     return _fit(curve, params, traceable(optimizer), controls)
 
 
-@jit_small(
-    lambda curve, params, *_: (curve, params), lambda curve, params, *_: (curve.model, (params, curve.x))
-)
+@jit_small(lambda curve, params, *_: Task((curve, params), curve.model, (params, curve.x)))
 def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
     # Shapes are checked here, while tracing: once for every program, not at every call.
     check_model(curve.model, params, curve.x, curve.y)

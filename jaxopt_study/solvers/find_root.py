@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, check_bounds, sides
-from jaxopt_study.compiling import jit_small
+from jaxopt_study.compiling import Task, jit_small
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.levenberg_marquardt import levenberg_marquardt
 from jaxopt_study.pytree import check_real, ravel, ravel_leaves, traceable
@@ -140,11 +140,7 @@ def find_root(
     return _find(options, traceable(fn), x, args, ends, check_bounds(bounds, x, "x0"), numbers)
 
 
-@jit_small(
-    lambda options, fn, x, args, *_: (x, args),
-    lambda options, fn, x, args, *_: (fn, (x, *args)),
-    static_argnums=0,
-)
+@jit_small(lambda options, fn, x, args, *_: Task((x, args), fn, (x, *args)), static_argnums=0)
 def _find(
     options: RootOptions,
     fn: Any,

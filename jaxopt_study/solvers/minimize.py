@@ -15,7 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxopt_study.bounds import Bounds, project_tree, sides
-from jaxopt_study.compiling import jit_small
+from jaxopt_study.compiling import Task, jit_small
 from jaxopt_study.objectives import LeastSquares, check_objective
 from jaxopt_study.one_kernel import one_kernel
 from jaxopt_study.optimizers.combine import trained_leaves
@@ -149,23 +149,17 @@ def start(
     return _start(*inputs)
 
 
-def _data(objective: Any, params: PyTree, args: tuple) -> PyTree:
+def _task(objective: Any, params: PyTree, args: tuple) -> Task | None:
     """What is known of how much there is to compute; None where it says nothing, because it is closed over.
 
     It is the same for all parts of a minimization, so that its bits do not depend on them.
     """
-    return (params, args) if isinstance(objective, LeastSquares) and args else None
+    if not isinstance(objective, LeastSquares) or not args:
+        return None
+    return Task((params, args), objective.residual_fn, (params, *args))
 
 
-def _call(objective: LeastSquares, params: PyTree, args: tuple) -> tuple[Any, tuple]:
-    """What is called over and over, where `_data` is not None."""
-    return objective.residual_fn, (params, *args)
-
-
-@jit_small(
-    lambda carry, n: _data(carry.setup.objective, carry.state.params, carry.setup.args),
-    lambda carry, n: _call(carry.setup.objective, carry.state.params, carry.setup.args),
-)
+@jit_small(lambda carry, n: _task(carry.setup.objective, carry.state.params, carry.setup.args))
 def advance(carry: Carry, n: Any) -> Carry:
     """The second part of `minimize`: at most `n` more steps, fewer if the iteration ends.
 
@@ -237,23 +231,15 @@ def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
     return one_kernel(run, state)
 
 
-def _start_data(
+def _start_task(
     length: Any, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
-) -> PyTree:
+) -> Task | None:
     del length, optimizer, observe, batch_fn
     params, args, *_ = rest
-    return _data(objective, params, args)
+    return _task(objective, params, args)
 
 
-def _start_call(
-    length: Any, objective: Any, optimizer: Any, observe: Any, batch_fn: Any, *rest: Any
-) -> tuple[Any, tuple]:
-    del length, optimizer, observe, batch_fn
-    params, args, *_ = rest
-    return _call(objective, params, args)
-
-
-@jit_small(_start_data, _start_call, static_argnums=0)
+@jit_small(_start_task, static_argnums=0)
 def _start(
     length: int | None,
     objective: Any,
@@ -310,7 +296,7 @@ def _inexact(dtype: Any) -> Any:
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
 
 
-@jit_small(_start_data, _start_call, static_argnums=0)
+@jit_small(_start_task, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
     carry = _start(length, *inputs)
     setup = carry.setup
