@@ -142,7 +142,9 @@ def linearize(
       A `Linearization`.
     """
     if gram and not batched and is_tall(objective, params, args, jacobian):
-        return _linearize_tall(objective, params, args, largest_norms, box)
+        plain, residual, of_j, of_r, passes = tall_products(objective, params, args)
+        one = jnp.ones_like(largest_norms)
+        return _scaled(objective, params, plain, residual, of_j, of_r, largest_norms, one, box, passes=passes)
     plain, jacobian_t = residual_and_jacobian(objective, params, args, jacobian, batched=batched)
     residual, factor = objective.weigh(plain)
     jacobian_t = objective.weighted(jacobian_t, factor)
@@ -183,32 +185,6 @@ def linearize(
     )
 
 
-def _linearize_tall(
-    objective: LeastSquares,
-    params: PyTree,
-    args: tuple,
-    largest_norms: Float[Array, " params"],
-    box: Box | None,
-) -> Linearization:
-    plain, residual, product, slope, passes = tall_products(objective, params, args)
-    columns = jnp.sqrt(jnp.diagonal(product))
-    largest = jnp.maximum(columns, largest_norms)
-    to_scaled = 1 / scale_of(largest)
-    return _measured(
-        objective,
-        params,
-        plain,
-        residual,
-        columns,
-        largest,
-        to_scaled * slope,
-        box,
-        to_scaled=to_scaled,
-        gram=product * jnp.outer(to_scaled, to_scaled),
-        passes=passes,
-    )
-
-
 def linearize_thin(
     objective: LeastSquares,
     params: PyTree,
@@ -236,21 +212,40 @@ def linearize_thin(
     columns = [objective.weighted(column, factor) for column in columns]
     columns = [column / unit[i] for i, column in enumerate(columns)]
     product, slope = thin_gram(columns, residual)
-    norms_of_columns = unit * jnp.sqrt(jnp.diagonal(product))
-    largest = jnp.maximum(norms_of_columns, largest_norms)
+    length = jnp.sqrt(jnp.sum(residual**2))
+    return _scaled(
+        objective, params, plain, residual, product, slope, largest_norms, unit, box, length=length
+    )
+
+
+def _scaled(
+    objective: LeastSquares,
+    params: PyTree,
+    plain: Float[Array, " residuals"],
+    residual: Float[Array, " residuals"],
+    product: Float[Array, "params params"],
+    slope: Float[Array, " params"],
+    largest_norms: Float[Array, " params"],
+    unit: Float[Array, " params"],
+    box: Box | None,
+    **more: Any,
+) -> Linearization:
+    """From the products of columns that were divided by `unit`, and are not kept."""
+    columns = unit * jnp.sqrt(jnp.diagonal(product))
+    largest = jnp.maximum(columns, largest_norms)
     to_scaled = unit / scale_of(largest)
     return _measured(
         objective,
         params,
         plain,
         residual,
-        norms_of_columns,
+        columns,
         largest,
         to_scaled * slope,
         box,
         to_scaled=to_scaled,
         gram=product * jnp.outer(to_scaled, to_scaled),
-        length=jnp.sqrt(jnp.sum(residual**2)),
+        **more,
     )
 
 
