@@ -75,16 +75,20 @@ def norms(*vectors: Float[Array, " n"]) -> Float[Array, " vectors"]:
 
     Nothing overflows where the vectors do not. In float32 a vector is scaled by its largest element,
     because squares overflow from 1e19 and vanish below 1e-23: numbers in SI units do that. In float64 that
-    would cost more than the sum, and a second sum, of smaller numbers, stands by in the same pass.
+    would cost more than the sum, and a second sum, of smaller numbers, stands by: in the same pass, or of a
+    long vector in another one, where the first is not finite.
 
     >>> print(norms(jnp.array([3.0, 4.0]), jnp.zeros(2)))
     [5. 0.]
     """
+    wide = jnp.finfo(vectors[0].dtype).maxexp >= 1024
+    small = 2.0**-600
+    if vectors[0].size > SHORT and wide:
+        return jnp.stack([_long_norm(vector, small) for vector in vectors])
     if len(vectors) > 1 and vectors[0].size > SHORT:
         return jnp.concatenate([norms(vector) for vector in vectors])
     rows = jnp.stack(vectors)
-    if jnp.finfo(rows.dtype).maxexp >= 1024:
-        small = 2.0**-600
+    if wide:
         sums = jnp.sum(jnp.concatenate([rows, small * rows]) ** 2, axis=1)
         plain, standby = jnp.split(sums, 2)
         finite = jnp.isfinite(plain)
@@ -92,6 +96,16 @@ def norms(*vectors: Float[Array, " n"]) -> Float[Array, " vectors"]:
     largest = jnp.max(jnp.abs(rows), axis=1, initial=0.0)
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
     return unit * jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1))
+
+
+def _long_norm(vector: Float[Array, " n"], small: float) -> Float[Array, ""]:
+    square = jnp.vdot(vector, vector)
+
+    def again() -> Float[Array, ""]:
+        scaled = small * vector
+        return jnp.sqrt(jnp.vdot(scaled, scaled)) / small
+
+    return jax.lax.cond(jnp.isfinite(square), lambda: jnp.sqrt(square), again)
 
 
 def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:

@@ -48,13 +48,24 @@ def test_norm_neither_overflows_nor_vanishes_in_float32(scale):
     np.testing.assert_allclose(pytree.norm(tree), 5 * scale, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [10, pytree.SHORT + 1])
+@pytest.mark.parametrize("scale", [1e200, 1e300, 1.0])
+def test_norm_does_not_overflow_in_float64_whatever_the_length(size, scale):
+    vector = scale * jnp.linspace(0.1, 1.0, size)
+    expected = scale * np.linalg.norm(np.linspace(0.1, 1.0, size))
+    np.testing.assert_allclose(pytree.norm(vector), expected, rtol=1e-14)
+    batch = jax.vmap(pytree.norm)(jnp.stack([vector, vector / scale]))
+    np.testing.assert_allclose(batch, [expected, expected / scale], rtol=1e-14)
+
+
 def test_norm_of_zeros_is_zero():
     assert pytree.norm({"a": jnp.zeros(3), "b": jnp.zeros(())}) == 0
 
 
 @pytest.mark.parametrize("hostile", [np.nan, np.inf, -np.inf])
-def test_norm_of_what_is_not_finite_is_not_finite(hostile):
-    assert not np.isfinite(pytree.norm(jnp.array([1.0, hostile])))
+@pytest.mark.parametrize("size", [2, pytree.SHORT + 1])
+def test_norm_of_what_is_not_finite_is_not_finite(hostile, size):
+    assert not np.isfinite(pytree.norm(jnp.ones(size).at[1].set(hostile)))
 
 
 def test_traceable_makes_functions_static_and_leaves_callable_pytrees_traced():
