@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxopt_study.linear_images import ByImages, Images
 from jaxopt_study.pytree import norm
-from jaxopt_study.quasi_newton import Pairs, curves_up, record, recorded, recorder
+from jaxopt_study.quasi_newton import Pairs, curves_up, no_pairs, one_pair, record, recorded
 from jaxopt_study.truncated_cg import Path
 from jaxopt_study.types import Bool, Float, Int
 
@@ -35,7 +35,7 @@ class _Descent(NamedTuple):
       step, images: from the start, and Lθ there.
       value, gradient: of f there.
       basis, pushed: the last steps, of length 1, a row each, and their images.
-      first, first_change: the first step, and how the gradient changed.
+      near, near_bend: how many gradients the first step is long, and its curvature.
       pairs: steps and changes of the gradient, as in `Path`.
       curvature, lowest: the largest and the least curvature along a step.
       products, ended: as in `Path`.
@@ -47,8 +47,8 @@ class _Descent(NamedTuple):
     gradient: Float[Array, " n"]
     basis: Float[Array, "remembered n"]
     pushed: Images
-    first: Float[Array, " n"]
-    first_change: Float[Array, " n"]
+    near: Float[Array, ""]
+    near_bend: Float[Array, ""]
     pairs: Pairs
     curvature: Float[Array, ""]
     lowest: Float[Array, ""]
@@ -107,7 +107,7 @@ def descend(
         moved = norm(step)
         unit = 1 / jnp.where(moved > 0, moved, 1.0)
         bend = jnp.vdot(step, change)
-        up = curves_up(step, change, bend)
+        up = curves_up(moved**2, jnp.vdot(change, change), bend)
         curvature = bend * unit**2
         starting = now.products == 0
         return _Descent(
@@ -119,9 +119,9 @@ def descend(
             pushed=tuple(
                 jnp.concatenate([rows[1:-1], unit * dz[None]]) for rows, dz in zip(pushed, ahead, strict=True)
             ),
-            first=jnp.where(starting, step, now.first),
-            first_change=jnp.where(starting, change, now.first_change),
-            pairs=record(now.pairs, step, change, up),
+            near=jnp.where(starting, moved / jnp.where(length > 0, length, 1.0), now.near),
+            near_bend=jnp.where(starting, bend, now.near_bend),
+            pairs=record(now.pairs, one_pair(step, change, bend, up)),
             curvature=jnp.maximum(now.curvature, jnp.abs(curvature)),
             lowest=jnp.minimum(now.lowest, curvature),
             products=now.products + 1,
@@ -137,21 +137,21 @@ def descend(
         gradient=gradient,
         basis=jnp.zeros((REMEMBERED, theta.size), theta.dtype),
         pushed=tuple(jnp.zeros((REMEMBERED, *z.shape), z.dtype) for z in images),
-        first=nothing,
-        first_change=nothing,
-        pairs=recorder(memory, theta.size, theta.dtype),
+        near=zero,
+        near_bend=zero,
+        pairs=no_pairs(memory, theta.size, theta.dtype),
         curvature=zero,
         lowest=zero + jnp.inf,
         products=none,
         ended=norm(gradient) <= tolerance,
     )
     end = jax.lax.while_loop(lambda now: ~now.ended & (now.products < max_products), again, start)
+    change = end.gradient - gradient
     return Path(
-        end.first,
-        end.first_change,
+        -gradient,
+        end.near,
         end.step,
-        end.gradient - gradient,
-        end.step,
+        jnp.stack([end.near_bend, -end.near * jnp.vdot(gradient, change), jnp.vdot(end.step, change)]),
         recorded(end.pairs),
         jnp.zeros((), bool),
         end.curvature,

@@ -49,12 +49,23 @@ def no_pairs(memory: int, size: int, dtype: Any) -> Pairs:
 
 
 def curves_up(
-    step: Float[Array, " n"], change: Float[Array, " n"], curvature: Float[Array, ""]
+    step_square: Float[Array, ""], change_square: Float[Array, ""], curvature: Float[Array, ""]
 ) -> Bool[Array, ""]:
-    """Whether `sᵀy > 0` by more than rounding errors, so that the pair may be kept."""
-    floor = jnp.finfo(step.dtype).eps
-    lengths = jnp.sqrt(jnp.sum(step**2)) * jnp.sqrt(jnp.sum(change**2))
-    return jnp.isfinite(curvature) & (curvature > floor * lengths)
+    """Whether `sᵀy > 0` by more than rounding errors of sᵀs and yᵀy, so that the pair may be kept."""
+    floor = jnp.finfo(curvature.dtype).eps
+    return jnp.isfinite(curvature) & (curvature > floor * jnp.sqrt(step_square) * jnp.sqrt(change_square))
+
+
+def one_pair(
+    step: Float[Array, " n"],
+    change: Float[Array, " n"],
+    curvature: Float[Array, ""],
+    counts: Bool[Array, ""],
+) -> Pairs:
+    """A step and a change, scaled by what their product `sᵀy` is; zero where they do not count."""
+    factor = jnp.where(counts, 1 / jnp.sqrt(jnp.where(counts, curvature, 1.0)), 0.0)
+    scaled = lambda row: jnp.where(counts, factor * row, 0.0)[None]  # noqa: E731
+    return Pairs(scaled(step), scaled(change), counts.astype(jnp.int32))
 
 
 def append(pairs: Pairs, new: Pairs) -> Pairs:
@@ -62,16 +73,14 @@ def append(pairs: Pairs, new: Pairs) -> Pairs:
 
     Args:
       pairs: as kept.
-      new: not more rows; the *first* `new.count` of them count, and are scaled here.
+      new: not more rows; the *first* `new.count` of them count.
     """
-    memory = pairs.steps.shape[0]
-    rows = jnp.arange(new.steps.shape[0]) < new.count
-    products = jnp.sum(new.steps * new.changes, axis=1)
-    factor = jnp.where(rows, 1 / jnp.sqrt(jnp.where(rows, products, 1.0)), 0.0)[:, None]
+    memory, most = pairs.steps.shape[0], new.steps.shape[0]
 
     def shifted(old: Array, fresh: Array) -> Array:
-        both = jnp.concatenate([old, jnp.where(rows[:, None], fresh * factor, 0.0)])
-        return jax.lax.dynamic_slice_in_dim(both, new.count, memory)
+        if most == 1:
+            return jnp.where(new.count > 0, jnp.concatenate([old[1:], fresh]), old)
+        return jax.lax.dynamic_slice_in_dim(jnp.concatenate([old, fresh]), new.count, memory)
 
     return Pairs(
         shifted(pairs.steps, new.steps),
@@ -80,26 +89,25 @@ def append(pairs: Pairs, new: Pairs) -> Pairs:
     )
 
 
-def recorder(memory: int, size: int, dtype: Any) -> Pairs:
-    """Room for the last `memory` pairs of a run, written around in a ring; see `record` and `recorded`."""
-    # A row more than is asked for: what is written there last may be a pair that does not count.
-    return no_pairs(memory + 1, size, dtype)
-
-
-def record(
-    ring: Pairs, step: Float[Array, " n"], change: Float[Array, " n"], counts: Bool[Array, ""]
-) -> Pairs:
-    """Write a pair; if it does not count, the next one is written over it."""
+def record(ring: Pairs, new: Pairs) -> Pairs:
+    """Write a pair into a ring, which has room for the last so many of a run; see `recorded`."""
     place = ring.count % ring.steps.shape[0]
-    return Pairs(ring.steps.at[place].set(step), ring.changes.at[place].set(change), ring.count + counts)
+    counts = new.count > 0
+
+    def written(rows: Array, row: Array) -> Array:
+        return rows.at[place].set(jnp.where(counts, row[0], rows[place]))
+
+    return Pairs(written(ring.steps, new.steps), written(ring.changes, new.changes), ring.count + new.count)
 
 
 def recorded(ring: Pairs) -> Pairs:
     """The pairs of a ring in their order, in the first rows."""
-    memory = ring.steps.shape[0] - 1
-    oldest = jnp.maximum(ring.count - memory, 0)
-    order = (oldest + jnp.arange(memory)) % (memory + 1)
-    return Pairs(ring.steps[order], ring.changes[order], jnp.minimum(ring.count, memory))
+    memory = ring.steps.shape[0]
+    count = jnp.minimum(ring.count, memory)
+    if memory == 1:
+        return ring._replace(count=count)
+    order = (jnp.maximum(ring.count - memory, 0) + jnp.arange(memory)) % memory
+    return Pairs(ring.steps[order], ring.changes[order], count)
 
 
 def inverse(pairs: Pairs) -> Inverse:
@@ -109,10 +117,10 @@ def inverse(pairs: Pairs) -> Inverse:
       eq. 3.1, with `D = I`.
 
     Example:
-      >>> hessian = jnp.diag(jnp.array([1.0, 4.0]))
-      >>> new = Pairs(jnp.eye(2), jnp.eye(2) @ hessian, jnp.array(2))
-      >>> print(inverse(append(no_pairs(2, 2, float), new))(jnp.array([1.0, 4.0])))
-      [1. 1.]
+      >>> step, change = jnp.array([0.0, 1.0]), jnp.array([0.0, 4.0])
+      >>> new = one_pair(step, change, step @ change, jnp.array(True))
+      >>> print(inverse(append(no_pairs(2, 2, float), new))(change))
+      [0. 1.]
     """
     steps, changes, count = pairs
     memory = steps.shape[0]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_study.quasi_newton import Pairs, curves_up, record, recorded, recorder
+from jaxopt_study.quasi_newton import Pairs, curves_up, no_pairs, one_pair, record, recorded
 from jaxopt_study.types import Bool, Float, Int
 
 Operator = Callable[[Array], Array]
@@ -21,23 +21,26 @@ Operator = Callable[[Array], Array]
 class Path(NamedTuple):
     """From zero over the first iterate to the last, and what was learned on the way.
 
+    Of the two points that a path goes through there are no products with H but the numbers that a model
+    needs of them: in large problems every vector that is carried costs as much as a pass over it.
+
     Attributes:
-      first, first_product: the first iterate and H times it.
-      step, product: the last one and H times it.
-      inside: the last one before the border, or before the curvature turned negative.
-      pairs: directions and H times them, the last ones that fit; the first rows, see
-        `quasi_newton.append`.
-      negative: whether a direction of negative (or no) curvature was met; `step` ends with it.
+      first: the first direction.
+      near: how many of it the first iterate is long.
+      step: the last iterate.
+      bends: of those two, `[pᵀHp, pᵀHq, qᵀHq]`.
+      pairs: directions of positive curvature and H times them, the last ones that fit; the first rows, see
+        `quasi_newton.append`. If only one fits, that is the very last direction or none.
+      negative: whether a direction of negative (or no) curvature was met.
       curvature: the largest |dᵀHd| / dᵀd of a direction.
       lowest: the least dᵀHd / dᵀd.
       products: how many products with H were taken.
     """
 
     first: Float[Array, " n"]
-    first_product: Float[Array, " n"]
+    near: Float[Array, ""]
     step: Float[Array, " n"]
-    product: Float[Array, " n"]
-    inside: Float[Array, " n"]
+    bends: Float[Array, " 3"]
     pairs: Pairs
     negative: Bool[Array, ""]
     curvature: Float[Array, ""]
@@ -47,13 +50,17 @@ class Path(NamedTuple):
 
 class _Iterate(NamedTuple):
     step: Array
+    square: Array  # of the step
+    residual: Array
+    preconditioned: Array  # M times the residual
+    residual_square: Array  # in that metric
+    part: Array  # of the last direction in the next one
+    direction: Array  # the last one, H times it, and its curvature
     product: Array
-    inside: Array
-    direction: Array
-    residual_square: Array
-    first: Array
-    first_product: Array
-    pairs: Pairs
+    bend: Array
+    near: Array
+    near_bend: Array
+    pairs: Pairs | None
     ended: Array
     negative: Array
     curvature: Array
@@ -68,8 +75,10 @@ def truncated_cg(
     tolerance: Float[Array, ""],
     *,
     precondition: Operator,
+    preconditioned: Float[Array, " n"] | None = None,
     memory: int,
     max_products: Int[Array, ""] | int,
+    follow_negative: bool = True,
 ) -> Path:
     """Steihaug's conjugate gradients on `H d = -g` in the ball `‖d‖ ≤ Δ`.
 
@@ -79,8 +88,10 @@ def truncated_cg(
       radius: Δ > 0, finite.
       tolerance: end when the residual `‖Hd + g‖` is not larger.
       precondition: `r ↦ M r` with M positive definite and near the inverse of H.
+      preconditioned: `M g`, where it is known already.
       memory: how many pairs to return.
       max_products: end after so many products.
+      follow_negative: whether to follow negative curvature to the border, or to end before it.
 
     Returns:
       A `Path`; with a gradient of zero it stays at zero and costs nothing.
@@ -94,37 +105,44 @@ def truncated_cg(
       >>> print(path.products, path.negative, jnp.round(jnp.linalg.norm(path.step), 3))
       2 True 5.0
     """
-    nothing = jnp.zeros_like(gradient)
-    preconditioned = precondition(gradient)
+    if preconditioned is None:
+        preconditioned = precondition(gradient)
     square = jnp.vdot(gradient, preconditioned)
 
     def again(now: _Iterate) -> _Iterate:
-        product = hessian(now.direction)
-        bend = jnp.vdot(now.direction, product)
-        length = jnp.vdot(now.direction, now.direction)
+        direction = now.part * now.direction - now.preconditioned
+        product = hessian(direction)
+        bend = jnp.vdot(direction, product)
+        length = jnp.vdot(direction, direction)
+        along = jnp.vdot(now.step, direction)
         # No curvature is none to rely on: the model has no minimum along this direction.
-        up = curves_up(now.direction, product, bend)
+        up = curves_up(length, jnp.vdot(product, product), bend)
         multiple = now.residual_square / jnp.where(up, bend, 1.0)
-        ahead = now.step + multiple * now.direction
-        out = ~up | (jnp.vdot(ahead, ahead) >= radius**2)
-        multiple = jnp.where(out, _to_the_border(now.step, now.direction, length, radius), multiple)
-        step = now.step + multiple * now.direction
-        along = now.product + multiple * product
-        residual = gradient + along
+        ahead = now.square + multiple * (2 * along + multiple * length)
+        out = ~(up & (ahead < radius**2))
+        multiple = jnp.where(out, _to_the_border(along, now.square, length, radius), multiple)
+        if not follow_negative:
+            multiple = jnp.where(up, multiple, 0.0)
+        step = now.step + multiple * direction
+        residual = now.residual + multiple * product
         preconditioned = precondition(residual)
         square = jnp.vdot(residual, preconditioned)
-        direction = (square / now.residual_square) * now.direction - preconditioned
         done = jnp.vdot(residual, residual) <= tolerance**2
         starting = now.products == 0
+        pairs = now.pairs
         return _Iterate(
             step=step,
-            product=along,
-            inside=jnp.where(out, now.step, step),
-            direction=direction,
+            square=now.square + multiple * (2 * along + multiple * length),
+            residual=residual,
+            preconditioned=preconditioned,
             residual_square=square,
-            first=jnp.where(starting, step, now.first),
-            first_product=jnp.where(starting, along, now.first_product),
-            pairs=record(now.pairs, now.direction, product, up),
+            part=square / now.residual_square,
+            direction=direction,
+            product=product,
+            bend=bend,
+            near=jnp.where(starting, multiple, now.near),
+            near_bend=jnp.where(starting, multiple**2 * bend, now.near_bend),
+            pairs=None if pairs is None else record(pairs, one_pair(direction, product, bend, up)),
             ended=out | done | ~(square > 0),
             negative=~up,
             curvature=jnp.maximum(now.curvature, jnp.abs(bend) / length),
@@ -132,32 +150,39 @@ def truncated_cg(
             products=now.products + 1,
         )
 
-    no = jnp.zeros((), bool)
-    none = jnp.zeros((), jnp.int32)
-    zero = jnp.zeros((), gradient.dtype)
-    first = _Iterate(
-        nothing,
-        nothing,
-        nothing,
-        -preconditioned,
-        square,
-        nothing,
-        nothing,
-        recorder(memory, gradient.size, gradient.dtype),
-        ~(square > 0),
-        no,
-        zero,
-        jnp.full((), jnp.inf, gradient.dtype),
-        none,
+    zero, nothing = jnp.zeros((), gradient.dtype), jnp.zeros_like(gradient)
+    start = _Iterate(
+        step=nothing,
+        square=zero,
+        residual=gradient,
+        preconditioned=preconditioned,
+        residual_square=square,
+        part=zero,
+        direction=nothing,
+        product=nothing,
+        bend=zero,
+        near=zero,
+        near_bend=zero,
+        # One pair is the last, which is at hand.
+        pairs=None if memory == 1 else no_pairs(memory, gradient.size, gradient.dtype),
+        ended=~(square > 0),
+        negative=jnp.zeros((), bool),
+        curvature=zero,
+        lowest=zero + jnp.inf,
+        products=jnp.zeros((), jnp.int32),
     )
-    end = jax.lax.while_loop(lambda now: ~now.ended & (now.products < max_products), again, first)
+    end = jax.lax.while_loop(lambda now: ~now.ended & (now.products < max_products), again, start)
+    if end.pairs is None:
+        pairs = one_pair(end.direction, end.product, end.bend, ~end.negative & (end.products > 0))
+    else:
+        pairs = recorded(end.pairs)
+    first, product = -preconditioned, end.residual - gradient
     return Path(
-        end.first,
-        end.first_product,
+        first,
+        end.near,
         end.step,
-        end.product,
-        end.inside,
-        recorded(end.pairs),
+        jnp.stack([end.near_bend, end.near * jnp.vdot(first, product), jnp.vdot(end.step, product)]),
+        pairs,
         end.negative,
         end.curvature,
         end.lowest,
@@ -166,32 +191,58 @@ def truncated_cg(
 
 
 def _to_the_border(
-    step: Float[Array, " n"],
-    direction: Float[Array, " n"],
-    length: Float[Array, ""],
-    radius: Float[Array, ""],
+    along: Float[Array, ""], square: Float[Array, ""], length: Float[Array, ""], radius: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """The t ≥ 0 with `‖step + t direction‖ = Δ`, in the way that does not cancel."""
-    along, room = jnp.vdot(step, direction), radius**2 - jnp.vdot(step, step)
+    """The t ≥ 0 with `‖p + t d‖ = Δ`, from `pᵀd`, `pᵀp` and `dᵀd`, in the way that does not cancel."""
+    room = radius**2 - square
     root = jnp.sqrt(jnp.maximum(along**2 + length * room, 0.0))
     return jnp.where(along > 0, room / (along + root), (root - along) / length)
 
 
-def shortened(path: Path, radius: Float[Array, ""]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The point of the path at distance Δ from zero, or its end if that is nearer; and H times it.
+class Legs(NamedTuple):
+    """A path of two straight lines, over the first iterate p to the last, q, on which f has a model.
 
-    The path is of two straight lines, over the first iterate. A second radius costs no products.
+    Attributes:
+      first, near, step: p is near times first; q.
+      squares: `[pᵀp, pᵀq, qᵀq]`.
+      slopes: `[gᵀp, gᵀq]`.
+      bends: `[pᵀHp, pᵀHq, qᵀHq]`.
     """
-    first, step = path.first, path.step
-    near, far = jnp.vdot(first, first), jnp.vdot(step, step)
-    scale = radius / jnp.sqrt(jnp.where(near > 0, near, 1.0))
-    leg = step - first
-    length = jnp.vdot(leg, leg)
-    t = _to_the_border(first, leg, jnp.where(length > 0, length, 1.0), radius)
-    inside, whole = near < radius**2, far <= radius**2 * (1 + 4 * jnp.finfo(step.dtype).eps)
 
-    def at(first: Array, last: Array) -> Array:
-        bent = first + jnp.clip(t, 0.0, 1.0) * (last - first)
-        return jnp.where(whole, last, jnp.where(inside, bent, scale * first))
+    first: Float[Array, " n"]
+    near: Float[Array, ""]
+    step: Float[Array, " n"]
+    squares: Float[Array, " 3"]
+    slopes: Float[Array, " 2"]
+    bends: Float[Array, " 3"]
 
-    return at(path.first, path.step), at(path.first_product, path.product)
+    def shortened(self, radius: Float[Array, ""]) -> tuple[Array, Array, Array]:
+        """The point of the path at distance Δ from zero, or its end if that is nearer.
+
+        A second radius costs no products.
+
+        Returns:
+          The point, its length, and by how much the model falls there.
+        """
+        near, both, far = self.squares
+        scale = radius / jnp.sqrt(jnp.where(near > 0, near, 1.0))
+        leg = jnp.maximum(near - 2 * both + far, 0.0)
+        t = _to_the_border(both - near, near, jnp.where(leg > 0, leg, 1.0), radius)
+        t = jnp.clip(t, 0.0, 1.0)
+        inside, whole = near < radius**2, far <= radius**2 * (1 + 4 * jnp.finfo(radius.dtype).eps)
+        p = jnp.where(whole, 0.0, jnp.where(inside, 1 - t, scale))
+        q = jnp.where(whole, 1.0, jnp.where(inside, t, 0.0))
+        step = jnp.where(whole, self.step, (p * self.near) * self.first + q * self.step)
+        length = jnp.sqrt(p * (p * near + 2 * q * both) + q**2 * far)
+        bend = p * (p * self.bends[0] + 2 * q * self.bends[1]) + q**2 * self.bends[2]
+        return step, length, -(p * self.slopes[0] + q * self.slopes[1]) - 0.5 * bend
+
+
+def legs(path: Path, gradient: Float[Array, " n"]) -> Legs:
+    """What trials of a path need of it."""
+    first, step, near = path.first, path.step, path.near
+    squares = jnp.stack(
+        [near**2 * jnp.vdot(first, first), near * jnp.vdot(first, step), jnp.vdot(step, step)]
+    )
+    slopes = jnp.stack([near * jnp.vdot(gradient, first), jnp.vdot(gradient, step)])
+    return Legs(first, near, step, squares, slopes, path.bends)

@@ -16,6 +16,7 @@ from jax import Array
 from jaxopt_study.bounds import Box
 from jaxopt_study.optimizers.step_info import StepInfo
 from jaxopt_study.optimizers.trial import move
+from jaxopt_study.pytree import norm
 from jaxopt_study.types import Float, Int
 
 EVERY = 25  # steps
@@ -60,17 +61,15 @@ def leap(
     steps = pace.steps + info.accepted
     due = info.accepted & (steps >= EVERY)
 
-    def look() -> tuple[Vector, Pace, StepInfo]:
+    def after(times: Array) -> Vector:
         landed = theta + step
-        way = landed - pace.origin
+        return move(landed, times * (landed - pace.origin), box)
 
-        def at(times: Array) -> Vector:
-            return move(landed, times * way, box)
-
+    def look() -> tuple[Array, Array, Array, Array]:
         def again(looked: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
             taken, value, tried, _ = looked
             times = jnp.exp2(tried.astype(theta.dtype))
-            there = fn(at(times))
+            there = fn(after(times))
             lower = (there < value) & jnp.isfinite(there)
             going = lower & (tried + 1 < DOUBLINGS)
             return jnp.where(lower, times, taken), jnp.where(lower, there, value), tried + 1, going
@@ -78,9 +77,14 @@ def leap(
         # In a batch both branches are computed: where it is not due, nothing may be evaluated.
         start = (jnp.zeros((), theta.dtype), info.value, jnp.zeros((), jnp.int32), due)
         times, value, tried, _ = jax.lax.while_loop(lambda looked: looked[3], again, start)
-        found = times > 0
-        whole = jnp.where(found, at(times) - theta, step)
-        report = info.lengthened(found, value, jnp.sqrt(jnp.sum(whole**2)), tried)
-        return whole, Pace(theta + whole, jnp.zeros((), jnp.int32)), report
+        return times, value, tried, norm(after(times) - theta)
 
-    return jax.lax.cond(due, look, lambda: (step, Pace(pace.origin, steps), info))
+    def nothing() -> tuple[Array, Array, Array, Array]:
+        return jnp.zeros((), theta.dtype), info.value, jnp.zeros((), jnp.int32), info.step_norm
+
+    times, value, tried, length = jax.lax.cond(due, look, nothing)
+    found = times > 0
+    whole = jnp.where(found, after(times) - theta, step)
+    origin = jnp.where(due, theta + whole, pace.origin)
+    report = info.lengthened(found, value, length, tried)
+    return whole, Pace(origin, jnp.where(due, 0, steps)), report

@@ -16,12 +16,12 @@ from jax import Array
 from jaxopt_study import image_descent
 from jaxopt_study.bounds import Box, project
 from jaxopt_study.linear_images import ByImages, by_images
-from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_errors, size_of
+from jaxopt_study.optimizers.newton_exact import firmly_held, rounded, size_of
 from jaxopt_study.optimizers.newton_path import Task, far, find_path, or_one
 from jaxopt_study.optimizers.trial import MARGIN, Point, Trial, move
 from jaxopt_study.pytree import norm
-from jaxopt_study.quasi_newton import Pairs, append, curves_up, inverse, no_pairs
-from jaxopt_study.truncated_cg import Path, shortened
+from jaxopt_study.quasi_newton import Pairs, append, curves_up, inverse, no_pairs, one_pair
+from jaxopt_study.truncated_cg import Legs, Path, legs, truncated_cg
 from jaxopt_study.types import Bool, Float, Int
 
 Vector = Float[Array, " params"]
@@ -36,27 +36,42 @@ LEAST_FORCING, LEAST_FORCING_OF_LARGE = 1e-3, 0.1  # near the end
 PROBE_PRODUCTS = 10
 # Where the last step left less of the gradient than this, what is known of H⁻¹ will do for another, which
 # needs no products. One pair knows too little for that.
-FELL, FELL_OF_LARGE = 0.3, 0.0
+FELL = 0.3
 # Along f itself there is no model that could be solved too well: only a report and a fresh start are due.
 FORCING_OF_IMAGES, MAX_DIRECTIONS = 1e-3, 20
 # In one step, and not more than twice the parameters: beyond, rounding errors are solved for.
 MAX_PRODUCTS = 200
 
 
-class Seen(NamedTuple):
-    """What conjugate gradients have seen so far, for the next step.
+class Learned(NamedTuple):
+    """What is known of the curvature near a point, whether or not the iteration goes on from there.
 
     Attributes:
       pairs: products with Hessians.
       theta, gradient: of the last step; with the next they are a pair too.
-      first: norm of the first gradient; 0 before.
-      curvature: the largest along a direction of the last step.
-      probed: whether, at these parameters, a random direction was followed in search of a way down.
     """
 
     pairs: Pairs
     theta: Vector
     gradient: Vector
+
+    @property
+    def stays(self) -> bool:
+        """See `step_info.stays`; to put vectors back costs as much as to make them."""
+        return True
+
+
+class Seen(NamedTuple):
+    """What conjugate gradients have seen so far, for the next step.
+
+    Attributes:
+      learned: of the curvature.
+      first: norm of the first gradient; 0 before.
+      curvature: the largest along a direction of the last step.
+      probed: whether, at these parameters, a random direction was followed in search of a way down.
+    """
+
+    learned: Learned
     first: Scalar
     curvature: Scalar
     probed: Bool[Array, ""]
@@ -67,7 +82,7 @@ def nothing_seen(size: int, dtype: Any) -> Seen:
     memory = MEMORY if size < LARGE else MEMORY_OF_LARGE
     zero = jnp.zeros((), dtype)
     empty = jnp.zeros(size, dtype)
-    return Seen(no_pairs(memory, size, dtype), empty, empty, zero, zero, jnp.zeros((), bool))
+    return Seen(Learned(no_pairs(memory, size, dtype), empty, empty), zero, zero, jnp.zeros((), bool))
 
 
 class Model(NamedTuple):
@@ -76,7 +91,7 @@ class Model(NamedTuple):
     Attributes:
       value, gradient: of the objective.
       push: products with the Hessian.
-      path: the steps on offer.
+      legs: the steps on offer.
       radius: how far they go.
       products: how many products were taken for all of it.
       point: what is known before any trial.
@@ -86,7 +101,7 @@ class Model(NamedTuple):
     value: Scalar
     gradient: Vector
     push: Callable[[Array], Array]
-    path: Path
+    legs: Legs
     radius: Scalar
     products: Int[Array, ""]
     point: Point
@@ -115,35 +130,46 @@ def model(
     parts = by_images(fn, theta) if box is None and gradient is None else None
     (value, own), linear = jax.linearize(jax.value_and_grad(fn), theta)
     gradient = own if gradient is None else gradient
-    mask = jnp.zeros_like(theta, bool) if box is None else firmly_held(box, theta, gradient)
-    free = jnp.where(mask, 0.0, gradient)
+    mask = None if box is None else firmly_held(box, theta, gradient)
+    free = gradient if mask is None else jnp.where(mask, 0.0, gradient)
     push = lambda v: linear(v)[1]  # noqa: E731
-    seen = _with_secant(seen, theta, own)
-    matrix = inverse(seen.pairs)
-    known = seen.pairs.count > 0
+    pairs = _with_secant(seen, theta, own)
+    matrix = inverse(pairs)
+    known = pairs.count > 0
     alone = matrix(free)
     grad_norm = norm(free)
     test = jnp.where(known, jnp.vdot(free, alone), jnp.where(grad_norm == 0, 0.0, jnp.inf))
     curvature_known = jnp.maximum(seen.curvature, 0.0)
     size = size_of(value, first_value, curvature_known * longest**2)
     test = _cosine(size, test)
+    # Where f falls for ever everything gets small beside its value; that is no end.
+    endless = value < -jnp.maximum(jnp.abs(first_value), 1.0) / jnp.finfo(theta.dtype).eps ** 2
+    test = jnp.where(endless, jnp.inf, test)
     first = jnp.where(seen.first > 0, seen.first, grad_norm)
-    rounding = rounding_errors(value, gradient, curvature_known, theta)
+    params_norm = norm(theta)
+    slope = jnp.vdot(jnp.abs(gradient), jnp.abs(theta))
+    rounding = rounded(value, slope, curvature_known * params_norm**2)
     finished = measure_only | (test <= gtol)
     # A coordinate without a slope may stay invisible from the first step to the last.
-    invisible = (seen.first == 0) & jnp.any((free == 0) & ~mask)
+    flat = jnp.any(free == 0) if mask is None else jnp.any((free == 0) & ~mask)
+    invisible = (seen.first == 0) & flat
     radius, reach = radii(free, push)
     most = min(MAX_PRODUCTS, 2 * theta.size)
     target = jnp.asarray(-jnp.inf if target is None else target, theta.dtype)
     probing = (finished | invisible) & ~seen.probed & ~(value <= target)
-    enough = FELL if theta.size < LARGE else FELL_OF_LARGE
-    fell = grad_norm < enough * norm(jnp.where(mask, 0.0, seen.gradient))
-    # That a step is short which M makes says nothing of directions that M has not seen: products have to.
-    fell &= norm(alone) > jnp.finfo(theta.dtype).eps ** 0.5 * norm(theta)
+    alone_norm = norm(alone)
+    quick = None
+    if theta.size < LARGE:
+        before = seen.learned.gradient if mask is None else jnp.where(mask, 0.0, seen.learned.gradient)
+        fell = grad_norm < FELL * norm(before)
+        # That a step is short which M makes says nothing of directions that M has not seen: products have to.
+        fell &= alone_norm > jnp.finfo(theta.dtype).eps ** 0.5 * params_norm
+        quick = fell & known & (seen.first > 0) & ~finished & ~probing
     task = Task(
         push=push,
         matrix=matrix,
         gradient=free,
+        known=alone,
         radius=radius,
         reach=reach,
         forcing=_forcing(theta, grad_norm, first),
@@ -151,34 +177,36 @@ def model(
         # At a start without any slope there is nothing else to go by.
         probe_products=jnp.where((seen.first == 0) & (grad_norm == 0), most, PROBE_PRODUCTS),
         visible=MARGIN * rounding,
-        quick=fell & known & (seen.first > 0) & ~finished & ~probing,
+        quick=quick,
         descend=None if parts is None else _descent(parts, theta, value, target),
     )
     path, way_down, products = find_path(task, theta, mask, box, probing)
     stepping = (task.max_products > 0) & ~way_down
     slack = 1 + 4 * jnp.finfo(theta.dtype).eps
-    full = jnp.clip(slack * norm(path.step), radius, reach if parts is None else jnp.inf)
+    lines = legs(path, free)
+    step_norm = norm(path.step)
+    full = jnp.clip(slack * step_norm, radius, reach if parts is None else jnp.inf)
     radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
     least = jnp.where(path.products > 0, grad_norm**2 / or_one(path.curvature), 0.0)
-    ahead = jnp.maximum(-jnp.vdot(free, path.step), least)
+    ahead = jnp.maximum(-lines.slopes[1], least)
     test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(size, ahead)), test)
     curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
-    rounding = rounding_errors(value, gradient, curvature, theta)
-    kept = append(seen.pairs, path.pairs)
+    rounding = rounded(value, slope, curvature * params_norm**2)
+    kept = append(pairs, path.pairs)
     probed = (seen.probed | probing) & ~way_down & (test <= gtol)
     at = Point(
         value=value,
         grad_norm=grad_norm,
         gradient_test=test,
         rounding=rounding,
-        coordinate_norm=jnp.where(known, norm(alone), norm(path.step)),
-        params_norm=norm(theta),
+        # To whom more is promised than f itself has not arrived, however short the step.
+        coordinate_norm=jnp.where(test > 1, jnp.inf, jnp.where(known, alone_norm, step_norm)),
+        params_norm=params_norm,
         way_down=way_down,
     )
-    return Model(
-        value, gradient, push, path, radius, products, at, Seen(kept, theta, own, first, curvature, probed)
-    )
+    seen = Seen(Learned(kept, theta, own), first, curvature, probed)
+    return Model(value, gradient, push, lines, radius, products, at, seen)
 
 
 def _descent(
@@ -207,19 +235,28 @@ def direction(
 ) -> tuple[Vector, Seen, Int[Array, ""]]:
     """A direction of ascent, about `H⁻¹ g`, for a line search; and what was seen, and the products."""
     own, push = jax.linearize(jax.grad(fn), theta)
-    seen = _with_secant(seen, theta, own)
+    pairs = _with_secant(seen, theta, own)
     size = norm(gradient)
     first = jnp.where(seen.first > 0, seen.first, size)
-    forcing = _forcing(theta, size, first)
-    limit, nothing, no = jnp.asarray(MAX_PRODUCTS), jnp.zeros((), theta.dtype), jnp.zeros((), bool)
-    task = Task(push, inverse(seen.pairs), gradient, nothing, far(theta), forcing, limit, limit, nothing, no)
-    path = task.solve(jnp.zeros_like(theta, bool), no)
-    # What leads to the border is a direction of negative curvature; it would drown the rest.
-    within = jnp.where(path.negative, path.inside, path.step)
-    usable = jnp.vdot(within, gradient) < 0
+    matrix = inverse(pairs)
+    known = matrix(gradient)
+    usable = jnp.vdot(gradient, known) > 0
+    path = truncated_cg(
+        push,
+        gradient,
+        far(theta),
+        _forcing(theta, size, first) * size,
+        preconditioned=jnp.where(usable, known, gradient),
+        precondition=lambda r: jnp.where(usable, matrix(r), r),
+        memory=pairs.steps.shape[0],
+        max_products=MAX_PRODUCTS,
+        follow_negative=False,  # it would drown the rest
+    )
+    down = jnp.vdot(path.step, gradient) < 0
     scale = or_one(path.curvature)
-    kept = Seen(append(seen.pairs, path.pairs), theta, own, first, path.curvature, no)
-    return jnp.where(usable, -within, gradient / scale), kept, path.products
+    learned = Learned(append(pairs, path.pairs), theta, own)
+    seen = Seen(learned, first, path.curvature, jnp.zeros((), bool))
+    return jnp.where(down, -path.step, gradient / scale), seen, path.products
 
 
 def trust_region_trial(
@@ -228,25 +265,28 @@ def trust_region_trial(
     """From a radius to a trial."""
 
     def attempt(radius: Scalar) -> Trial:
-        step, product = shortened(here.path, radius)
+        step, length, predicted = here.legs.shortened(radius)
         if box is not None:
             inside = project(box, theta + step) - theta
             clipped = jnp.any(inside != step)
-            product = jax.lax.cond(clipped, here.push, lambda _: product, inside)
-            step = inside
-        predicted = -jnp.vdot(step, here.gradient + 0.5 * product)
+
+            def anew() -> Scalar:
+                return -jnp.vdot(inside, here.gradient + 0.5 * here.push(inside))
+
+            step, length, predicted = inside, norm(inside), jax.lax.cond(clipped, anew, lambda: predicted)
         there = fn(move(theta, step, box))
         no = jnp.zeros((), bool)
-        return Trial(step, there, here.value - there, predicted, norm(step), no, no, radius)
+        return Trial(step, there, here.value - there, predicted, length, no, no, radius)
 
     return attempt
 
 
-def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Seen:
-    """Add the last step and the change of the gradient along it, which cost nothing."""
-    step, change = theta - seen.theta, gradient - seen.gradient
-    up = curves_up(step, change, jnp.vdot(step, change)) & (seen.first > 0)
-    return seen._replace(pairs=append(seen.pairs, Pairs(step[None], change[None], up.astype(jnp.int32))))
+def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Pairs:
+    """The pairs and the last step, with the change of the gradient along it, which cost nothing."""
+    step, change = theta - seen.learned.theta, gradient - seen.learned.gradient
+    bend = jnp.vdot(step, change)
+    up = curves_up(jnp.vdot(step, step), jnp.vdot(change, change), bend) & (seen.first > 0)
+    return append(seen.learned.pairs, one_pair(step, change, bend, up))
 
 
 def _forcing(theta: Vector, size: Scalar, first: Scalar) -> Scalar:

@@ -212,15 +212,16 @@ def _within_box(here: Spectrum, box: Box, theta: Vector, radius: Scalar) -> Vect
 
 
 def rounding_errors(value: Scalar, gradient: Vector, hessian: Float[Array, "..."], theta: Vector) -> Scalar:
-    """How the value may change with errors ε|θ| in the parameters, and with its own.
+    """How the value may change with errors ε|θ| in the parameters, and with its own."""
+    size = jnp.abs(theta)
+    return rounded(value, jnp.abs(gradient) @ size, size @ (jnp.abs(hessian) @ size))
 
-    A Hessian that is not known may be replaced by one number, the largest curvature.
-    """
-    eps = jnp.finfo(theta.dtype).eps
-    error = eps * jnp.abs(theta)
-    bent = jnp.abs(hessian) @ error if jnp.ndim(hessian) else jnp.abs(hessian) * error
+
+def rounded(value: Scalar, slope: Scalar, bend: Scalar) -> Scalar:
+    """The same from `|g|ᵀ|θ|` and `|θ|ᵀ|H||θ|`."""
+    eps = jnp.finfo(value.dtype).eps
     # A sum over data is rounded term by term, and the terms are not seen here.
-    return 50 * eps * jnp.abs(value) + jnp.abs(gradient) @ error + 0.5 * error @ bent
+    return 50 * eps * jnp.abs(value) + eps * slope + 0.5 * eps * (eps * bend)
 
 
 def _alone(gradient: Array, hessian: Array) -> Array:
@@ -243,7 +244,7 @@ def size_of(value: Scalar, first_value: Scalar, bent: Scalar) -> Scalar:
 
 
 def _cosine(value: Array, gradient: Array, hessian: Array) -> Array:
-    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(hessian))) * jnp.sqrt(2 * value)
+    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(hessian))) * jnp.sqrt(value) * 2**0.5
     cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0)
     # Without curvature there is no length to compare with: only a gradient of zero is small.
     cosines = jnp.where(lengths > 0, cosines, jnp.where(gradient == 0, 0.0, jnp.inf))

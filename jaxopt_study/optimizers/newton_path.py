@@ -29,39 +29,52 @@ class Task(NamedTuple):
 
     Attributes:
       push: products with the Hessian.
-      matrix: what is known of its inverse.
+      matrix: what is known of its inverse, M.
       gradient: zero where it is held.
+      known: `M g`.
       radius: of the trust region.
       reach: how far to go where all curvature is positive; the same, but for the first step.
       forcing: the relative residual at which to end.
       max_products: of a step.
       probe_products: of a probe.
       visible: the least reduction that rounding errors do not hide.
-      quick: whether to take the quasi-Newton step `-Mg`, and no products.
+      quick: whether to take the quasi-Newton step `-Mg`, and no products; None where that never is.
       descend: what goes down along f itself instead, where f has images; see `image_descent`.
     """
 
     push: Callable[[Array], Array]
     matrix: Inverse
     gradient: Vector
+    known: Vector
     radius: Scalar
     reach: Scalar
     forcing: Scalar
     max_products: Int[Array, ""]
     probe_products: Int[Array, ""]
     visible: Scalar
-    quick: Bool[Array, ""]
+    quick: Bool[Array, ""] | None = None
     descend: Callable[[Vector, Scalar, Int[Array, ""], int], Path] | None = None
 
-    def solve(self, mask: Bool[Array, " params"], probing: Bool[Array, ""]) -> Path:
+    def solve(self, mask: Bool[Array, " params"] | None, probing: Bool[Array, ""]) -> Path:
         """The path over what is not held; when probing, from a random slope and without a border."""
-        keep = lambda v: jnp.where(mask, 0.0, v)  # noqa: E731
-        draw = lambda: jax.random.normal(jax.random.key(0), mask.shape, self.gradient.dtype)  # noqa: E731
-        target = keep(jax.lax.cond(probing, draw, lambda: self.gradient))
-        known = keep(self.matrix(target))
-        usable = jnp.vdot(target, known) > 0
-        quick = self.quick & ~probing & usable
-        most = jnp.where(quick, 0, self.max_products)
+        keep = lambda v: v if mask is None else jnp.where(mask, 0.0, v)  # noqa: E731
+
+        def with_known(slope: Vector) -> tuple[Vector, Vector]:
+            return keep(slope), keep(self.matrix(keep(slope)))
+
+        def drawn() -> tuple[Vector, Vector]:
+            return with_known(jax.random.normal(jax.random.key(0), self.gradient.shape, self.gradient.dtype))
+
+        def own() -> tuple[Vector, Vector]:
+            return (self.gradient, self.known) if mask is None else with_known(self.gradient)
+
+        target, known = jax.lax.cond(probing, drawn, own)
+        promise = jnp.vdot(target, known)
+        usable = promise > 0
+        most, quick = self.max_products, None
+        if self.quick is not None:
+            quick = self.quick & ~probing & usable
+            most = jnp.where(quick, 0, most)
         memory = self.matrix.pairs.steps.shape[0]
 
         def along_model() -> Path:
@@ -70,6 +83,7 @@ class Task(NamedTuple):
                 target,
                 jnp.where(probing, far(target), self.reach),
                 jnp.where(probing, PROBE_TOLERANCE, self.forcing) * norm(target),
+                preconditioned=jnp.where(usable, known, target),
                 precondition=lambda r: jnp.where(usable, keep(self.matrix(r)), r),
                 memory=memory,
                 max_products=jnp.where(probing, self.probe_products, most),
@@ -82,13 +96,18 @@ class Task(NamedTuple):
             path = jax.lax.cond(
                 probing, along_model, lambda: descend(self.gradient, self.reach, most, memory)
             )
+        if quick is None:
+            return path
         # Of `-Mg` the model says `H d = -g`, as BFGS has it.
         length = norm(known)
-        within = -jnp.where(length > self.reach, self.reach / or_one(length), 1.0)
-        choose = lambda new, old: jnp.where(quick, within * new, old)  # noqa: E731
-        step, product = choose(known, path.step), choose(target, path.product)
-        first, first_product = choose(known, path.first), choose(target, path.first_product)
-        return path._replace(first=first, first_product=first_product, step=step, product=product)
+        within = jnp.where(length > self.reach, self.reach / or_one(length), 1.0)
+        choose = lambda new, old: jnp.where(quick, new, old)  # noqa: E731
+        return path._replace(
+            first=choose(-known, path.first),
+            near=choose(within, path.near),
+            step=choose(-within * known, path.step),
+            bends=choose(within**2 * promise, path.bends),
+        )
 
     def is_way_down(self, path: Path) -> Bool[Array, ""]:
         """Whether a probe met negative curvature that the value will show."""
@@ -107,9 +126,11 @@ class Task(NamedTuple):
 
         factor = jnp.where(promised(1.0) >= promised(-1.0), ratio, -ratio)
         factor = jnp.where(self.is_way_down(path), factor, 0.0)
-        step, product = factor * path.step, factor * path.product
         pairs = path.pairs._replace(count=jnp.zeros_like(path.pairs.count))
-        return path._replace(first=step, first_product=product, step=step, product=product, pairs=pairs)
+        bends = jnp.where(jnp.arange(3) == 2, factor**2 * path.bends, 0.0)
+        return path._replace(
+            near=jnp.zeros_like(path.near), step=factor * path.step, bends=bends, pairs=pairs
+        )
 
 
 def far(like: Vector) -> Scalar:
@@ -117,39 +138,57 @@ def far(like: Vector) -> Scalar:
     return jnp.asarray(jnp.finfo(like.dtype).max ** 0.25, like.dtype)
 
 
+class _Way(NamedTuple):
+    path: Path
+    mask: Bool[Array, " params"] | None
+    probing: Bool[Array, ""]
+    products: Int[Array, ""]
+    going: Bool[Array, ""]
+
+
 def find_path(
-    task: Task, theta: Vector, mask: Bool[Array, " params"], box: Box | None, probing: Bool[Array, ""]
+    task: Task, theta: Vector, mask: Bool[Array, " params"] | None, box: Box | None, probing: Bool[Array, ""]
 ) -> tuple[Path, Bool[Array, ""], Int[Array, ""]]:
     """The path; a probe first where it is asked for, and more held where it would leave through a bound.
+
+    Args:
+      task: what is asked for.
+      theta: where it begins.
+      mask: what a bound holds there; None without bounds.
+      box: the bounds.
+      probing: whether to probe first.
 
     Returns:
       The path; whether it is that of a probe that found a way down; all products taken.
     """
 
-    def leaving(path: Path, mask: Array) -> Array:
-        if box is None:
-            return jnp.zeros_like(mask)
-        down = (path.first < 0) | (path.step < 0)
-        up = (path.first > 0) | (path.step > 0)
-        return ~mask & (((theta <= box.lower) & down) | ((theta >= box.upper) & up))
+    def again(now: _Way) -> _Way:
+        path = task.solve(now.mask, now.probing)
+        products = now.products + path.products
+        in_vain = now.probing & ~task.is_way_down(path)
+        path = jax.lax.cond(now.probing, lambda: task.straight(path, theta, box), lambda: path)
+        going = in_vain & (task.max_products > 0)
+        mask = now.mask
+        if box is not None and mask is not None:
+            blocked = _leaving(box, theta, path) & ~mask
+            going |= jnp.any(blocked)
+            mask = mask | blocked
+        return _Way(path, mask, now.probing & ~in_vain, products, going)
 
-    def again(carry: tuple[Path, Array, Array, Array, Array]) -> tuple[Path, Array, Array, Array, Array]:
-        _, mask, probing, products, _ = carry
-        path = task.solve(mask, probing)
-        products = products + path.products
-        in_vain = probing & ~task.is_way_down(path)
-        path = jax.lax.cond(probing, lambda: task.straight(path, theta, box), lambda: path)
-        blocked = leaving(path, mask)
-        going = (in_vain & (task.max_products > 0)) | jnp.any(blocked)
-        return path, mask | blocked, probing & ~in_vain, products, going
-
-    yes, none = jnp.ones((), bool), jnp.zeros((), jnp.int32)
+    # Something of the right shape, which is written over: what is there already is a pass less than zeros.
+    there = task.matrix.pairs
     shapes = jax.eval_shape(task.solve, mask, probing)
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    path, _, found, products, _ = jax.lax.while_loop(
-        lambda carry: carry[-1], again, (empty, mask, probing, none, yes)
-    )
-    return path, found, products
+    empty = empty._replace(first=task.gradient, step=task.gradient, pairs=there)
+    start = _Way(empty, mask, probing, jnp.zeros((), jnp.int32), jnp.ones((), bool))
+    end = jax.lax.while_loop(lambda now: now.going, again, start)
+    return end.path, end.probing, end.products
+
+
+def _leaving(box: Box, theta: Vector, path: Path) -> Bool[Array, " params"]:
+    first = path.near * path.first
+    down, up = (first < 0) | (path.step < 0), (first > 0) | (path.step > 0)
+    return ((theta <= box.lower) & down) | ((theta >= box.upper) & up)
 
 
 def or_one(number: Array) -> Array:

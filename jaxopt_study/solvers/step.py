@@ -15,7 +15,7 @@ from jax import Array
 from jaxopt_study.bounds import free_part, project_tree
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update, trained_part
-from jaxopt_study.optimizers.step_info import Evaluations, StepInfo
+from jaxopt_study.optimizers.step_info import StepInfo, stays
 from jaxopt_study.optimizers.transform import relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.result import Status, Trace, is_converged
@@ -219,8 +219,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     # Where the iteration ends here, the step is not taken, and the optimizer's state goes on
     # telling of the last one that was, or of the one that was refused; but counts count.
     def choose(old: PyTree, new: PyTree, keep: Bool[Array, ""] = ended) -> Any:
-        counts = lambda node: isinstance(node, Evaluations)  # noqa: E731
-        return jax.tree.map(lambda o, n: n if counts(o) else jnp.where(keep, o, n), old, new, is_leaf=counts)
+        return jax.tree.map(lambda o, n: n if stays(o) else jnp.where(keep, o, n), old, new, is_leaf=stays)
 
     value = choose(state.value, report.value)
     if setup.batch_fn is not None:  # the value goes with the gradient: both are of this step's batch

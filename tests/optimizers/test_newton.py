@@ -128,6 +128,32 @@ def test_both_solvers_count_what_they_evaluate_and_end_at_the_minimum(n):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda p: p[0] + p[1] ** 2,
+        lambda p: -(p[0] ** 2) + p[1] ** 2,
+        lambda p: p[1] ** 2 - jnp.exp(p[0]),
+    ],
+    ids=["slope", "parabola", "exponential"],
+)
+def test_what_has_no_minimum_is_not_called_converged(solver, fn):
+    result = jos.minimize(fn, jnp.ones(2), jos.newton(solver=solver))
+    assert result.value < -1e6
+    assert not result.converged
+
+
+def test_what_was_learned_at_the_end_stays_in_the_state_and_a_saddle_is_left_after_it():
+    optimizer = jos.newton(solver="cg")
+    saddle = lambda p: p[0] ** 4 / 4 - p[0] ** 2 / 2 + p[1] ** 2  # noqa: E731
+    first = jos.minimize(saddle, jnp.array([2.0, 1.0]), optimizer)
+    assert first.converged
+    np.testing.assert_array_equal(first.opt_state.seen.learned.theta, first.params)
+    again = jos.minimize(saddle, jnp.zeros(2), optimizer, opt_state=first.opt_state)
+    np.testing.assert_allclose(again.value, -0.25, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_a_first_value_beyond_measure_does_not_make_a_slope_small(solver):
     """Chebyquad from 100 times its start: f falls from 10³⁸ and has a minimum of 0.0018."""
     problem = chebyquad()
