@@ -70,6 +70,14 @@ class Case:
 
 
 @dataclasses.dataclass(frozen=True)
+class Group:
+    """Cases of which something is claimed together: the geometric mean of their ratios, by peer."""
+
+    name: str
+    claim: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class Planned:
     """A case that is not built yet: building compiles and computes references.
 
@@ -78,13 +86,22 @@ class Planned:
       build: makes the case, called with x64 as `dtype` says. Takes the function that says which peers are
         wanted and installed.
       dtype: "float32" or "float64".
-      claim: the ratios that are to be reached, by peer, with the words of the claim; for the reader.
+      claim: the ratios that are to be reached, by peer.
+      at_most: ratios that are not to be exceeded, by contestant: of parts of our work, and of more of it.
+      group: the cases that this is one of, of which something is claimed together.
     """
 
     name: str
     build: Callable[[Callable[[str], bool]], Case]
     dtype: str = "float64"
     claim: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    at_most: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    group: Group | None = None
+
+    @property
+    def claims(self) -> bool:
+        """Whether anything is claimed of it."""
+        return bool(self.claim or self.at_most or self.group)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +117,8 @@ class Row:
         contestant does not solve the case.
       uncertainty: of the ratio, relative.
       claimed: the ratio that is claimed.
+      at_most: the ratio that is not to be exceeded.
+      group, claimed_together: of several cases, and the geometric mean of ratios that is claimed.
       error: reached.
       solved: whether that is what the case asks for.
       evaluations: of the objective in a call.
@@ -134,6 +153,9 @@ class Row:
     blas_threads: int
     rounds: int
     same_program: bool = False
+    at_most: float | None = None
+    group: str | None = None
+    claimed_together: float | None = None
 
 
 def measure(
@@ -198,6 +220,9 @@ def measure(
                 blas_threads=clock.blas_threads or 0,
                 rounds=len(clock.seconds),
                 same_program=name in same,
+                at_most=planned.at_most.get(name),
+                group=planned.group.name if planned.group else None,
+                claimed_together=planned.group.claim.get(name) if planned.group else None,
             )
 
 

@@ -17,6 +17,7 @@ def add_bench(commands: Any, exit_codes: str) -> None:
         "them, and leave a folder with the results (Parquet), a page and pictures.",
         epilog="examples:\n"
         "  jaxopt-study bench --list\n"
+        "  jaxopt-study bench --claims                  # only cases of which a ratio is claimed\n"
         "  jaxopt-study bench first_order --only 'adam*' --peers optax\n"
         "  jaxopt-study bench --save baseline.json      # ratios to compare with later\n"
         "  jaxopt-study bench --compare baseline.json   # exit code 3 where one got worse\n"
@@ -27,6 +28,7 @@ def add_bench(commands: Any, exit_codes: str) -> None:
     bench.add_argument("suites", metavar="SUITE", nargs="*", help="(all)")
     bench.add_argument("--list", action="store_true", help="name the suites and their cases, measure nothing")
     bench.add_argument("--only", metavar="CASE", nargs="+", default=[], help="names of cases, or patterns")
+    bench.add_argument("--claims", action="store_true", help="only cases of which a ratio is claimed")
     bench.add_argument("--peers", metavar="NAME", nargs="+", help="packages to compare with (all); or none")
     bench.add_argument("--device", choices=["cpu", "gpu", "tpu"], help="(JAX's default)")
     bench.add_argument("--rounds", type=int, metavar="N", help="how often each is timed (a case's own)")

@@ -16,6 +16,7 @@ import jax
 
 from jaxopt_study.bench import baseline, peers
 from jaxopt_study.bench.case import Planned, Row, measure
+from jaxopt_study.bench.claims import judge
 from jaxopt_study.bench.results import FILE, Results, write_results
 from jaxopt_study.bench.roofline import measure_limits
 from jaxopt_study.bench.table import limits_text, machine_text, print_case
@@ -45,6 +46,7 @@ class BenchRequest:
     Attributes:
       suites: names; all if there are none.
       only: patterns of names of cases, as a shell has them; all if there are none.
+      claims: only cases of which a ratio is claimed.
       peers: names of packages to compare with, where they are installed; None for all.
       device: "cpu", "gpu" or "tpu"; None for JAX's default.
       rounds: how often each contestant is timed; None for each case's own.
@@ -57,6 +59,7 @@ class BenchRequest:
 
     suites: Sequence[str] = ()
     only: Sequence[str] = ()
+    claims: bool = False
     peers: Sequence[str] | None = None
     device: str | None = None
     rounds: int | None = None
@@ -136,13 +139,16 @@ def _bench(request: BenchRequest) -> BenchReport:
 
         for suite, cases in chosen.items():
             for case in cases:
+                started = time.perf_counter()
                 measured = list(measure(suite, case, limits, wanted, request.rounds))
                 rows += measured
                 write_results(folder / FILE, so_far())  # what follows may fail, or be interrupted
                 if not request.quiet:
-                    print_case(measured)
+                    print_case(measured, time.perf_counter() - started)
             jax.clear_caches()
         results = so_far()
+    if not request.quiet:
+        _print_claims(rows)
     from jaxopt_study.bench.page import write_page
 
     write_page(folder, results)
@@ -152,6 +158,11 @@ def _bench(request: BenchRequest) -> BenchReport:
     return BenchReport(folder, results, tuple(worse), compared)
 
 
+def _print_claims(rows: Sequence[Row]) -> None:
+    for one in judge(rows):
+        print(f"{'met' if one.met else 'SHORT':5}  {one.name}: {one.measured}, {one.claimed} claimed")
+
+
 def _choose(request: BenchRequest) -> dict[str, list[Planned]]:
     for suite in request.suites:
         if suite not in SUITES:
@@ -159,10 +170,12 @@ def _choose(request: BenchRequest) -> dict[str, list[Planned]]:
     chosen = {}
     for suite in request.suites or SUITES:
         cases = [case for case in planned(suite) if _matches(case.name, request.only)]
+        cases = [case for case in cases if case.claims or not request.claims]
         if cases:
             chosen[suite] = cases
     if not chosen:
-        raise StudyInputError(f"bench: no case is named {' or '.join(request.only)}; --list names them")
+        named = f" is named {' or '.join(request.only)}" if request.only else ""
+        raise StudyInputError(f"bench: no case{named}{' with a claim' * request.claims}; --list names them")
     return chosen
 
 
@@ -221,6 +234,7 @@ def _command(request: BenchRequest) -> str:
     words = ["jaxopt-study", "bench", *request.suites]
     for flag, values in (("--only", request.only), ("--peers", request.peers or ())):
         words += [flag, *values] if values else []
+    words += ["--claims"] if request.claims else []
     words += ["--device", request.device] if request.device else []
     words += ["--rounds", str(request.rounds)] if request.rounds else []
     return shlex.join(words)

@@ -60,15 +60,15 @@ def ratio_text(row: Row) -> str:
     return f"{row.ratio:.3g}x"
 
 
-def print_case(rows: Sequence[Row]) -> None:
-    """Print the contestants of one case."""
+def print_case(rows: Sequence[Row], took: float) -> None:
+    """Print the contestants of one case, and how many seconds it all took."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     first = rows[0]
     table = Table(
-        title=f"{first.suite}: {first.case} ({first.dtype}, seconds a {first.unit})",
+        title=f"{first.suite}: {first.case} ({first.dtype}, seconds a {first.unit}; {took:.0f} s in all)",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxopt_study.bench.case import OURS, Row
+from jaxopt_study.bench.claims import judge
 from jaxopt_study.bench.results import Results, cases
 from jaxopt_study.bench.table import bytes_text, limits_text, machine_text, ratio_text, seconds_text
 from jaxopt_study.study.protocol import StudyInputError
@@ -70,12 +71,6 @@ def losses(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def meets_claim(row: Row) -> bool:
-    """Whether the ratio is as claimed. Who claims to be about as fast does so with the same program."""
-    claimed = float(row.claimed or 0)
-    return (row.same_program and claimed <= 1) or (row.ratio is not None and row.ratio >= claimed)
-
-
 def reason(row: Row, reasons: Sequence[tuple[str, str]]) -> str | None:
     """The first that fits."""
     return next((why for pattern, why in reasons if fnmatch.fnmatchcase(key(row), pattern)), None)
@@ -114,14 +109,13 @@ def _machine(results: Results) -> str:
 
 
 def _claims(rows: Sequence[Row]) -> str:
-    claimed = [row for row in rows if row.claimed is not None]
-    if not claimed:
+    judged = judge(rows)
+    if not judged:
         return ""
     lines = ["## What is claimed, and what was measured\n", "| | claimed | measured |", "|---|--:|--:|"]
-    for row in claimed:
-        ratio = ratio_text(row)
-        met = meets_claim(row)
-        lines.append(f"| {key(row)} | {row.claimed:g}x | {ratio if met else f'**{ratio}**'} |")
+    for one in judged:
+        measured = one.measured if one.met else f"**{one.measured}**"
+        lines.append(f"| {one.name} | {one.claimed} | {measured} |")
     return "\n".join(lines) + "\n\nBold: fell short.\n"
 
 

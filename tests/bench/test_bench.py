@@ -64,6 +64,7 @@ def test_list_names_every_case_and_measures_nothing(tmp_path, monkeypatch, capsy
     [
         (["nothing"], "no suite 'nothing'; there are: toy"),
         (["--only", "nothing"], "no case is named nothing"),
+        (["--claims", "--only", "doubled"], "no case is named doubled with a claim"),
         (["--peers", "nothing"], "no peer 'nothing'"),
         (["--rounds", "0"], "--rounds: expected a number >= 1"),
         (["--device", "tpu"], "no device 'tpu' here"),
@@ -82,6 +83,19 @@ def test_bad_input_is_one_line_and_nothing_is_written(toy_suite, tmp_path, monke
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert words in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_claims_alone_are_measured_and_judged(toy_suite, tmp_path, capsys):
+    assert bench("--claims", "--out", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "toy: sums" in printed
+    assert "doubled" not in printed
+    (line,) = [line for line in printed.splitlines() if "1.5x claimed" in line]
+    assert line.startswith(("met ", "SHORT"))
+    (folder,) = tmp_path.iterdir()
+    results = read_results(folder)
+    assert {row.case for row in results.rows} == {"sums"}
+    assert results.command == "jaxopt-study bench --claims"
 
 
 @pytest.mark.slow

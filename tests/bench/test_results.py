@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxopt_study.bench import baseline, roofline, words
+from jaxopt_study.bench.claims import judge, meets_claim
 from jaxopt_study.bench.page import write_page
 from jaxopt_study.bench.pictures import draw
 from jaxopt_study.bench.results import Results, read_results, write_results
@@ -63,13 +64,33 @@ def test_markdown_tells_losses_with_their_reasons_and_claims_that_fell_short(res
 
 def test_the_same_program_meets_a_claim_is_no_loss_and_no_metric(make_row, results):
     row = make_row(contestant="optax", ratio=0.8, claimed=0.95, same_program=True)
-    assert words.meets_claim(row)
-    assert not words.meets_claim(dataclasses.replace(row, same_program=False))
-    assert not words.meets_claim(dataclasses.replace(row, claimed=2.0))  # who claims more has to measure it
+    assert meets_claim(row)
+    assert not meets_claim(dataclasses.replace(row, same_program=False))
+    assert not meets_claim(dataclasses.replace(row, claimed=2.0))  # who claims more has to measure it
     assert words.losses([row]) == []
     assert baseline.metrics([row]) == {}
     text = words.write_markdown(dataclasses.replace(results, rows=(row,)), [], "r.parquet", "command")
     assert "| toy / sums / optax | 0.95x | same program (0.8x) |" in text
+
+
+def test_claims_of_parts_and_of_several_cases_together(make_row):
+    pair = {"contestant": "peer", "group": "all sums", "claimed_together": 2.5}
+    rows = [
+        make_row(case="one", ratio=2.0, **pair),
+        make_row(case="one", contestant="a part", ratio=0.3, at_most=0.5),
+        make_row(case="two", ratio=4.5, **pair),
+        make_row(case="three", ratio=None, solved=False, **pair),
+        make_row(case="more", contestant="jaxopt_study, more", ratio=1.2, at_most=1.05),
+        make_row(case="nothing claimed"),
+    ]
+    said = [(one.name, one.claimed, one.measured, one.met) for one in judge(rows)]
+    assert said == [
+        ("toy / one / a part", "at most 0.5x", "0.3x", True),
+        ("toy / all sums / peer", "2.5x", "3x (2 of 3 cases)", True),
+        ("toy / more / jaxopt_study, more", "at most 1.05x", "1.2x", False),
+    ]
+    unmeasured = [make_row(ratio=None, **pair)]
+    assert [(one.measured, one.met) for one in judge(unmeasured)] == [("not measured", False)]
 
 
 def test_page_needs_nothing_but_itself_and_escapes_what_it_shows(tmp_path, results):

@@ -77,6 +77,9 @@ def newton_to_the_end(objective: Any, args: tuple, **options: Any) -> peers.Mini
     return run
 
 
+NAMES = ("newton", "newton exact", "newton cg", "optimistix BFGS", "optax lbfgs", "scipy trust-exact")
+
+
 def minimizers(problem: Problem, only: Sequence[str] | None = None) -> dict[str, peers.Minimize]:
     """A function of the start for each minimizer that is installed."""
     objective: Any = problem.objective
@@ -175,14 +178,17 @@ def main() -> None:
     )
     parser.add_argument("collection", choices=("mgh", "cutest"))
     parser.add_argument("--problems", nargs="+", metavar="NAME", help="these alone")
-    parser.add_argument("--solvers", nargs="+", metavar="NAME", help="these alone")
+    parser.add_argument("--solvers", nargs="+", metavar="NAME", choices=NAMES, help=f"of {', '.join(NAMES)}")
     options = parser.parse_args()
+    known = MGH if options.collection == "mgh" else CUTEST
+    for name in options.problems or ():
+        if name not in known:
+            parser.error(f"no problem {name!r}; there are: {', '.join(known)}")
     with jax.enable_x64(True):
         began = time.perf_counter()
         run = run_mgh if options.collection == "mgh" else run_cutest
-        names = options.problems or (MGH if options.collection == "mgh" else CUTEST)
         results = {}
-        for name in names:
+        for name in options.problems or known:
             results[name] = run(name, options.solvers)
             cells = (" ".join(map(_cell, runs)) for runs in results[name].values())
             print(f"{name:<28}" + "".join(f"{cell:>20}" for cell in cells), file=sys.stderr, flush=True)

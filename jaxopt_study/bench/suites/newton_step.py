@@ -92,7 +92,11 @@ def cases() -> tuple[Planned, ...]:
             for name in OBJECTIVES
         ),
         *(
-            Planned(f"a step at {STARTS} starts, n = {size}", functools.partial(_batch_case, size))
+            Planned(
+                f"a step at {STARTS} starts, n = {size}",
+                functools.partial(_batch_case, size),
+                at_most={"subproblem alone": 0.5},
+            )
             for size in (2, 10, 30)
         ),
     )

@@ -16,7 +16,7 @@ import jax
 
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
-from jaxopt_study.bench.case import OURS, Case, Contestant, Planned, loosest
+from jaxopt_study.bench.case import OURS, Case, Contestant, Group, Planned, loosest
 from jaxopt_study.problems.more_garbow_hillstrom import NONLINEAR_LEAST_SQUARES
 from jaxopt_study.problems.problem import Problem
 
@@ -74,4 +74,7 @@ def _error(problem: Problem, params: Any) -> float:
 
 def cases() -> tuple[Planned, ...]:
     """The comparisons of this module."""
-    return tuple(Planned(name, functools.partial(_case, name)) for name in NONLINEAR_LEAST_SQUARES)
+    together = Group("small problems, geometric mean", {"optimistix": 2.5, "scipy lm": 10.0})
+    return tuple(
+        Planned(name, functools.partial(_case, name), group=together) for name in NONLINEAR_LEAST_SQUARES
+    )
