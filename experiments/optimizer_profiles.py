@@ -146,32 +146,27 @@ def _measure(config: Config, library: str, name: str, problem: Any) -> tuple[pee
     if config.method in FOR_SUMS and not isinstance(problem.objective, jos.LeastSquares):
         return peers.Log(), float("nan")
     optimizer = OURS[config.method](float(config.learning_rate))
-    steps = config.max_evaluations // 2
-
-    @jax.jit
-    def solve(start: Any, data: tuple) -> jos.Result:
-        return jos.minimize(problem.objective, start, optimizer, data, max_steps=steps, trace=True)
-
-    result = jax.block_until_ready(solve(problem.init, problem.data))
+    most = config.max_evaluations // 2  # a step takes a value and a gradient at least
+    carry = jos.start(problem.objective, problem.init, optimizer, problem.data, max_steps=most, trace=True)
+    end = jax.block_until_ready(jos.advance(carry, most))
     began = time.perf_counter()
-    jax.block_until_ready(solve(problem.init, problem.data))
+    jax.block_until_ready(jos.advance(carry, most))
     seconds = time.perf_counter() - began
-    if hasattr(result.opt_state, "info") or _searches(result.opt_state):
-        return _step_by_step(optimizer, problem, config.max_evaluations), seconds
+    if hasattr(end.state.opt_state, "info") or _searches(end.state.opt_state):
+        return _step_by_step(carry, problem.init.size, config.max_evaluations), seconds
     log = peers.Log()
-    for value in np.asarray(result.trace.value)[: int(result.num_steps) + 1]:
+    for value in np.asarray(end.state.trace.value)[: int(end.state.num_steps) + 1]:
         log.add(2, value)
     return log, seconds
 
 
-def _step_by_step(optimizer: Any, problem: Any, most: int) -> peers.Log:
+def _step_by_step(carry: jos.Carry, size: int, most: int) -> peers.Log:
     """The log of an optimizer whose steps differ in what they evaluate."""
     log = peers.Log()
-    carry = jos.start(problem.objective, problem.init, optimizer, problem.data, max_steps=most)
     log.add(1, float(carry.state.value))
     while int(carry.state.status) == jos.Status.RUNNING and log.evaluations[-1] < most:
         after = jos.advance(carry, 1)
-        log.add(_cost(carry, after, problem.init.size), float(after.state.value))
+        log.add(_cost(carry, after, size), float(after.state.value))
         carry = after
     return log
 
