@@ -150,6 +150,7 @@ def _measure(config: Config, library: str, name: str, problem: Any) -> tuple[pee
     carry = jos.start(problem.objective, problem.init, optimizer, problem.data, max_steps=most, trace=True)
     end = jax.block_until_ready(jos.advance(carry, most))
     began = time.perf_counter()
+    carry = jos.start(problem.objective, problem.init, optimizer, problem.data, max_steps=most, trace=True)
     jax.block_until_ready(jos.advance(carry, most))
     seconds = time.perf_counter() - began
     if hasattr(end.state.opt_state, "info") or _searches(end.state.opt_state):

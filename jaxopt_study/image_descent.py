@@ -35,7 +35,7 @@ class _Descent(NamedTuple):
       step, images: from the start, and Lθ there.
       value, gradient: of f there.
       basis, pushed: the last steps, of length 1, a row each, and their images.
-      near, near_bend: how many gradients the first step is long, and its curvature.
+      fraction, first_bend: how many gradients the first step is long, and its curvature.
       pairs: steps and changes of the gradient, as in `Path`.
       curvature, lowest: the largest and the least curvature along a step.
       products, ended: as in `Path`.
@@ -47,8 +47,8 @@ class _Descent(NamedTuple):
     gradient: Float[Array, " n"]
     basis: Float[Array, "remembered n"]
     pushed: Images
-    near: Float[Array, ""]
-    near_bend: Float[Array, ""]
+    fraction: Float[Array, ""]
+    first_bend: Float[Array, ""]
     pairs: Pairs
     curvature: Float[Array, ""]
     lowest: Float[Array, ""]
@@ -119,8 +119,8 @@ def descend(
             pushed=tuple(
                 jnp.concatenate([rows[1:-1], unit * dz[None]]) for rows, dz in zip(pushed, ahead, strict=True)
             ),
-            near=jnp.where(starting, moved / jnp.where(length > 0, length, 1.0), now.near),
-            near_bend=jnp.where(starting, bend, now.near_bend),
+            fraction=jnp.where(starting, moved / jnp.where(length > 0, length, 1.0), now.fraction),
+            first_bend=jnp.where(starting, bend, now.first_bend),
             pairs=record(now.pairs, one_pair(step, change, bend, up)),
             curvature=jnp.maximum(now.curvature, jnp.abs(curvature)),
             lowest=jnp.minimum(now.lowest, curvature),
@@ -137,8 +137,8 @@ def descend(
         gradient=gradient,
         basis=jnp.zeros((REMEMBERED, theta.size), theta.dtype),
         pushed=tuple(jnp.zeros((REMEMBERED, *z.shape), z.dtype) for z in images),
-        near=zero,
-        near_bend=zero,
+        fraction=zero,
+        first_bend=zero,
         pairs=no_pairs(memory, theta.size, theta.dtype),
         curvature=zero,
         lowest=zero + jnp.inf,
@@ -147,11 +147,12 @@ def descend(
     )
     end = jax.lax.while_loop(lambda now: ~now.ended & (now.products < max_products), again, start)
     change = end.gradient - gradient
+    cross = -jnp.vdot(end.fraction * gradient, change)
     return Path(
         -gradient,
-        end.near,
+        end.fraction,
         end.step,
-        jnp.stack([end.near_bend, -end.near * jnp.vdot(gradient, change), jnp.vdot(end.step, change)]),
+        jnp.stack([end.first_bend, cross, jnp.vdot(end.step, change)]),
         recorded(end.pairs),
         jnp.zeros((), bool),
         end.curvature,

@@ -99,13 +99,10 @@ def norms(*vectors: Float[Array, " n"]) -> Float[Array, " vectors"]:
 
 
 def _long_norm(vector: Float[Array, " n"], small: float) -> Float[Array, ""]:
-    square = jnp.vdot(vector, vector)
-
-    def again() -> Float[Array, ""]:
-        scaled = small * vector
-        return jnp.sqrt(jnp.vdot(scaled, scaled)) / small
-
-    return jax.lax.cond(jnp.isfinite(square), lambda: jnp.sqrt(square), again)
+    square = jnp.sum(vector * vector)
+    finite = jnp.isfinite(square)
+    square = jax.lax.cond(finite, lambda: square, lambda: jnp.sum((small * vector) ** 2))
+    return jnp.sqrt(square) * jnp.where(finite, 1.0, 1 / small)
 
 
 def check_real(name: str, tree: PyTree, *, keep_numpy: bool = False) -> PyTree:

@@ -26,6 +26,28 @@ class Pairs(NamedTuple):
     count: Int[Array, ""]  # type: ignore[assignment]  # hides tuple.count, as optax does
 
 
+class Learned(NamedTuple):
+    """What is known of the curvature near a point, whether or not an iteration goes on from there.
+
+    Attributes:
+      pairs: products with Hessians.
+      theta, gradient: of the last step; with the next they are a pair too.
+    """
+
+    pairs: Pairs
+    theta: Float[Array, " n"]
+    gradient: Float[Array, " n"]
+
+    def with_secant(
+        self, theta: Float[Array, " n"], gradient: Float[Array, " n"], counts: Bool[Array, ""]
+    ) -> Pairs:
+        """The pairs and the last step, with the change of the gradient along it, which cost nothing."""
+        step, change = theta - self.theta, gradient - self.gradient
+        bend = jnp.vdot(step, change)
+        up = curves_up(jnp.vdot(step, step), jnp.vdot(change, change), bend)
+        return append(self.pairs, one_pair(step, change, bend, up & counts))
+
+
 class Inverse(NamedTuple):
     """The BFGS matrix M of some pairs, `M = γI + [S γY]ᵀ W [S γY]` with W in two blocks."""
 
@@ -78,7 +100,7 @@ def append(pairs: Pairs, new: Pairs) -> Pairs:
     memory, most = pairs.steps.shape[0], new.steps.shape[0]
 
     def shifted(old: Array, fresh: Array) -> Array:
-        if most == 1:
+        if most == 1:  # a choice is one pass over vectors, a slice that begins anywhere two
             return jnp.where(new.count > 0, jnp.concatenate([old[1:], fresh]), old)
         return jax.lax.dynamic_slice_in_dim(jnp.concatenate([old, fresh]), new.count, memory)
 
@@ -90,7 +112,7 @@ def append(pairs: Pairs, new: Pairs) -> Pairs:
 
 
 def record(ring: Pairs, new: Pairs) -> Pairs:
-    """Write a pair into a ring, which has room for the last so many of a run; see `recorded`."""
+    """Write a pair into a ring, over the oldest one if it is full, or leave it out; see `recorded`."""
     place = ring.count % ring.steps.shape[0]
     counts = new.count > 0
 
@@ -104,7 +126,7 @@ def recorded(ring: Pairs) -> Pairs:
     """The pairs of a ring in their order, in the first rows."""
     memory = ring.steps.shape[0]
     count = jnp.minimum(ring.count, memory)
-    if memory == 1:
+    if memory == 1:  # in order as it is: to gather rows would be a pass over them
         return ring._replace(count=count)
     order = (jnp.maximum(ring.count - memory, 0) + jnp.arange(memory)) % memory
     return Pairs(ring.steps[order], ring.changes[order], count)

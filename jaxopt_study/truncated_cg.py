@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_study.pytree import norm
 from jaxopt_study.quasi_newton import Pairs, curves_up, no_pairs, one_pair, record, recorded
 from jaxopt_study.types import Bool, Float, Int
 
@@ -21,14 +22,14 @@ Operator = Callable[[Array], Array]
 class Path(NamedTuple):
     """From zero over the first iterate to the last, and what was learned on the way.
 
-    Of the two points that a path goes through there are no products with H but the numbers that a model
-    needs of them: in large problems every vector that is carried costs as much as a pass over it.
+    In large problems every vector that is carried costs as much as a pass over it. So there is no product
+    with H for any point of the path; a quadratic model needs but three numbers of them.
 
     Attributes:
       first: the first direction.
-      near: how many of it the first iterate is long.
+      fraction: of it, which the first iterate is.
       step: the last iterate.
-      bends: of those two, `[pᵀHp, pᵀHq, qᵀHq]`.
+      bends: of those two, p and q, `[pᵀHp, pᵀHq, qᵀHq]`.
       pairs: directions of positive curvature and H times them, the last ones that fit; the first rows, see
         `quasi_newton.append`. If only one fits, that is the very last direction or none.
       negative: whether a direction of negative (or no) curvature was met.
@@ -38,7 +39,7 @@ class Path(NamedTuple):
     """
 
     first: Float[Array, " n"]
-    near: Float[Array, ""]
+    fraction: Float[Array, ""]
     step: Float[Array, " n"]
     bends: Float[Array, " 3"]
     pairs: Pairs
@@ -49,17 +50,29 @@ class Path(NamedTuple):
 
 
 class _Iterate(NamedTuple):
+    """Between two directions.
+
+    Attributes:
+      step, length_square: the iterate d, and dᵀd.
+      residual, preconditioned, residual_square: `r = Hd + g`, `Mr` and `rᵀMr`.
+      beta: how much of the last direction is in the next one.
+      direction, product, bend: the last direction, H times it, and its curvature.
+      fraction, first_bend: of the first iterate, see `Path`.
+      pairs: a ring of the last ones; None if only the last one is asked for, which is at hand.
+      ended, negative, curvature, lowest, products: see `Path`.
+    """
+
     step: Array
-    square: Array  # of the step
+    length_square: Array
     residual: Array
-    preconditioned: Array  # M times the residual
-    residual_square: Array  # in that metric
-    part: Array  # of the last direction in the next one
-    direction: Array  # the last one, H times it, and its curvature
+    preconditioned: Array
+    residual_square: Array
+    beta: Array
+    direction: Array
     product: Array
     bend: Array
-    near: Array
-    near_bend: Array
+    fraction: Array
+    first_bend: Array
     pairs: Pairs | None
     ended: Array
     negative: Array
@@ -110,40 +123,47 @@ def truncated_cg(
     square = jnp.vdot(gradient, preconditioned)
 
     def again(now: _Iterate) -> _Iterate:
-        direction = now.part * now.direction - now.preconditioned
+        direction = now.beta * now.direction - now.preconditioned
         product = hessian(direction)
         bend = jnp.vdot(direction, product)
         length = jnp.vdot(direction, direction)
         along = jnp.vdot(now.step, direction)
+
+        def square_after(multiple: Array) -> Array:
+            return now.length_square + multiple * (2 * along + multiple * length)
+
         # No curvature is none to rely on: the model has no minimum along this direction.
         up = curves_up(length, jnp.vdot(product, product), bend)
         multiple = now.residual_square / jnp.where(up, bend, 1.0)
-        ahead = now.square + multiple * (2 * along + multiple * length)
-        out = ~(up & (ahead < radius**2))
-        multiple = jnp.where(out, _to_the_border(along, now.square, length, radius), multiple)
+        out = ~(up & (square_after(multiple) < radius**2))
+        multiple = jnp.where(out, _to_the_border(along, now.length_square, length, radius), multiple)
         if not follow_negative:
             multiple = jnp.where(up, multiple, 0.0)
         step = now.step + multiple * direction
         residual = now.residual + multiple * product
         preconditioned = precondition(residual)
-        square = jnp.vdot(residual, preconditioned)
+        residual_square = jnp.vdot(residual, preconditioned)
         done = jnp.vdot(residual, residual) <= tolerance**2
         starting = now.products == 0
+        # Of the iterate, not of the direction: squares of that may overflow, and of the multiple vanish.
+        first_bend = jax.lax.cond(
+            starting, lambda: jnp.vdot(multiple * direction, multiple * product), lambda: now.first_bend
+        )
         pairs = now.pairs
         return _Iterate(
             step=step,
-            square=now.square + multiple * (2 * along + multiple * length),
+            length_square=square_after(multiple),
             residual=residual,
             preconditioned=preconditioned,
-            residual_square=square,
-            part=square / now.residual_square,
+            residual_square=residual_square,
+            beta=residual_square / now.residual_square,
             direction=direction,
             product=product,
             bend=bend,
-            near=jnp.where(starting, multiple, now.near),
-            near_bend=jnp.where(starting, multiple**2 * bend, now.near_bend),
+            fraction=jnp.where(starting, multiple, now.fraction),
+            first_bend=first_bend,
             pairs=None if pairs is None else record(pairs, one_pair(direction, product, bend, up)),
-            ended=out | done | ~(square > 0),
+            ended=out | done | ~(residual_square > 0),
             negative=~up,
             curvature=jnp.maximum(now.curvature, jnp.abs(bend) / length),
             lowest=jnp.minimum(now.lowest, bend / length),
@@ -153,17 +173,16 @@ def truncated_cg(
     zero, nothing = jnp.zeros((), gradient.dtype), jnp.zeros_like(gradient)
     start = _Iterate(
         step=nothing,
-        square=zero,
+        length_square=zero,
         residual=gradient,
         preconditioned=preconditioned,
         residual_square=square,
-        part=zero,
+        beta=zero,
         direction=nothing,
         product=nothing,
         bend=zero,
-        near=zero,
-        near_bend=zero,
-        # One pair is the last, which is at hand.
+        fraction=zero,
+        first_bend=zero,
         pairs=None if memory == 1 else no_pairs(memory, gradient.size, gradient.dtype),
         ended=~(square > 0),
         negative=jnp.zeros((), bool),
@@ -177,11 +196,12 @@ def truncated_cg(
     else:
         pairs = recorded(end.pairs)
     first, product = -preconditioned, end.residual - gradient
+    cross = jnp.vdot(end.fraction * first, product)
     return Path(
         first,
-        end.near,
+        end.fraction,
         end.step,
-        jnp.stack([end.near_bend, end.near * jnp.vdot(first, product), jnp.vdot(end.step, product)]),
+        jnp.stack([end.first_bend, cross, jnp.vdot(end.step, product)]),
         pairs,
         end.negative,
         end.curvature,
@@ -203,15 +223,17 @@ class Legs(NamedTuple):
     """A path of two straight lines, over the first iterate p to the last, q, on which f has a model.
 
     Attributes:
-      first, near, step: p is near times first; q.
+      first, fraction, step: p is that fraction of the first direction; q.
+      length: ‖q‖.
       squares: `[pᵀp, pᵀq, qᵀq]`.
       slopes: `[gᵀp, gᵀq]`.
       bends: `[pᵀHp, pᵀHq, qᵀHq]`.
     """
 
     first: Float[Array, " n"]
-    near: Float[Array, ""]
+    fraction: Float[Array, ""]
     step: Float[Array, " n"]
+    length: Float[Array, ""]
     squares: Float[Array, " 3"]
     slopes: Float[Array, " 2"]
     bends: Float[Array, " 3"]
@@ -224,25 +246,25 @@ class Legs(NamedTuple):
         Returns:
           The point, its length, and by how much the model falls there.
         """
-        near, both, far = self.squares
-        scale = radius / jnp.sqrt(jnp.where(near > 0, near, 1.0))
-        leg = jnp.maximum(near - 2 * both + far, 0.0)
-        t = _to_the_border(both - near, near, jnp.where(leg > 0, leg, 1.0), radius)
+        first_square, both, last_square = self.squares
+        scale = radius / jnp.sqrt(jnp.where(first_square > 0, first_square, 1.0))
+        leg = jnp.maximum(first_square - 2 * both + last_square, 0.0)
+        t = _to_the_border(both - first_square, first_square, jnp.where(leg > 0, leg, 1.0), radius)
         t = jnp.clip(t, 0.0, 1.0)
-        inside, whole = near < radius**2, far <= radius**2 * (1 + 4 * jnp.finfo(radius.dtype).eps)
-        p = jnp.where(whole, 0.0, jnp.where(inside, 1 - t, scale))
-        q = jnp.where(whole, 1.0, jnp.where(inside, t, 0.0))
-        step = jnp.where(whole, self.step, (p * self.near) * self.first + q * self.step)
-        length = jnp.sqrt(p * (p * near + 2 * q * both) + q**2 * far)
+        whole = self.length <= radius * (1 + 2 * jnp.finfo(radius.dtype).eps)
+        beyond = first_square < radius**2
+        p = jnp.where(whole, 0.0, jnp.where(beyond, 1 - t, scale))
+        q = jnp.where(whole, 1.0, jnp.where(beyond, t, 0.0))
+        step = jnp.where(whole, self.step, (p * self.fraction) * self.first + q * self.step)
+        slope = p * self.slopes[0] + q * self.slopes[1]
         bend = p * (p * self.bends[0] + 2 * q * self.bends[1]) + q**2 * self.bends[2]
-        return step, length, -(p * self.slopes[0] + q * self.slopes[1]) - 0.5 * bend
+        return step, jnp.where(whole, self.length, radius), -slope - 0.5 * bend
 
 
 def legs(path: Path, gradient: Float[Array, " n"]) -> Legs:
     """What trials of a path need of it."""
-    first, step, near = path.first, path.step, path.near
-    squares = jnp.stack(
-        [near**2 * jnp.vdot(first, first), near * jnp.vdot(first, step), jnp.vdot(step, step)]
-    )
-    slopes = jnp.stack([near * jnp.vdot(gradient, first), jnp.vdot(gradient, step)])
-    return Legs(first, near, step, squares, slopes, path.bends)
+    # Products of the points themselves: those of the direction may overflow where theirs do not.
+    point, step = path.fraction * path.first, path.step
+    squares = jnp.stack([jnp.vdot(point, point), jnp.vdot(point, step), jnp.vdot(step, step)])
+    slopes = jnp.stack([jnp.vdot(gradient, point), jnp.vdot(gradient, step)])
+    return Legs(path.first, path.fraction, step, norm(step), squares, slopes, path.bends)

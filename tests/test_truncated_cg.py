@@ -37,7 +37,7 @@ def path_for(curvatures, radius=1e6, tolerance=1e-10, metric=None, **options):
 
 
 def bends(hessian, path):
-    first, step = path.near * path.first, path.step
+    first, step = path.fraction * path.first, path.step
     return [first @ hessian @ first, first @ hessian @ step, step @ hessian @ step]
 
 
@@ -61,7 +61,7 @@ def test_negative_curvature_is_followed_to_the_border_and_lowers_the_model():
     assert path.negative
     np.testing.assert_allclose(np.linalg.norm(path.step), 300.0, rtol=1e-12)
     np.testing.assert_allclose(path.bends, bends(hessian, path), rtol=1e-9)
-    points = (path.near * path.first, path.step)
+    points = (path.fraction * path.first, path.step)
     first, last = (GRADIENT @ s + 0.5 * s @ hessian @ s for s in map(np.asarray, points))
     assert last < first < 0
 
@@ -102,7 +102,7 @@ def test_a_shortened_path_is_on_it_at_the_radius_with_what_the_model_says_there(
     np.testing.assert_allclose(np.linalg.norm(step), min(radius, np.linalg.norm(path.step)), rtol=1e-9)
     np.testing.assert_allclose(length, np.linalg.norm(step), rtol=1e-12)
     np.testing.assert_allclose(predicted, -GRADIENT @ step - 0.5 * step @ hessian @ step, rtol=1e-9)
-    corner = np.asarray(path.near * path.first)
+    corner = np.asarray(path.fraction * path.first)
     on_first = np.linalg.matrix_rank(np.stack([corner, step]), tol=1e-9) == 1
     on_second = np.linalg.matrix_rank(np.stack([path.step - corner, step - corner]), tol=1e-9) == 1
     assert on_first or on_second

@@ -71,9 +71,16 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Cases of which something is claimed together: the geometric mean of their ratios, by peer."""
+    """Cases of which something is claimed together.
+
+    Attributes:
+      name: of them all.
+      size: how many they are.
+      claim: the geometric means of their ratios that are to be reached, by peer.
+    """
 
     name: str
+    size: int
     claim: Mapping[str, float]
 
 
@@ -87,7 +94,8 @@ class Planned:
         wanted and installed.
       dtype: "float32" or "float64".
       claim: the ratios that are to be reached, by peer.
-      at_most: ratios that are not to be exceeded, by contestant: of parts of our work, and of more of it.
+      at_most: ratios that are not to be exceeded, by contestant: where that is a part of our work, to tell
+        what it costs, or ours with more to do.
       group: the cases that this is one of, of which something is claimed together.
     """
 
@@ -118,7 +126,7 @@ class Row:
       uncertainty: of the ratio, relative.
       claimed: the ratio that is claimed.
       at_most: the ratio that is not to be exceeded.
-      group, claimed_together: of several cases, and the geometric mean of ratios that is claimed.
+      group, group_size, claimed_together: the `Group`, and its claim.
       error: reached.
       solved: whether that is what the case asks for.
       evaluations: of the objective in a call.
@@ -155,6 +163,7 @@ class Row:
     same_program: bool = False
     at_most: float | None = None
     group: str | None = None
+    group_size: int | None = None
     claimed_together: float | None = None
 
 
@@ -173,9 +182,15 @@ def measure(
       limits: of the machine, by dtype.
       wanted: whether a peer is wanted and installed.
       rounds: instead of the case's own.
+
+    Raises:
+      ValueError: `at_most` names who is none of the contestants.
     """
     with jax.enable_x64(planned.dtype == "float64"):
         case = planned.build(wanted)
+        unknown = set(planned.at_most) - set(case.contestants)
+        if unknown:
+            raise ValueError(f"{suite}: {planned.name}: at_most: no contestant {min(unknown)!r}")
         work = {name: one.work for name, one in case.contestants.items()}
         timed = take_turns(work, rounds or case.rounds, case.reference, cold=case.cold, clock=case.clock)
         units, programs = {}, {}
@@ -222,6 +237,7 @@ def measure(
                 same_program=name in same,
                 at_most=planned.at_most.get(name),
                 group=planned.group.name if planned.group else None,
+                group_size=planned.group.size if planned.group else None,
                 claimed_together=planned.group.claim.get(name) if planned.group else None,
             )
 

@@ -25,38 +25,43 @@ class Judged:
     met: bool
 
 
-def judge(rows: Sequence[Row]) -> list[Judged]:
-    """Every claim about some rows, in their order; of several cases together after the last of them."""
+def judge_claims(rows: Sequence[Row]) -> list[Judged]:
+    """Every claim about some rows, in their order; then those of several cases together."""
     found = []
-    together = [row for row in rows if row.claimed_together is not None]
-    last = {(row.suite, row.group): row for row in together}
+    groups: dict[tuple[str, str | None, str], list[Row]] = {}
     for row in rows:
         name = f"{row.suite} / {row.case} / {row.contestant}"
         if row.claimed is not None:
             found.append(Judged(name, f"{row.claimed:g}x", ratio_text(row), meets_claim(row)))
         if row.at_most is not None:
-            met = row.ratio is not None and row.ratio <= row.at_most
-            found.append(Judged(name, f"at most {row.at_most:g}x", ratio_text(row), met))
-        if any(row is one for one in last.values()):
-            found += _together([one for one in together if (one.suite, one.group) == (row.suite, row.group)])
-    return found
+            found.append(Judged(name, f"at most {row.at_most:g}x", ratio_text(row), keeps_limit(row)))
+        if row.claimed_together is not None:
+            groups.setdefault((row.suite, row.group, row.contestant), []).append(row)
+    return found + [_together(some) for some in groups.values()]
 
 
 def meets_claim(row: Row) -> bool:
     """Whether the ratio is as claimed. Who claims to be about as fast does so with the same program."""
     claimed = float(row.claimed or 0)
+    if not claimed:
+        return True
     return (row.same_program and claimed <= 1) or (row.ratio is not None and row.ratio >= claimed)
 
 
-def _together(rows: Sequence[Row]) -> list[Judged]:
-    """The geometric mean of the ratios to each contestant; who does not solve a case has none there."""
-    found = []
-    for contestant in dict.fromkeys(row.contestant for row in rows):
-        some = [row for row in rows if row.contestant == contestant]
-        ratios = [row.ratio for row in some if row.ratio is not None]
-        claimed = some[0].claimed_together or 0.0
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
-        measured = f"{mean:.3g}x ({len(ratios)} of {len(some)} cases)" if ratios else "not measured"
-        name = f"{some[0].suite} / {some[0].group} / {contestant}"
-        found.append(Judged(name, f"{claimed:g}x", measured, mean >= claimed))
-    return found
+def keeps_limit(row: Row) -> bool:
+    """Whether the ratio is not above what it may be at most."""
+    return row.at_most is None or (row.ratio is not None and row.ratio <= row.at_most)
+
+
+def _together(rows: Sequence[Row]) -> Judged:
+    """The geometric mean of the ratios to one contestant; where it does not solve a case it has none.
+
+    Of cases that were left out, or that were not steady, nothing is known: then the claim is not met.
+    """
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    first, known = rows[0], [row for row in rows if row.ratio is not None or not row.solved]
+    claimed = first.claimed_together or 0.0
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
+    measured = f"{mean:.3g}x ({len(ratios)} of {first.group_size} cases)" if ratios else "not measured"
+    met = mean >= claimed and len(known) == first.group_size
+    return Judged(f"{first.suite} / {first.group} / {first.contestant}", f"{claimed:g}x", measured, met)

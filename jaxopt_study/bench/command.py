@@ -52,7 +52,7 @@ def bench_command(known: argparse.Namespace) -> int:
     from jaxopt_study.study.protocol import StudyInputError
 
     if known.list:
-        run.print_suites()
+        run.print_suites(known.claims)
         return 0
     if known.rounds is not None and known.rounds < 1:
         raise StudyInputError(f"bench: --rounds: expected a number >= 1, got {known.rounds}")

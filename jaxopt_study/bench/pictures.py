@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.bench.case import OURS, Row
+from jaxopt_study.bench.claims import keeps_limit, meets_claim
 from jaxopt_study.bench.results import Results
 
 FASTER, ALMOST, SLOWER, GREY = "#2a7f62", "#a3cdbc", "#c4553b", "#8a8f98"
@@ -43,7 +44,8 @@ def _ratios(suite: str, rows: Sequence[Row]) -> Any:
     for place, one, row in zip(places, ratios, rows, strict=True):
         side = 1 if one >= 1 else -1
         claim = f"  (claimed {row.claimed:g})" if row.claimed else ""
-        missed = row.claimed is not None and one < row.claimed and not row.same_program
+        claim += f"  (at most {row.at_most:g})" if row.at_most else ""
+        missed = not meets_claim(row) or not keeps_limit(row)
         axis.annotate(
             f"{one:#.3g}".rstrip(".") + claim,
             (np.log10(one), place),

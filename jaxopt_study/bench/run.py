@@ -16,7 +16,7 @@ import jax
 
 from jaxopt_study.bench import baseline, peers
 from jaxopt_study.bench.case import Planned, Row, measure
-from jaxopt_study.bench.claims import judge
+from jaxopt_study.bench.claims import judge_claims
 from jaxopt_study.bench.results import FILE, Results, write_results
 from jaxopt_study.bench.roofline import measure_limits
 from jaxopt_study.bench.table import limits_text, machine_text, print_case
@@ -93,15 +93,16 @@ def planned(suite: str) -> tuple[Planned, ...]:
     return tuple(case for module in modules for case in module.cases())
 
 
-def print_suites() -> None:
-    """Name every suite, what it is about, and its cases."""
+def print_suites(claims: bool = False) -> None:
+    """Name every suite, what it is about, and its cases; those alone of which something is claimed."""
     for suite, names in SUITES.items():
         print(suite)
         for name in names:
             module = importlib.import_module(f"jaxopt_study.bench.suites.{name}")
             print(f"  {(module.__doc__ or '').splitlines()[0]}")
             for case in module.cases():
-                print(f"    {case.name}")
+                if case.claims or not claims:
+                    print(f"    {case.name}")
 
 
 def bench(request: BenchRequest) -> BenchReport:
@@ -159,7 +160,7 @@ def _bench(request: BenchRequest) -> BenchReport:
 
 
 def _print_claims(rows: Sequence[Row]) -> None:
-    for one in judge(rows):
+    for one in judge_claims(rows):
         print(f"{'met' if one.met else 'SHORT':5}  {one.name}: {one.measured}, {one.claimed} claimed")
 
 
@@ -174,8 +175,9 @@ def _choose(request: BenchRequest) -> dict[str, list[Planned]]:
         if cases:
             chosen[suite] = cases
     if not chosen:
-        named = f" is named {' or '.join(request.only)}" if request.only else ""
-        raise StudyInputError(f"bench: no case{named}{' with a claim' * request.claims}; --list names them")
+        named = f"is named {' or '.join(request.only)}" if request.only else "is there"
+        claimed = " with a claim" if request.claims else ""
+        raise StudyInputError(f"bench: no case {named}{claimed}; --list names them")
     return chosen
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxopt_study.bench.case import OURS, Row
-from jaxopt_study.bench.claims import judge
+from jaxopt_study.bench.claims import judge_claims
 from jaxopt_study.bench.results import Results, cases
 from jaxopt_study.bench.table import bytes_text, limits_text, machine_text, ratio_text, seconds_text
 from jaxopt_study.study.protocol import StudyInputError
@@ -109,7 +109,7 @@ def _machine(results: Results) -> str:
 
 
 def _claims(rows: Sequence[Row]) -> str:
-    judged = judge(rows)
+    judged = judge_claims(rows)
     if not judged:
         return ""
     lines = ["## What is claimed, and what was measured\n", "| | claimed | measured |", "|---|--:|--:|"]

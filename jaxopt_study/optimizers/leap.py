@@ -82,6 +82,7 @@ def leap(
     def nothing() -> tuple[Array, Array, Array, Array]:
         return jnp.zeros((), theta.dtype), info.value, jnp.zeros((), jnp.int32), info.step_norm
 
+    # Numbers alone: what a branch returns is copied.
     times, value, tried, length = jax.lax.cond(due, look, nothing)
     found = times > 0
     whole = jnp.where(found, after(times) - theta, step)

@@ -16,11 +16,11 @@ from jax import Array
 from jaxopt_study import image_descent
 from jaxopt_study.bounds import Box, project
 from jaxopt_study.linear_images import ByImages, by_images
-from jaxopt_study.optimizers.newton_exact import firmly_held, rounded, size_of
+from jaxopt_study.optimizers.newton_exact import firmly_held, rounding_from, size_of
 from jaxopt_study.optimizers.newton_path import Task, far, find_path, or_one
 from jaxopt_study.optimizers.trial import MARGIN, Point, Trial, move
 from jaxopt_study.pytree import norm
-from jaxopt_study.quasi_newton import Pairs, append, curves_up, inverse, no_pairs, one_pair
+from jaxopt_study.quasi_newton import Learned, append, inverse, no_pairs
 from jaxopt_study.truncated_cg import Legs, Path, legs, truncated_cg
 from jaxopt_study.types import Bool, Float, Int
 
@@ -41,24 +41,6 @@ FELL = 0.3
 FORCING_OF_IMAGES, MAX_DIRECTIONS = 1e-3, 20
 # In one step, and not more than twice the parameters: beyond, rounding errors are solved for.
 MAX_PRODUCTS = 200
-
-
-class Learned(NamedTuple):
-    """What is known of the curvature near a point, whether or not the iteration goes on from there.
-
-    Attributes:
-      pairs: products with Hessians.
-      theta, gradient: of the last step; with the next they are a pair too.
-    """
-
-    pairs: Pairs
-    theta: Vector
-    gradient: Vector
-
-    @property
-    def stays(self) -> bool:
-        """See `step_info.stays`; to put vectors back costs as much as to make them."""
-        return True
 
 
 class Seen(NamedTuple):
@@ -133,7 +115,7 @@ def model(
     mask = None if box is None else firmly_held(box, theta, gradient)
     free = gradient if mask is None else jnp.where(mask, 0.0, gradient)
     push = lambda v: linear(v)[1]  # noqa: E731
-    pairs = _with_secant(seen, theta, own)
+    pairs = seen.learned.with_secant(theta, own, seen.first > 0)
     matrix = inverse(pairs)
     known = pairs.count > 0
     alone = matrix(free)
@@ -142,13 +124,11 @@ def model(
     curvature_known = jnp.maximum(seen.curvature, 0.0)
     size = size_of(value, first_value, curvature_known * longest**2)
     test = _cosine(size, test)
-    # Where f falls for ever everything gets small beside its value; that is no end.
-    endless = value < -jnp.maximum(jnp.abs(first_value), 1.0) / jnp.finfo(theta.dtype).eps ** 2
-    test = jnp.where(endless, jnp.inf, test)
     first = jnp.where(seen.first > 0, seen.first, grad_norm)
     params_norm = norm(theta)
-    slope = jnp.vdot(jnp.abs(gradient), jnp.abs(theta))
-    rounding = rounded(value, slope, curvature_known * params_norm**2)
+    eps = jnp.finfo(theta.dtype).eps
+    slope = jnp.vdot(jnp.abs(gradient), eps * jnp.abs(theta))
+    rounding = rounding_from(value, slope, curvature_known * (eps * params_norm) ** 2)
     finished = measure_only | (test <= gtol)
     # A coordinate without a slope may stay invisible from the first step to the last.
     flat = jnp.any(free == 0) if mask is None else jnp.any((free == 0) & ~mask)
@@ -163,7 +143,7 @@ def model(
         before = seen.learned.gradient if mask is None else jnp.where(mask, 0.0, seen.learned.gradient)
         fell = grad_norm < FELL * norm(before)
         # That a step is short which M makes says nothing of directions that M has not seen: products have to.
-        fell &= alone_norm > jnp.finfo(theta.dtype).eps ** 0.5 * params_norm
+        fell &= alone_norm > eps**0.5 * params_norm
         quick = fell & known & (seen.first > 0) & ~finished & ~probing
     task = Task(
         push=push,
@@ -182,17 +162,16 @@ def model(
     )
     path, way_down, products = find_path(task, theta, mask, box, probing)
     stepping = (task.max_products > 0) & ~way_down
-    slack = 1 + 4 * jnp.finfo(theta.dtype).eps
+    slack = 1 + 4 * eps
     lines = legs(path, free)
-    step_norm = norm(path.step)
-    full = jnp.clip(slack * step_norm, radius, reach if parts is None else jnp.inf)
+    full = jnp.clip(slack * lines.length, radius, reach if parts is None else jnp.inf)
     radius = jnp.where(path.negative, radius, full)
     # Both are below gᵀH⁻¹g where H is positive definite. Without pairs there is nothing else to go by.
     least = jnp.where(path.products > 0, grad_norm**2 / or_one(path.curvature), 0.0)
     ahead = jnp.maximum(-lines.slopes[1], least)
     test = jnp.where(stepping, jnp.maximum(jnp.where(known, test, 0.0), _cosine(size, ahead)), test)
     curvature = jnp.where(path.products > 0, path.curvature, seen.curvature)
-    rounding = rounded(value, slope, curvature * params_norm**2)
+    rounding = rounding_from(value, slope, curvature * (eps * params_norm) ** 2)
     kept = append(pairs, path.pairs)
     probed = (seen.probed | probing) & ~way_down & (test <= gtol)
     at = Point(
@@ -200,8 +179,7 @@ def model(
         grad_norm=grad_norm,
         gradient_test=test,
         rounding=rounding,
-        # To whom more is promised than f itself has not arrived, however short the step.
-        coordinate_norm=jnp.where(test > 1, jnp.inf, jnp.where(known, alone_norm, step_norm)),
+        coordinate_norm=jnp.where(known, alone_norm, lines.length),
         params_norm=params_norm,
         way_down=way_down,
     )
@@ -235,18 +213,18 @@ def direction(
 ) -> tuple[Vector, Seen, Int[Array, ""]]:
     """A direction of ascent, about `H⁻¹ g`, for a line search; and what was seen, and the products."""
     own, push = jax.linearize(jax.grad(fn), theta)
-    pairs = _with_secant(seen, theta, own)
+    pairs = seen.learned.with_secant(theta, own, seen.first > 0)
     size = norm(gradient)
     first = jnp.where(seen.first > 0, seen.first, size)
     matrix = inverse(pairs)
-    known = matrix(gradient)
-    usable = jnp.vdot(gradient, known) > 0
+    alone = matrix(gradient)
+    usable = jnp.vdot(gradient, alone) > 0
     path = truncated_cg(
         push,
         gradient,
         far(theta),
         _forcing(theta, size, first) * size,
-        preconditioned=jnp.where(usable, known, gradient),
+        preconditioned=jnp.where(usable, alone, gradient),
         precondition=lambda r: jnp.where(usable, matrix(r), r),
         memory=pairs.steps.shape[0],
         max_products=MAX_PRODUCTS,
@@ -281,14 +259,6 @@ def trust_region_trial(
     return attempt
 
 
-def _with_secant(seen: Seen, theta: Vector, gradient: Vector) -> Pairs:
-    """The pairs and the last step, with the change of the gradient along it, which cost nothing."""
-    step, change = theta - seen.learned.theta, gradient - seen.learned.gradient
-    bend = jnp.vdot(step, change)
-    up = curves_up(jnp.vdot(step, step), jnp.vdot(change, change), bend) & (seen.first > 0)
-    return append(seen.learned.pairs, one_pair(step, change, bend, up))
-
-
 def _forcing(theta: Vector, size: Scalar, first: Scalar) -> Scalar:
     large = theta.size >= LARGE
     most = FORCING_OF_LARGE if large else FORCING
@@ -298,5 +268,5 @@ def _forcing(theta: Vector, size: Scalar, first: Scalar) -> Scalar:
 
 def _cosine(size: Scalar, decrement: Scalar) -> Scalar:
     """`√(gᵀH⁻¹g / 2|f|)`: of a sum of squares, the cosine of the residuals with what J can reach."""
-    ratio = jnp.where(size > 0, decrement / jnp.where(size > 0, 2 * size, 1.0), jnp.inf)
+    ratio = jnp.where(size > 0, 0.5 * decrement / jnp.where(size > 0, size, 1.0), jnp.inf)
     return jnp.where(decrement <= 0, 0.0, jnp.sqrt(ratio))

@@ -213,15 +213,14 @@ def _within_box(here: Spectrum, box: Box, theta: Vector, radius: Scalar) -> Vect
 
 def rounding_errors(value: Scalar, gradient: Vector, hessian: Float[Array, "..."], theta: Vector) -> Scalar:
     """How the value may change with errors ε|θ| in the parameters, and with its own."""
-    size = jnp.abs(theta)
-    return rounded(value, jnp.abs(gradient) @ size, size @ (jnp.abs(hessian) @ size))
+    error = jnp.finfo(theta.dtype).eps * jnp.abs(theta)
+    return rounding_from(value, jnp.abs(gradient) @ error, error @ (jnp.abs(hessian) @ error))
 
 
-def rounded(value: Scalar, slope: Scalar, bend: Scalar) -> Scalar:
-    """The same from `|g|ᵀ|θ|` and `|θ|ᵀ|H||θ|`."""
-    eps = jnp.finfo(value.dtype).eps
+def rounding_from(value: Scalar, slope: Scalar, bend: Scalar) -> Scalar:
+    """`rounding_errors` from `|g|ᵀe` and `eᵀ|H|e`, or bounds on them, with the errors `e = ε|θ|`."""
     # A sum over data is rounded term by term, and the terms are not seen here.
-    return 50 * eps * jnp.abs(value) + eps * slope + 0.5 * eps * (eps * bend)
+    return 50 * jnp.finfo(value.dtype).eps * jnp.abs(value) + slope + 0.5 * bend
 
 
 def _alone(gradient: Array, hessian: Array) -> Array:
@@ -244,6 +243,7 @@ def size_of(value: Scalar, first_value: Scalar, bent: Scalar) -> Scalar:
 
 
 def _cosine(value: Array, gradient: Array, hessian: Array) -> Array:
+    # Not of 2f: that may overflow, and no slope would be long beside it.
     lengths = jnp.sqrt(jnp.abs(jnp.diagonal(hessian))) * jnp.sqrt(value) * 2**0.5
     cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1.0)
     # Without curvature there is no length to compare with: only a gradient of zero is small.

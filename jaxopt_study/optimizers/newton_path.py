@@ -31,7 +31,7 @@ class Task(NamedTuple):
       push: products with the Hessian.
       matrix: what is known of its inverse, M.
       gradient: zero where it is held.
-      known: `M g`.
+      known: `M g`, for where there are no bounds.
       radius: of the trust region.
       reach: how far to go where all curvature is positive; the same, but for the first step.
       forcing: the relative residual at which to end.
@@ -104,7 +104,7 @@ class Task(NamedTuple):
         choose = lambda new, old: jnp.where(quick, new, old)  # noqa: E731
         return path._replace(
             first=choose(-known, path.first),
-            near=choose(within, path.near),
+            fraction=choose(within, path.fraction),
             step=choose(-within * known, path.step),
             bends=choose(within**2 * promise, path.bends),
         )
@@ -129,7 +129,7 @@ class Task(NamedTuple):
         pairs = path.pairs._replace(count=jnp.zeros_like(path.pairs.count))
         bends = jnp.where(jnp.arange(3) == 2, factor**2 * path.bends, 0.0)
         return path._replace(
-            near=jnp.zeros_like(path.near), step=factor * path.step, bends=bends, pairs=pairs
+            fraction=jnp.zeros_like(path.fraction), step=factor * path.step, bends=bends, pairs=pairs
         )
 
 
@@ -175,7 +175,7 @@ def find_path(
             mask = mask | blocked
         return _Way(path, mask, now.probing & ~in_vain, products, going)
 
-    # Something of the right shape, which is written over: what is there already is a pass less than zeros.
+    # Written over at once. XLA makes zeros before it copies them; vectors that are there it only copies.
     there = task.matrix.pairs
     shapes = jax.eval_shape(task.solve, mask, probing)
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -186,7 +186,7 @@ def find_path(
 
 
 def _leaving(box: Box, theta: Vector, path: Path) -> Bool[Array, " params"]:
-    first = path.near * path.first
+    first = path.fraction * path.first
     down, up = (first < 0) | (path.step < 0), (first > 0) | (path.step > 0)
     return ((theta <= box.lower) & down) | ((theta >= box.upper) & up)
 

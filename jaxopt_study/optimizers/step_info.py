@@ -136,23 +136,10 @@ class Evaluations(NamedTuple):
     gradients: Any
     products: Any
 
-    @property
-    def stays(self) -> bool:
-        """See the function of this name."""
-        return True
-
     def plus(self, values: Any, gradients: Any, products: Any) -> "Evaluations":
         """With so many more."""
         more = (values, gradients, products)
         return Evaluations(*(old + new for old, new in zip(self, more, strict=True)))
-
-
-def stays(node: Any) -> bool:
-    """Whether a part of an optimizer's state counts although the step that it came with is not taken.
-
-    All else is put back then, so that it tells of the last step that was: an iteration ends that way.
-    """
-    return getattr(node, "stays", False) is True
 
 
 def no_evaluations() -> Evaluations:

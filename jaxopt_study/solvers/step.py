@@ -15,9 +15,10 @@ from jax import Array
 from jaxopt_study.bounds import free_part, project_tree
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.optimizers.combine import call_update, trained_part
-from jaxopt_study.optimizers.step_info import StepInfo, stays
+from jaxopt_study.optimizers.step_info import Evaluations, StepInfo
 from jaxopt_study.optimizers.transform import relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
+from jaxopt_study.quasi_newton import Learned
 from jaxopt_study.result import Status, Trace, is_converged
 from jaxopt_study.solvers.ending import after_step, at_point, by_gradient, by_value, refused
 from jaxopt_study.stopping import step_test, value_test
@@ -217,8 +218,10 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
     ended = ending != Status.RUNNING
 
     # Where the iteration ends here, the step is not taken, and the optimizer's state goes on
-    # telling of the last one that was, or of the one that was refused; but counts count.
+    # telling of the last one that was, or of the one that was refused; but counts count, and what was
+    # learned is true of these parameters, and as much to put back as to make.
     def choose(old: PyTree, new: PyTree, keep: Bool[Array, ""] = ended) -> Any:
+        stays = lambda node: isinstance(node, Evaluations | Learned)  # noqa: E731
         return jax.tree.map(lambda o, n: n if stays(o) else jnp.where(keep, o, n), old, new, is_leaf=stays)
 
     value = choose(state.value, report.value)

@@ -64,7 +64,7 @@ def test_list_names_every_case_and_measures_nothing(tmp_path, monkeypatch, capsy
     [
         (["nothing"], "no suite 'nothing'; there are: toy"),
         (["--only", "nothing"], "no case is named nothing"),
-        (["--claims", "--only", "doubled"], "no case is named doubled with a claim"),
+        (["--claims", "--only", "doubled"], "no case is named doubled with a claim; --list names them"),
         (["--peers", "nothing"], "no peer 'nothing'"),
         (["--rounds", "0"], "--rounds: expected a number >= 1"),
         (["--device", "tpu"], "no device 'tpu' here"),
@@ -96,6 +96,13 @@ def test_claims_alone_are_measured_and_judged(toy_suite, tmp_path, capsys):
     results = read_results(folder)
     assert {row.case for row in results.rows} == {"sums"}
     assert results.command == "jaxopt-study bench --claims"
+
+
+def test_list_of_claims_names_those_cases_alone(toy_suite, capsys):
+    assert bench("--list", "--claims") == 0
+    printed = capsys.readouterr().out
+    assert "sums" in printed
+    assert "doubled" not in printed
 
 
 @pytest.mark.slow

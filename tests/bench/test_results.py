@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxopt_study.bench import baseline, roofline, words
-from jaxopt_study.bench.claims import judge, meets_claim
+from jaxopt_study.bench.claims import judge_claims, meets_claim
 from jaxopt_study.bench.page import write_page
 from jaxopt_study.bench.pictures import draw
 from jaxopt_study.bench.results import Results, read_results, write_results
@@ -74,23 +74,30 @@ def test_the_same_program_meets_a_claim_is_no_loss_and_no_metric(make_row, resul
 
 
 def test_claims_of_parts_and_of_several_cases_together(make_row):
-    pair = {"contestant": "peer", "group": "all sums", "claimed_together": 2.5}
+    trio = {"contestant": "peer", "group": "all sums", "group_size": 3, "claimed_together": 2.5}
     rows = [
-        make_row(case="one", ratio=2.0, **pair),
+        make_row(case="one", ratio=2.0, **trio),
         make_row(case="one", contestant="a part", ratio=0.3, at_most=0.5),
-        make_row(case="two", ratio=4.5, **pair),
-        make_row(case="three", ratio=None, solved=False, **pair),
+        make_row(case="two", ratio=4.5, **trio),
+        make_row(case="three", ratio=None, solved=False, **trio),
         make_row(case="more", contestant="jaxopt_study, more", ratio=1.2, at_most=1.05),
         make_row(case="nothing claimed"),
     ]
-    said = [(one.name, one.claimed, one.measured, one.met) for one in judge(rows)]
+    said = [(one.name, one.claimed, one.measured, one.met) for one in judge_claims(rows)]
     assert said == [
         ("toy / one / a part", "at most 0.5x", "0.3x", True),
-        ("toy / all sums / peer", "2.5x", "3x (2 of 3 cases)", True),
         ("toy / more / jaxopt_study, more", "at most 1.05x", "1.2x", False),
+        ("toy / all sums / peer", "2.5x", "3x (2 of 3 cases)", True),
     ]
-    unmeasured = [make_row(ratio=None, **pair)]
-    assert [(one.measured, one.met) for one in judge(unmeasured)] == [("not measured", False)]
+
+
+@pytest.mark.parametrize("third", [[], [{"ratio": None}]], ids=["left out", "unsteady"])
+def test_a_claim_of_several_cases_is_not_met_by_some_of_them(make_row, third):
+    trio = {"group": "all sums", "group_size": 3, "claimed_together": 2.5}
+    rows = [
+        make_row(case=str(k), **{"ratio": 3.0, **more}, **trio) for k, more in enumerate([{}, {}, *third])
+    ]
+    assert [(one.measured, one.met) for one in judge_claims(rows)] == [("3x (2 of 3 cases)", False)]
 
 
 def test_page_needs_nothing_but_itself_and_escapes_what_it_shows(tmp_path, results):

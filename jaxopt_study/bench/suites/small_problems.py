@@ -74,7 +74,8 @@ def _error(problem: Problem, params: Any) -> float:
 
 def cases() -> tuple[Planned, ...]:
     """The comparisons of this module."""
-    together = Group("small problems, geometric mean", {"optimistix": 2.5, "scipy lm": 10.0})
+    many = len(NONLINEAR_LEAST_SQUARES)
+    together = Group("small problems, geometric mean", many, {"optimistix": 2.5, "scipy lm": 10.0})
     return tuple(
         Planned(name, functools.partial(_case, name), group=together) for name in NONLINEAR_LEAST_SQUARES
     )
