@@ -111,6 +111,11 @@ class Planned:
         """Whether anything is claimed of it."""
         return bool(self.claim or self.at_most or self.group)
 
+    def claims_of(self, peer: str) -> bool:
+        """Whether something is claimed of a package, whose contestants' names begin with its own."""
+        named = [*self.claim, *(self.group.claim if self.group else ())]
+        return any(name.split()[0].rstrip(",") == peer for name in named)
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:

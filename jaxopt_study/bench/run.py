@@ -141,7 +141,7 @@ def _bench(request: BenchRequest) -> BenchReport:
         for suite, cases in chosen.items():
             for case in cases:
                 started = time.perf_counter()
-                measured = list(measure(suite, case, limits, wanted, request.rounds))
+                measured = list(measure(suite, case, limits, _of(case, wanted, request), request.rounds))
                 rows += measured
                 write_results(folder / FILE, so_far())  # what follows may fail, or be interrupted
                 if not request.quiet:
@@ -157,6 +157,13 @@ def _bench(request: BenchRequest) -> BenchReport:
         baseline.save(request.save, rows)
     worse, compared = baseline.regressions(before, rows)
     return BenchReport(folder, results, tuple(worse), compared)
+
+
+def _of(case: Planned, wanted: Callable[[str], bool], request: BenchRequest) -> Callable[[str], bool]:
+    """Whether a peer is wanted in a case; where only claims are asked for, those of whom there is one."""
+    if not request.claims:
+        return wanted
+    return lambda name: wanted(name) and case.claims_of(name)
 
 
 def _print_claims(rows: Sequence[Row]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 Work = Callable[[], Any]
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
-SAMPLE_SECONDS = 1e-3  # a shorter call is repeated until a sample takes as long: the clock has its own cost
+SAMPLE_SECONDS = 5e-3  # a shorter call is repeated until a sample takes as long: the clock has its own cost
 STEADY = 0.1  # the most that a median ratio may be uncertain by, relatively
 LONG = 0.2  # seconds of a call
 LONGEST = 20.0  # seconds of samples, after which there are no more rounds than asked for
@@ -76,7 +76,7 @@ def take_turns(
     Each is called once to compile, then tried with one BLAS thread and with the process's own
     number of threads, and keeps the faster setting: the time of LAPACK's QR and SVD depends on it
     by a factor of up to 5 on two cores. Every call is waited for (`jax.block_until_ready`), and one that is
-    over within a millisecond is repeated for as long.
+    over within five milliseconds is repeated for as long.
 
     Args:
       contestants: functions without arguments that do the work and return what they computed.

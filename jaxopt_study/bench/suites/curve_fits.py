@@ -95,7 +95,7 @@ def _first_call(wanted: Callable[[str], bool]) -> Case:
     if wanted("optimistix"):
         theirs = functools.partial(peers.optimistix_jitted, residual, (x, y), 1e-8)
         contestants["optimistix"] = Contestant(anew(theirs), error, "jitted; tolerance 1e-8")
-    return Case("first call", contestants, most_error=ENOUGH, rounds=7, cold=True)
+    return Case("first call", contestants, most_error=ENOUGH, rounds=5, cold=True)
 
 
 def cases() -> tuple[Planned, ...]:
