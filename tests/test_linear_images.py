@@ -99,7 +99,9 @@ def test_on_a_quadratic_function_it_takes_the_steps_of_conjugate_gradients():
         residual = after
     assert int(path.products) == 6
     np.testing.assert_allclose(path.step, x, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(path.product, a.T @ (a @ x), rtol=1e-6, atol=1e-9)
+    first = np.asarray(path.fraction * path.first)
+    bends = [(a @ p) @ (a @ q) for p, q in ((first, first), (first, x), (x, x))]
+    np.testing.assert_allclose(path.bends, bends, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
