@@ -96,13 +96,15 @@ def planned(suite: str) -> tuple[Planned, ...]:
 def print_suites(claims: bool = False) -> None:
     """Name every suite, what it is about, and its cases; those alone of which something is claimed."""
     for suite, names in SUITES.items():
-        print(suite)
-        for name in names:
-            module = importlib.import_module(f"jaxopt_study.bench.suites.{name}")
-            print(f"  {(module.__doc__ or '').splitlines()[0]}")
-            for case in module.cases():
-                if case.claims or not claims:
-                    print(f"    {case.name}")
+        modules = [importlib.import_module(f"jaxopt_study.bench.suites.{name}") for name in names]
+        chosen = {m: [case.name for case in m.cases() if case.claims or not claims] for m in modules}
+        if any(chosen.values()):
+            print(suite)
+        for module, cases in chosen.items():
+            if cases:
+                print(f"  {(module.__doc__ or '').splitlines()[0]}")
+            for case in cases:
+                print(f"    {case}")
 
 
 def bench(request: BenchRequest) -> BenchReport:
