@@ -52,15 +52,14 @@ def metrics(rows: Iterable[Row]) -> dict[str, Metric]:
     """What is kept of each row: a peer's time over ours, unless its program is ours, and our errors."""
     found = []
     for row in rows:
-        name = f"{row.suite} / {row.case} / {row.contestant}"
         ours = row.contestant.startswith("jaxopt_study")
         if ours and row.error == row.error:
             floor = max(row.error, 1e-15)
-            found.append(Metric(f"{name} / error", floor, "of the case", "lower", DIGITS - 1))
+            found.append(Metric(f"{row.key} / error", floor, "of the case", "lower", DIGITS - 1))
         if not ours and row.ratio is not None and not row.same_program:
             # As much again as it scattered by: a ratio that wanders is no alarm.
             tolerance = TOLERANCE + 2 * row.uncertainty
-            found.append(Metric(f"{name} / time over ours", row.ratio, "times", "higher", tolerance))
+            found.append(Metric(f"{row.key} / time over ours", row.ratio, "times", "higher", tolerance))
     return {metric.name: metric for metric in found}
 
 

@@ -171,6 +171,11 @@ class Row:
     group_size: int | None = None
     claimed_together: float | None = None
 
+    @property
+    def key(self) -> str:
+        """Its name, unique in a run: suite / case / contestant."""
+        return f"{self.suite} / {self.case} / {self.contestant}"
+
 
 def measure(
     suite: str,

@@ -30,11 +30,10 @@ def judge_claims(rows: Sequence[Row]) -> list[Judged]:
     found = []
     groups: dict[tuple[str, str | None, str], list[Row]] = {}
     for row in rows:
-        name = f"{row.suite} / {row.case} / {row.contestant}"
         if row.claimed is not None:
-            found.append(Judged(name, f"{row.claimed:g}x", ratio_text(row), meets_claim(row)))
+            found.append(Judged(row.key, f"{row.claimed:g}x", ratio_text(row), meets_claim(row)))
         if row.at_most is not None:
-            found.append(Judged(name, f"at most {row.at_most:g}x", ratio_text(row), keeps_limit(row)))
+            found.append(Judged(row.key, f"at most {row.at_most:g}x", ratio_text(row), keeps_limit(row)))
         if row.claimed_together is not None:
             groups.setdefault((row.suite, row.group, row.contestant), []).append(row)
     return found + [_together(some) for some in groups.values()]

@@ -56,11 +56,6 @@ def write_benchmarks(path: Path, results: Results, source: Path) -> None:
     atomic_write(path, lambda file: file.write(text.encode()))
 
 
-def key(row: Row) -> str:
-    """What a pattern is compared with."""
-    return f"{row.suite} / {row.case} / {row.contestant}"
-
-
 def losses(rows: Sequence[Row]) -> list[Row]:
     """Where another is faster."""
     return [
@@ -73,7 +68,7 @@ def losses(rows: Sequence[Row]) -> list[Row]:
 
 def reason(row: Row, reasons: Sequence[tuple[str, str]]) -> str | None:
     """The first that fits."""
-    return next((why for pattern, why in reasons if fnmatch.fnmatchcase(key(row), pattern)), None)
+    return next((why for pattern, why in reasons if fnmatch.fnmatchcase(row.key, pattern)), None)
 
 
 def write_markdown(results: Results, reasons: Sequence[tuple[str, str]], source: str, write: str) -> str:
@@ -129,7 +124,7 @@ def _losses(rows: Sequence[Row], reasons: Sequence[tuple[str, str]]) -> str:
         grouped.setdefault(reason(row, reasons) or "No reason is known yet.", []).append(row)
     for why, some in grouped.items():
         lines.append(f"**{why}**\n")
-        lines += [f"- {key(row)}: {ratio_text(row)} of our time" for row in some]
+        lines += [f"- {row.key}: {ratio_text(row)} of our time" for row in some]
         lines.append("")
     return "\n".join(lines)
 

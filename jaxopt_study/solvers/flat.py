@@ -20,7 +20,6 @@ from jaxopt_study.pytree import ravel_leaves, size
 from jaxopt_study.solvers.step import Progress, Setup
 from jaxopt_study.types import PyTree
 
-LEAST = 16  # elements: fewer are in registers, and to make a vector of them takes longer than to update each
 MOST = 2**16  # elements: of more, copying them takes as long as calling kernels does
 RAVELED = ("params", "grads", "opt_state")  # of what a step changes
 
@@ -30,12 +29,11 @@ def on_a_vector(setup: Setup, state: Progress) -> tuple[Setup, Progress, Callabl
 
     Returns:
       What the loop takes, and the function that gives what the loop returns the form of `state`. All stays as
-      it is where there is one leaf, or few elements or many, or several dtypes, or the optimizer is not
-      elementwise.
+      it is where there is one leaf, or many elements, or several dtypes, or the optimizer is not elementwise.
     """
     leaves, structure = jax.tree.flatten(state.params)
     several = len(leaves) > 1 and len({leaf.dtype for leaf in leaves}) == 1
-    if not several or not LEAST <= size(leaves) <= MOST or not is_elementwise(setup.optimizer):
+    if not several or size(leaves) > MOST or not is_elementwise(setup.optimizer):
         return setup, state, lambda state: state
     shapes = [leaf.shape for leaf in leaves]
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
