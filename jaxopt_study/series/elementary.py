@@ -16,12 +16,15 @@ import numpy as np
 from jax import Array, lax
 
 from jaxopt_study.series.series import (
+    LOW,
     Series,
+    add,
     ahead,
     coefficients,
     constant,
     differentiate,
     divide,
+    finished,
     indices,
     integrate,
     multiply,
@@ -91,6 +94,12 @@ def riccati(u: Array, first: Array, slope: Array, linear: int, square: int) -> A
     q₀ comes from outside because 1 − tanh² cancels: at 7 it has lost six digits, at 20 all of them.
     """
     push = differentiate(u)
+    if len(push) <= LOW:
+        ys, qs = [first], [slope]
+        for k in range(1, len(push) + 1):
+            ys.append(add(q * push[k - 1 - j] for j, q in enumerate(qs)) / k)
+            qs.append(linear * ys[k] + square * add(y * ys[k - j] for j, y in enumerate(ys)))
+        return finished(ys)
 
     # `to_y` and `to_q` hold what is known of the coming coefficients, the next one in front; `ys` holds
     # y_j at j, and zeros where they are not known yet.
