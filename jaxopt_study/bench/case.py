@@ -111,10 +111,14 @@ class Planned:
         """Whether anything is claimed of it."""
         return bool(self.claim or self.at_most or self.group)
 
+    @property
+    def claimed_of(self) -> frozenset[str]:
+        """The contestants of whom something is claimed."""
+        return frozenset((*self.claim, *self.at_most, *(self.group.claim if self.group else ())))
+
     def claims_of(self, peer: str) -> bool:
         """Whether something is claimed of a package, whose contestants' names begin with its own."""
-        named = [*self.claim, *(self.group.claim if self.group else ())]
-        return any(name.split()[0].rstrip(",") == peer for name in named)
+        return any(name.split()[0].rstrip(",") == peer for name in self.claimed_of)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +187,7 @@ def measure(
     limits: Mapping[str, roofline.Limits],
     wanted: Callable[[str], bool],
     rounds: int | None = None,
+    only_claims: bool = False,
 ) -> Iterator[Row]:
     """Build a case and time its contestants in turns.
 
@@ -192,6 +197,7 @@ def measure(
       limits: of the machine, by dtype.
       wanted: whether a peer is wanted and installed.
       rounds: instead of the case's own.
+      only_claims: leave out who is neither the reference nor claimed of.
 
     Raises:
       ValueError: `at_most` names who is none of the contestants.
@@ -201,6 +207,10 @@ def measure(
         unknown = set(planned.at_most) - set(case.contestants)
         if unknown:
             raise ValueError(f"{suite}: {planned.name}: at_most: no contestant {min(unknown)!r}")
+        if only_claims:
+            named = {case.reference, *planned.claimed_of}
+            contestants = {name: one for name, one in case.contestants.items() if name in named}
+            case = dataclasses.replace(case, contestants=contestants)
         work = {name: one.work for name, one in case.contestants.items()}
         timed = take_turns(work, rounds or case.rounds, case.reference, cold=case.cold, clock=case.clock)
         units, programs = {}, {}

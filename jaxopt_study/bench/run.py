@@ -143,7 +143,8 @@ def _bench(request: BenchRequest) -> BenchReport:
         for suite, cases in chosen.items():
             for case in cases:
                 started = time.perf_counter()
-                measured = list(measure(suite, case, limits, _of(case, wanted, request), request.rounds))
+                known = _of(case, wanted, request)
+                measured = list(measure(suite, case, limits, known, request.rounds, request.claims))
                 rows += measured
                 write_results(folder / FILE, so_far())  # what follows may fail, or be interrupted
                 if not request.quiet:
