@@ -200,6 +200,7 @@ def test_passes_through_loops_are_made_as_ever():
         np.testing.assert_allclose(take(theta), np.asarray(jax.jacfwd(fn)(theta, x)).T, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_shared_passes_work_in_batches_and_have_derivatives():
     theta, x = jnp.linspace(1.0, 2.0, 7), jnp.linspace(0.0, 3.0, 200)
     objective = jos.LeastSquares(many_waves)

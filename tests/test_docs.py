@@ -30,6 +30,7 @@ def test_the_study_of_the_page_on_studies_runs_as_it_stands(tmp_path, capsys):
     assert (folder / "trace.parquet").is_file()
 
 
+@pytest.mark.slow
 def test_the_study_of_the_readme_runs_from_start_to_finish(tmp_path, monkeypatch, capsys):
     text = (DOCS.parent / "README.md").read_text()
     text = text[text.index("### A study of your own") :]

@@ -158,6 +158,7 @@ def test_places_that_change_are_seen_outside_jit_and_a_second_call_compiles_noth
     assert counted.count == before
 
 
+@pytest.mark.slow
 def test_a_sparse_jacobian_works_under_jit_vmap_and_grad():
     jac = jos.jacobian(pentadiagonal, "sparse")
     xs = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8)))
@@ -179,6 +180,7 @@ def test_functions_of_traced_values_leave_nothing_behind():
     np.testing.assert_allclose(jax.vmap(outer)(jnp.array([1.0, 3.0])), [[2.0] * 3, [6.0] * 3])
 
 
+@pytest.mark.slow
 def test_least_squares_by_colors_is_least_squares():
     def residual(x, target):
         return pentadiagonal(x) - target

@@ -26,6 +26,7 @@ def objective(weights):
     return softmax_regression(weights, X, LABELS)
 
 
+@pytest.mark.slow
 def test_a_function_by_its_images_has_the_same_value_and_gradient():
     parts = by_images(objective, WEIGHTS)
     images = parts.push(WEIGHTS)
@@ -133,6 +134,7 @@ def test_passes_over_the_features_are_fewer_than_those_of_lbfgs():
     assert int(values + 2 * gradients + 2 * products) < 2 * int(searched) + 20
 
 
+@pytest.mark.slow
 def test_an_indefinite_function_with_images_is_left_at_its_saddle():
     def wells(theta, features):
         scores = features @ theta

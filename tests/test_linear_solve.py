@@ -55,6 +55,7 @@ def ill_conditioned(condition, rows=30, columns=8, seed=0):
     return u * np.logspace(0, -np.log10(condition), columns) @ v.T, rng.normal(size=rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(("rows", "columns"), [(12, 5), (5, 5), (3, 5), (1, 4), (6, 1)])
 def test_damped_systems_equal_the_normal_equations(rows, columns, solver):

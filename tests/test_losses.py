@@ -40,6 +40,7 @@ def test_a_small_residual_counts_as_in_least_squares(loss):
     assert slope == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [*SCIPYS, "tukey", lambda z: 2 * jnp.log1p(z / 2)])
 def test_the_weighted_residuals_have_the_gradient_of_the_objective(loss):
     rng = np.random.default_rng(0)

@@ -38,6 +38,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_importing_starts_no_backend_changes_no_setting_and_loads_nothing_heavy():
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT % HEAVY],

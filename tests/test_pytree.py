@@ -104,6 +104,7 @@ def test_what_stays_with_numpy_is_a_copy():
         assert not np.shares_memory(copy, values)
 
 
+@pytest.mark.slow
 def test_a_weak_number_becomes_strong_without_a_program(caplog):
     weak = {"a": jnp.asarray(1.5), "b": jnp.asarray(2.5)}
     assert weak["a"].weak_type

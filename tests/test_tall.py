@@ -76,6 +76,7 @@ def test_the_jacobian_is_made_again_where_it_is_needed():
     np.testing.assert_allclose(here.push(step), moved, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jos.dogleg, jos.gauss_newton], ids=["dogleg", "gauss_newton"])
 def test_other_methods_on_tall_fits(method):
     args = data()
@@ -85,6 +86,7 @@ def test_other_methods_on_tall_fits(method):
         np.testing.assert_allclose(end.params[name], reference.params[name], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_tall_fit_has_implicit_derivatives():
     t, y = data(2_500)  # a whole number of blocks
     total = lambda scale: sum(jos.least_squares(waves, PARAMS, (t, scale * y)).params.values())  # noqa: E731
@@ -103,6 +105,7 @@ def test_what_it_is_not_for():
     assert not is_tall(objective, small, args, "auto")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "most"),
     [({}, np.inf), ({"geodesic": True}, np.inf), ({"damping_rule": "radius"}, 1.8)],
@@ -128,6 +131,7 @@ def test_a_tall_fit_ends_where_qr_of_the_whole_jacobian_does(options, most):
         np.testing.assert_allclose(ends[0].params[name], ends[1].params[name], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_duplicate_parameters_of_a_tall_fit_are_rank_deficient_not_nan():
     t, y = data()
     twice = lambda p, t, y: (p["a"] + p["k"]) * jnp.exp(-t) + p["w"] - y  # noqa: E731
@@ -138,6 +142,7 @@ def test_duplicate_parameters_of_a_tall_fit_are_rank_deficient_not_nan():
     np.testing.assert_allclose(end.params["w"], line[1], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_tall_fits_under_vmap():
     t, y = data()
     ends = jax.vmap(lambda shift: jos.least_squares(waves, PARAMS, (t, y + shift)).value)(

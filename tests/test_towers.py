@@ -47,6 +47,7 @@ def in_mpmath(fn, points, order):
         return np.array(rows, dtype=float).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_orders_0_to_20_equal_mpmaths(name):
     fn, oracle, points = FUNCTIONS[name]
@@ -113,6 +114,7 @@ def test_many_points_in_pieces_are_the_same_and_carry_gradients():
     np.testing.assert_allclose(slopes, -jnp.cos(x), atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_tower_compiles_maps_and_is_differentiated_both_ways_and_twice():
     x = jnp.array([-0.4, 0.9])
     tower = jos.derivatives(jnp.sin, 3)
@@ -228,6 +230,7 @@ SCALAR_ONLY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCALAR_ONLY)
 def test_a_function_of_one_scalar_is_mapped_whatever_it_does_inside(name):
     fn, x = SCALAR_ONLY[name], jnp.array([0.1, 0.5, 2.0])

@@ -27,6 +27,7 @@ def cubed(rule):
     return fn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", QUICK)
 def test_a_planted_fault_is_found(seed, planted):
     fn, args, kind = planted(seed, jnp.float64)

@@ -35,6 +35,7 @@ def test_bench_measures_and_leaves_results_page_and_baseline(toy_suite, tmp_path
     assert "toy / sums / jaxopt_study / error" in names
 
 
+@pytest.mark.slow
 def test_worse_than_the_baseline_is_exit_code_three(toy_suite, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     metric = {  # a ratio of times may be unsteady on a busy machine, and is then not compared
@@ -85,6 +86,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(toy_suite, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_claims_alone_are_measured_and_judged(toy_suite, tmp_path, capsys):
     assert bench("--claims", "--out", tmp_path) == 0
     printed = capsys.readouterr().out
@@ -116,6 +118,7 @@ def test_benchmarks_are_written_from_a_file_of_results(toy_suite, measured, tmp_
     assert "doubled, 10 (float32)" in text
 
 
+@pytest.mark.slow
 def test_results_measured_before_make_a_baseline_and_are_compared(toy_suite, measured, tmp_path, capsys):
     folder, saved = measured
     again = ("--results", folder / "results.parquet")

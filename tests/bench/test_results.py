@@ -100,6 +100,7 @@ def test_a_claim_of_several_cases_is_not_met_by_some_of_them(make_row, third):
     assert [(one.measured, one.met) for one in judge_claims(rows)] == [("3x (2 of 3 cases)", False)]
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_but_itself_and_escapes_what_it_shows(tmp_path, results):
     page = write_page(tmp_path, results).read_text()
     assert not re.search(r"(?:src|href)=[\"']https?:", page)

@@ -62,6 +62,7 @@ def test_claims_and_their_absence_are_marked():
     assert cell(Verdict.LOWEST, False) == "=    7?"
 
 
+@pytest.mark.slow
 def test_every_solver_solves_rosenbrock_and_the_report_says_so(capsys):
     report = {"rosenbrock": robustness.run_problem(rosenbrock(), (1.0,))}
     robustness.report(report, (1.0,))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 
+@pytest.mark.slow
 def test_the_sine_is_the_sine_and_its_derivatives_are_those_on_paper(load, run):
     loaded, configs = load("sine_ode")
     outcome = run(loaded, configs["tsit5"])

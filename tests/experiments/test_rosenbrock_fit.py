@@ -23,6 +23,7 @@ def test_every_method_reaches_the_solution_from_the_published_first_loss(outcome
         np.testing.assert_allclose([outcome.values["a"], outcome.values["b"]], 2.5, atol=5e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_gradient_descent_takes_582_steps_to_nine_digits_of_the_published_value(outcomes):
     outcome = outcomes["gradient_descent"]
     assert outcome.num_steps == 582

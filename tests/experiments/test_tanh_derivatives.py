@@ -14,6 +14,7 @@ def outcome(load, run):
     return run(loaded, configs["tanh"])
 
 
+@pytest.mark.slow
 def test_the_derivative_at_1_is_the_published_one_and_the_difference_has_six_digits(outcome):
     assert outcome.value == outcome.values["derivative"] == pytest.approx(0.39322386648296376, rel=1e-15)
     assert f"{outcome.values['difference']:.6f}" == "0.393223"
@@ -47,6 +48,7 @@ def test_the_three_ways_that_are_measured_are_the_same_derivatives(load):
     np.testing.assert_allclose(rows[1:], [rows[0]] * 2, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_way_beyond_the_budget_is_not_taken_further(load, run):
     loaded, configs = load("tanh_derivatives", measured=(1, 2), points=10, budget=0.0)
     values = run(loaded, configs["tanh"]).values

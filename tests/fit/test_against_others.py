@@ -68,6 +68,7 @@ def test_estimates_and_covariance_are_scipys(case, errors):
         assert_same(fit, *scipy_fit(model, start, x, y, sigma=sigma, absolute_sigma=absolute))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_estimates_errors_and_statistics_are_lmfits(case, weighted):
     import lmfit  # it takes a second

@@ -90,6 +90,7 @@ def test_it_is_refused_in_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_is_traced_is_not_looked_at():
     """A covariance that is none ends as a start that is not finite."""
     fit = jax.jit(lambda sigma: jos.curve_fit(line, X, Y, START, sigma=sigma))(jnp.ones((5, 5)))

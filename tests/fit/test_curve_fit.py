@@ -256,6 +256,7 @@ def test_tied_and_fixed_parameters_are_a_function_of_the_pytree(line):
     assert int(fit.dof) == 10
 
 
+@pytest.mark.slow
 def test_one_fit_is_not_a_batch(line):
     model, x, y = line
     fit = jos.curve_fit(model, x, y, {"a": 0.0, "b": 0.0})
@@ -283,6 +284,7 @@ def test_a_point_missing_in_x_and_y_changes_nothing_not_even_reverse_derivatives
         assert filled[3] == 0
 
 
+@pytest.mark.slow
 def test_leaves_that_a_mask_freezes_are_not_fitted_and_count_as_fixed():
     x, y = jnp.linspace(0.0, 1.0, 8), jnp.array([0.1, 0.4, 0.9, 1.2, 1.4, 1.9, 2.2, 2.4])
     start = {"a": jnp.array(1.0), "b": jnp.array(0.25)}

@@ -49,6 +49,7 @@ def test_parameters_and_errors_are_those_of_the_single_fit_missing_points_too(fi
             np.testing.assert_allclose(one.stderr[name], each[k].stderr[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fit_of_nothing_says_so_and_leaves_the_others_alone(fits):
     many, _ = fits
     assert int(many.num_points[4]) == int(many.rank[4]) == 0
@@ -130,6 +131,7 @@ def test_where_y_is_missing_x_may_be_too_and_derivatives_are_those_of_the_single
         np.testing.assert_allclose(jax.grad(rate)(y, x_axes)[0], slope, rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_whole_numbers_are_starts_as_in_the_single_fit():
     fits = jos.curve_fit_batch(decay, T, Y[:2], {"a": 2, "k": 1, "c": 0}, params_axes=None)
     assert np.all(fits.converged)

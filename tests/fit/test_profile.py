@@ -33,6 +33,7 @@ def slow_end(value, theta, index, t, sign):
     return scipy.optimize.brentq(excess, best.x[index], far, xtol=1e-12 * abs(far), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["enzyme", "decay"])
 def test_the_ends_solve_the_equations(model, puromycin):
     if model == "enzyme":

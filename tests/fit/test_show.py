@@ -136,6 +136,7 @@ def test_a_prediction_band_may_be_for_observations_with_other_errors():
     np.testing.assert_allclose(list(band.values()), np.stack([low, high], 1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_between_data_errors_are_interpolated_and_missing_ones_left_out():
     """Two columns with errors of their own; at the same x the mean variance counts."""
     x = np.array([0.0, 1.0, 1.0, 2.0, 3.0])
@@ -178,6 +179,7 @@ def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
         jos.curve_fit(decay, -X, Y, {**START, "k": -1.0}).plot(xscale="log")
 
 
+@pytest.mark.slow
 def test_the_table_says_why_there_are_no_errors():
     def line(p, x):
         return p["a"] + p["b"] * x

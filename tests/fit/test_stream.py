@@ -49,6 +49,7 @@ def test_every_source_gives_the_results_of_the_batch_in_its_order(tmp_path, know
         np.testing.assert_array_equal(done.columns["status"], known.status)
 
 
+@pytest.mark.slow
 def test_results_go_to_a_file_whole_or_not_at_all_and_progress_is_told(tmp_path, known):
     out, told = tmp_path / "fits.parquet", []
     done = curve_fit_stream(line, T, Y, START, out=out, block=8, workers=1, progress=told.append)
@@ -71,6 +72,7 @@ def test_results_go_to_a_file_whole_or_not_at_all_and_progress_is_told(tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["fits.parquet"]
 
 
+@pytest.mark.slow
 def test_blocks_may_come_in_one_buffer_that_is_filled_again_and_again(known):
     def camera():
         buffer = np.empty((3, 6))
@@ -116,11 +118,13 @@ def test_a_file_that_cannot_be_written_or_holds_the_data_is_named_before_anythin
     assert [path.name for path in tmp_path.iterdir()] == ["y.npy"]
 
 
+@pytest.mark.slow
 def test_starts_may_be_found_from_the_data():
     done = curve_fit_stream(line, T, Y, lambda y: {"a": y[:, 0], "b": y[:, -1] - y[:, 0]}, block=32)
     assert done.converged == FITS
 
 
+@pytest.mark.slow
 def test_float32_data_are_fitted_in_float32_without_x64(known):
     with jax.enable_x64(False):
         done = curve_fit_stream(line, T.astype("float32"), Y.astype("float32"), START, block=8)
@@ -140,6 +144,7 @@ def test_blocks_are_regrouped_and_only_the_last_is_shorter():
     assert (sizes, total) == ([5, 5, 5, 5, 3], None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("y", "error", "says"),
     [

@@ -26,6 +26,7 @@ def line(p, x):
     return p["a"] + p["b"] * x
 
 
+@pytest.mark.slow
 def test_a_second_call_compiles_nothing_and_numbers_are_no_part_of_the_program(count_traces):
     counted = count_traces(line)
 
@@ -54,6 +55,7 @@ def test_a_second_call_compiles_nothing_and_numbers_are_no_part_of_the_program(c
     assert _fit_block._cache_size() == programs + 1
 
 
+@pytest.mark.slow
 def test_neither_x_nor_the_data_are_kept_after_the_call():
     x, y = jnp.asarray(T), np.array(Y)
     gone = [weakref.ref(x), weakref.ref(y)]
@@ -63,6 +65,7 @@ def test_neither_x_nor_the_data_are_kept_after_the_call():
     assert [one() for one in gone] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_covariance_of_the_points_is_that_of_the_single_fit_missing_points_too():
     sigma = 0.01**2 * np.exp(-np.abs(T[:, None] - T[None, :]))
     missing = np.array(Y)

@@ -76,12 +76,14 @@ def test_no_degrees_of_freedom_is_nan_unless_sigma_is_known(line):
     np.testing.assert_allclose(high["b"] - low["b"], 2 * 1.959963984540054 * 0.1 * np.sqrt(2), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_an_exact_fit_has_no_errors(line):
     model, x, _ = line
     fit = jos.curve_fit(model, x, 0.0 * x, {"a": 0.0, "b": 0.0})
     assert [float(leaf) for leaf in jax.tree.leaves((fit.stderr, fit.profile()))] == [0.0] * 6
 
 
+@pytest.mark.slow
 def test_errors_do_not_depend_on_units():
     def model(params, x):
         return params["a"] * jnp.exp(-params["k"] * x)
@@ -97,6 +99,7 @@ def test_errors_do_not_depend_on_units():
         np.testing.assert_allclose(other.stderr[name] * unit, one.stderr[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_finite_has_no_covariance():
     fit = jos.curve_fit(lambda p, x: p["a"] * jnp.log(x - 1.0), X, Y, {"a": 1.0})
     assert fit.status == jos.Status.NON_FINITE_START
@@ -104,6 +107,7 @@ def test_a_model_that_is_not_finite_has_no_covariance():
     assert np.isnan(fit.covariance).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, 2])
 def test_the_inverse_has_the_derivative_of_the_plain_formula(order):
     """Also where singular values are equal, as for orthogonal columns, and the SVD's own is NaN."""

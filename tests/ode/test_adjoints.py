@@ -159,6 +159,7 @@ def test_second_derivatives_are_differences_of_gradients_for_a_network():
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_times_have_derivatives_and_so_has_the_first():
     ts = jnp.array([0.2, 0.6, 1.3])
     for take in (jax.jacfwd, jax.jacrev):
@@ -177,6 +178,7 @@ def test_times_and_parameters_have_mixed_derivatives():
         np.testing.assert_allclose(got, exact, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_the_field_closes_over_is_differentiated():
     def solve(p):
         field = lambda t, y, _: -p["rate"] * y  # noqa: E731
@@ -221,6 +223,7 @@ def test_a_solve_that_did_not_begin_has_a_gradient_of_nan():
     np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(end)))(rates), [np.exp(0.5), np.nan], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_backsolve_takes_the_first_step_that_it_is_given():
     def steps(length):
         options = {"adjoint": "backsolve", "first_step": length, "rtol": 1e-6, "atol": 1e-8}
@@ -284,6 +287,7 @@ def test_memory_of_checkpoint_does_not_grow_with_max_steps():
     assert bytes_of(10_000) < 1.5 * bytes_of(1_000)
 
 
+@pytest.mark.slow
 def test_the_event_time_has_the_derivative_of_the_implicit_function_theorem():
     def time(p):
         field = lambda t, y, p: jnp.stack([y[1], -p * y[0]])  # noqa: E731

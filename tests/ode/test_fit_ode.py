@@ -68,10 +68,12 @@ def test_bands_at_times_between_and_after_are_those_of_the_closed_form(decays):
     assert np.isnan(fit.predict(jnp.array([-1.0]))[0])  # before the beginning
 
 
+@pytest.mark.slow
 def test_a_fit_is_printed_with_the_names_of_params_and_y0(decays):
     assert all(word in str(decays[0]) for word in ("params.c", "params.k", "y0", "12 points"))
 
 
+@pytest.mark.slow
 def test_order_and_missing_values_of_times_do_not_matter(decays):
     shuffled = np.random.default_rng(0).permutation(N)
     fit = fit_decay(TS[shuffled], YS[shuffled])

@@ -87,6 +87,7 @@ def test_the_number_of_kept_states_does_not_change_the_solution():
         np.testing.assert_allclose(made.ys["x"], np.sin(1.5 * TS) / 1.5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_under_vmap_each_sample_has_its_steps_and_a_failure_stays_in_its_lane():
     rates = jnp.concatenate(
         [jnp.linspace(0.01, 0.4, 255), jnp.array([2.0])]
@@ -119,6 +120,7 @@ def test_every_way_to_fail_has_its_status():
     assert overflow.status == Status.NON_FINITE
 
 
+@pytest.mark.slow
 def test_an_event_ends_the_solve_where_its_sign_changes():
     ts = np.linspace(0.0, 3.0, 7)
     made = jos.solve_ode(oscillator, START, ts, 1.5, event=lambda t, y, p: y["v"], **TIGHT)

@@ -19,6 +19,7 @@ def _matrix(kind: str, shape: tuple[int, int]) -> np.ndarray:
     return {"tiny": 1e-180 * matrix, "huge": 1e180 * matrix, "unit": np.eye(*shape)}.get(kind, matrix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", ["any", "zero column", "tiny", "huge", "equal columns", "unit"])

@@ -143,6 +143,7 @@ def test_a_solve_traced_in_float64_is_lowered_where_that_is_off():
     np.testing.assert_allclose(compiled(x, y)[0]["k"], fit(x, y)[0]["k"], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_ahead_of_time_exported_and_with_donated_arguments():
     x, y = jnp.asarray(X), jnp.asarray(Y)
     expected = fit(x, y)[0]["k"]

@@ -39,6 +39,7 @@ for name, arguments in {NUMBERS!r}.items():
 """
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_refused_in_one_line_that_names_it():
     out = subprocess.run([sys.executable, "-c", TRY], capture_output=True, text=True, check=True).stdout
     tried = iter(out.splitlines())
@@ -59,6 +60,7 @@ def test_numbers_of_all_kinds_are_taken(rate):
     np.testing.assert_allclose(updates, -np.broadcast_to(rate, 2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_traced_numbers_are_taken():
     def first(rate):
         optimizer = jos.adam(rate, b1=rate, eps=rate**2)

@@ -64,6 +64,7 @@ def test_frozen_leaves_keep_every_bit_and_the_others_find_their_own_minimum(name
     np.testing.assert_allclose(result.value, expected.cost, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lm", "newton", "jos_chain_of_newton"])
 def test_masks_work_under_jit_vmap_and_scan(name):
     optimizer = jos.masked(INSIDE[name](), MASK)
@@ -145,6 +146,7 @@ def test_a_state_of_another_chain_is_refused():
         two.update(jnp.ones(1), one.init(jnp.ones(1)), jnp.ones(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lm", "gauss_newton", "newton"])
 def test_second_order_methods_need_no_gradient(name):
     optimizer, params = INSIDE[name](), start()
@@ -209,6 +211,7 @@ def test_one_step_of_newton_solves_the_hessian():
         np.testing.assert_allclose(step(jnp.zeros(3)), -np.linalg.solve(h, g), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_plain_newton_goes_to_a_saddle_and_the_others_descend():
     h = np.diag([2.0, -1.0])
     value_fn = lambda p: 0.5 * p @ h @ p  # noqa: E731

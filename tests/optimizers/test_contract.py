@@ -30,6 +30,7 @@ def same_avals(left, right):
     ]
 
 
+@pytest.mark.slow
 def test_converges_on_a_bowl_in_float64_and_float32(kind, precision, problems):
     center = problems.center()
     result = jos.minimize(
@@ -41,6 +42,7 @@ def test_converges_on_a_bowl_in_float64_and_float32(kind, precision, problems):
     assert result.value.dtype == precision
 
 
+@pytest.mark.slow
 def test_comes_down_rosenbrocks_valley_as_least_squares(entry, problems):
     result = jos.minimize(
         problems.valley, problems.valley_start(), entry.for_valley, max_steps=entry.valley_steps, target=1e-3
@@ -50,6 +52,7 @@ def test_comes_down_rosenbrocks_valley_as_least_squares(entry, problems):
     np.testing.assert_allclose(result.value, problems.valley(result.params), rtol=1e-12, atol=1e-30)
 
 
+@pytest.mark.slow
 def test_comes_down_rosenbrocks_valley_as_a_scalar(entry, problems):
     if entry.needs == "residual_fn":
         with pytest.raises(TypeError, match="residual_fn"):
@@ -66,6 +69,7 @@ def test_comes_down_rosenbrocks_valley_as_a_scalar(entry, problems):
     equal(result.params, {"x": 1.0, "y": 1.0}, atol=0.2)
 
 
+@pytest.mark.slow
 def test_minimize_compiles_once_for_other_numbers(kind, problems, count_traces):
     counted = count_traces(problems.bowl.residual_fn)
     objective = jos.LeastSquares(counted.fn)
@@ -130,6 +134,7 @@ def test_state_is_a_pytree_of_arrays_with_a_fixed_structure(entry, problems):
     same_avals(state, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtypes", [("float32", "float32"), ("float64", "float32"), ("float32", "float64")])
 def test_an_update_keeps_the_dtypes_of_params_under_x64(entry, dtypes, problems):
     """Float32 alone, and mixed with float64, while x64 is on."""
@@ -152,6 +157,7 @@ MIXTURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_minimize_keeps_the_dtypes_of_params_under_x64(kind, mixture, problems):
     """The dtype of the residuals need not be that of the parameters.
@@ -305,6 +311,7 @@ def test_hyperparameters_can_be_injected(name, problems, step):
     equal(*(step.path(made, params, 1)[-1][0] for made in (injected, plain)), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTORIES)
 def test_factories_can_be_mapped_over_their_first_number(name, problems, step):
     numbers, start = (
@@ -322,6 +329,7 @@ def test_factories_can_be_mapped_over_their_first_number(name, problems, step):
     equal(mapped, jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_schedule_gives_the_rate_of_each_step(first_order, problems):
     """With 0 after two steps the parameters stay; before, they move as with a constant rate."""
     rate, params = first_order.valley, problems.valley_start()

@@ -47,12 +47,14 @@ def test_a_refused_step_is_left_alone():
     assert (int(info.trials), int(pace.steps)) == (1, EVERY - 1)
 
 
+@pytest.mark.slow
 def test_values_without_end_are_not_followed_into_what_is_not_finite():
     result = jos.minimize(lambda p: -jnp.sum(p), jnp.zeros(3), jos.newton(), max_steps=60)
     assert bool(jnp.all(jnp.isfinite(result.params)))
     assert bool(jnp.isfinite(result.value))
 
 
+@pytest.mark.slow
 def test_the_steps_counted_are_the_calls_that_were_made():
     calls = []
 

@@ -29,6 +29,7 @@ def rosenbrock(p):
     return jnp.sum(100 * (p[1::2] - p[::2] ** 2) ** 2 + (1 - p[::2]) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("start", [(0.0, 0.0), (0.5, 0.0)], ids=["at the saddle", "on the way into it"])
 def test_it_does_not_end_at_a_saddle_whose_gradient_is_zero(solver, start):
@@ -38,12 +39,14 @@ def test_it_does_not_end_at_a_saddle_whose_gradient_is_zero(solver, start):
     np.testing.assert_allclose(result.value, -0.25, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [lambda p: p[0], lambda p: p[0] + p[1] ** 2])
 def test_a_slope_without_end_is_no_minimum_however_far_a_leap_goes(objective):
     result = jos.minimize(objective, jnp.ones(2), jos.newton(), max_steps=200)
     assert not result.converged, result.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_step_from_a_saddle_reports_a_way_down(solver):
     optimizer, at = OPTIMIZERS[solver], jnp.zeros(2)
@@ -56,6 +59,7 @@ def test_a_step_from_a_saddle_reports_a_way_down(solver):
     assert not state.info.way_down
 
 
+@pytest.mark.slow
 def test_conjugate_gradients_find_the_way_down_from_a_saddle_among_curvatures_of_every_size():
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(50, 50)))[0]
@@ -66,6 +70,7 @@ def test_conjugate_gradients_find_the_way_down_from_a_saddle_among_curvatures_of
     np.testing.assert_allclose(result.value, -0.0025, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("start", [(0.0, 0.0), (0.5, 0.0), (1.0, 0.01)])
 def test_what_falls_for_ever_ends_on_the_box_and_says_on_which_side(solver, start):
@@ -77,6 +82,7 @@ def test_what_falls_for_ever_ends_on_the_box_and_says_on_which_side(solver, star
     np.testing.assert_allclose(result.value, -4.0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_it_leaves_a_maximum_on_a_bound_for_the_inside(solver):
     hill = lambda p: -jnp.sum(p**2) + jnp.sum(p**4)  # noqa: E731
@@ -85,6 +91,7 @@ def test_it_leaves_a_maximum_on_a_bound_for_the_inside(solver):
     assert result.value < -0.24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_it_goes_down_a_flat_valley(solver):
     valley = lambda p: 50 * p[0] ** 2 + 1e-6 * jnp.logaddexp(0.0, -p[1])  # noqa: E731
@@ -93,6 +100,7 @@ def test_it_goes_down_a_flat_valley(solver):
     np.testing.assert_allclose(result.params[0], 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_bounds_that_hold_at_the_minimum_are_found(solver):
     rng = np.random.default_rng(0)
@@ -127,6 +135,7 @@ def test_both_solvers_count_what_they_evaluate_and_end_at_the_minimum(n):
     assert jos.newton().init(jnp.zeros(4)).seen is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_what_falls_beyond_all_numbers_is_not_called_converged(solver):
     result = jos.minimize(lambda p: -(p[0] ** 2) + p[1] ** 2, jnp.ones(2), jos.newton(solver=solver))
@@ -134,6 +143,7 @@ def test_what_falls_beyond_all_numbers_is_not_called_converged(solver):
     assert not result.converged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "dtype"), [(1e-10, "float32"), (1e8, "float32"), (1e-10, float), (1e-70, float)]
 )
@@ -151,6 +161,7 @@ def test_conjugate_gradients_reach_parameters_of_any_size(scale, dtype):
     np.testing.assert_allclose(result.value, reference.value, rtol=100 * jnp.finfo(dtype).eps)
 
 
+@pytest.mark.slow
 def test_what_was_learned_at_the_end_stays_in_the_state_and_a_saddle_is_left_after_it():
     optimizer = jos.newton(solver="cg")
     saddle = lambda p: p[0] ** 4 / 4 - p[0] ** 2 / 2 + p[1] ** 2  # noqa: E731
@@ -161,6 +172,7 @@ def test_what_was_learned_at_the_end_stays_in_the_state_and_a_saddle_is_left_aft
     np.testing.assert_allclose(again.value, -0.25, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_first_value_beyond_measure_does_not_make_a_slope_small(solver):
     """Chebyquad from 100 times its start: f falls from 10³⁸ and has a minimum of 0.0018."""
@@ -170,6 +182,7 @@ def test_a_first_value_beyond_measure_does_not_make_a_slope_small(solver):
     np.testing.assert_allclose(result.value, problem.minima[0], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_real_calls_are_as_many_as_are_counted():
     seen = []
 
@@ -195,6 +208,7 @@ def test_a_batch_of_starts_ends_where_each_does_alone(solver):
     assert batch.num_steps[3] == alone.num_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_single_precision_stays_and_converges(solver):
     with jax.enable_x64(False):
@@ -251,6 +265,7 @@ def test_a_first_radius_bounds_the_first_step_where_the_hessian_is_indefinite():
         np.testing.assert_allclose(np.linalg.norm(updates), radius * np.linalg.norm(at), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_hessian_is_never_formed_by_conjugate_gradients():
     """With 10⁵ parameters it would have 80 GB."""
     start = jnp.tile(jnp.array([-1.2, 1.0]), 50_000)
@@ -276,6 +291,7 @@ def test_options_that_make_no_sense_are_refused(options, match):
         newton(**options)
 
 
+@pytest.mark.slow
 def test_lbfgs_is_that_of_optax_and_compiles_once(count_traces):
     start = jnp.array([-1.2, 1.0])
     ours = jos.minimize(rosenbrock, start, jos.lbfgs(memory_size=5), max_steps=30)

@@ -86,6 +86,7 @@ def path(optimizer):
     return np.asarray(run(start()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rate"),
     [(name, "constant") for name in PAIRS]

@@ -39,6 +39,7 @@ def _by_eigenvalues(radius):
     return np.exp(root), radius
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["cholesky", "qr", "dual"])
 def test_the_step_is_as_long_as_the_radius_to_a_tenth(solver):
     here = _linear()
@@ -131,6 +132,7 @@ def test_the_columns_of_meyers_problem_may_shrink_by_fifty_orders(factor):
     np.testing.assert_allclose(found / expected, 1.0, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_without_matrices_it_is_nielsens_rule():
     residual = lambda p: jnp.stack([p[0] - 1.0, 10 * (p[1] - p[0] ** 2)])  # noqa: E731
     found = [

@@ -357,6 +357,7 @@ def exact_jacobian(name, x, m):
     return np.array(columns).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_residuals_and_jacobian_are_those_of_the_papers_formulas(name):
     problem = MAKE[name]()
@@ -376,6 +377,7 @@ def test_residuals_and_jacobian_are_those_of_the_papers_formulas(name):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12 * size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_minima_are_the_published_ones_and_stationary(name):
     problem = MAKE[name]()

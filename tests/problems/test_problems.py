@@ -18,6 +18,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PROBLEMS.values(), ids=PROBLEMS)
 def test_the_optimum_is_a_minimum_of_value_zero(make):
     problem = make()

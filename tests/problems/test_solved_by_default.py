@@ -23,6 +23,7 @@ def solve(problem):
     return jos.least_squares(problem.objective, problem.init, problem.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NONLINEAR_LEAST_SQUARES)
 def test_all_18_are_solved_from_the_standard_start_and_say_so(name):
     problem = NONLINEAR_LEAST_SQUARES[name]()

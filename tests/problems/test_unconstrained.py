@@ -92,6 +92,7 @@ def test_the_known_minimum_is_the_value_at_the_known_solution(name):
     np.testing.assert_allclose(at, problem.minima[0], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_every_function_keeps_single_precision_and_is_one_object():
     for name, make in {**SMALL, **ANY_DIMENSION}.items():
         assert make().objective is make().objective, name

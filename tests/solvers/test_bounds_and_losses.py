@@ -186,6 +186,7 @@ def test_vmap_over_data_bounds_and_scales_equals_a_loop():
         np.testing.assert_array_equal(together.active[i], alone.active)
 
 
+@pytest.mark.slow
 def test_tukey_from_where_nothing_counts_is_not_called_converged():
     result = jos.least_squares(lambda p: p + 100.0, jnp.ones(2), loss="tukey")
     assert result.status == Status.RANK_DEFICIENT

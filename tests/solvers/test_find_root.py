@@ -128,6 +128,7 @@ def test_an_asymptote_is_no_root():
     assert result.status == Status.OUT_OF_STEPS
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_at_a_trial_is_gone_around():
     result = solver(log_less_one)(jnp.array([1e-3, 1.0, 50.0, 1e6]))
     np.testing.assert_allclose(result.params, np.e, rtol=1e-15)
@@ -328,6 +329,7 @@ def test_a_bracket_needs_no_derivatives_and_every_evaluation_is_counted():
     assert float(result.params) == pytest.approx(np.arctanh(0.5), rel=1e-15)
 
 
+@pytest.mark.slow
 def test_evaluations_of_newtons_method_are_counted():
     calls = []
 
@@ -368,6 +370,7 @@ def test_ten_thousand_unknowns_without_a_matrix():
     np.testing.assert_allclose(result.params, x, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_bounds_choose_the_root_and_an_empty_box_says_so():
     result = jos.find_root(quadratic, 4.0, bounds=(2.0, 10.0))
     assert result.converged
@@ -381,6 +384,7 @@ def test_bounds_choose_the_root_and_an_empty_box_says_so():
     assert float(edge.params) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_unknowns_and_equations_are_any_pytrees():
     def system(p, c):
         return {

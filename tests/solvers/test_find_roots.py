@@ -54,6 +54,7 @@ def test_all_nine_stationary_points_of_himmelblau(stationary):
     assert stationary.hits.sum() == stationary.num_converged
 
 
+@pytest.mark.slow
 def test_four_of_them_are_the_minima(stationary):
     hessian = jax.jit(jax.vmap(jax.hessian(himmelblau)))(stationary.params[:9])
     curvature = np.linalg.eigvalsh(np.asarray(hessian))

@@ -83,6 +83,7 @@ def roots(optimizer, params):
     return str(program).count(" sqrt ")
 
 
+@pytest.mark.slow
 def test_twelve_leaves_are_updated_as_one():
     small = [jnp.ones(3)] * 12
     one = roots(jos.adam(0.1), small[:1])

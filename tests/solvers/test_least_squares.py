@@ -117,6 +117,7 @@ def test_a_linear_fit_equals_lstsq(solver):
     assert result.converged
 
 
+@pytest.mark.slow
 def test_the_path_does_not_depend_on_the_units_of_the_parameters():
     units = jnp.array([1e-7, 1e6])
     plain = jos.least_squares(misra, jnp.array([10.0, 0.1]))
@@ -170,6 +171,7 @@ def test_every_damping_rule_and_start_finds_the_minimum(rule, damping):
     assert result.converged
 
 
+@pytest.mark.slow
 def test_every_jacobian_gives_the_same_fit():
     x = jnp.linspace(0.0, 4.0, 9)
     y = 3 * jnp.exp(-0.5 * x) + 0.1 * jnp.cos(7 * x)
@@ -184,6 +186,7 @@ def test_every_jacobian_gives_the_same_fit():
     np.testing.assert_allclose(fits[2], fits[0], rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["radius", "nielsen"])
 @pytest.mark.parametrize("bounds", [None, (0.0, 2.0)], ids=["free", "bounded"])
 def test_residuals_that_stay_large_are_polished_to_the_last_digits(rule, bounds):
@@ -203,6 +206,7 @@ def test_residuals_that_stay_large_are_polished_to_the_last_digits(rule, bounds)
     assert jnp.max(many.num_steps) < 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["radius", "nielsen"])
 def test_a_state_may_go_on_with_other_data(rule):
     """What the last steps of one fit say of rounding says nothing of the next."""

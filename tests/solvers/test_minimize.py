@@ -103,6 +103,7 @@ def test_first_order_methods_have_no_test_by_default(name):
     assert result.num_steps == 17
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_target_met_at_the_start_ends_with_no_step(name):
     result = solve(name, target=1e6)
@@ -181,6 +182,7 @@ def test_minus_infinity_is_not_finite_and_not_a_decrease(name):
     assert np.isfinite(result.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["newton", "lm"])
 def test_no_trial_that_lowers_the_value_is_a_stall(name):
     """The gradient promises a descent, but the value is higher everywhere else.

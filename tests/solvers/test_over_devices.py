@@ -121,6 +121,7 @@ def test_data_on_one_device_is_laid_out_nowhere():
     assert rows_of((np.zeros(8), jnp.zeros(8), None, "words")) is None
 
 
+@pytest.mark.slow
 def test_explicit_axes_over_one_device_are_no_obstacle():
     rows = NamedSharding(jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), PartitionSpec("data"))
     x = jax.device_put(np.linspace(0.0, 4.0, 8), rows)

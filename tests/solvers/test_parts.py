@@ -102,6 +102,7 @@ def test_a_carry_is_a_pytree_of_arrays():
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(carry))
 
 
+@pytest.mark.slow
 def test_many_starts_may_share_one_setup():
     """As the docstring of `start` says."""
     starts = {"a": jnp.array([1.0, 2.0, 0.5]), "k": jnp.array([1.0, 0.2, 0.4])}

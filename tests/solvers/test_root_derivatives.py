@@ -103,6 +103,7 @@ def test_where_there_is_no_root_or_no_regular_jacobian_derivatives_are_nan():
     assert np.isnan(jax.jacrev(touching)(1.0)).any()
 
 
+@pytest.mark.slow
 def test_derivatives_under_vmap_are_those_of_each_and_a_failure_stays_alone():
     def square_root(a):
         return jos.find_root(lambda x, a: x**2 - a, jnp.asarray(2.0), (a,)).params

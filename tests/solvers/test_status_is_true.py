@@ -77,6 +77,7 @@ def test_a_run_that_has_not_ended_does_not_claim_a_gradient_it_has_not_measured(
     )
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_masked_run_is_that_of_the_leaves_it_trains():
     objective = jos.LeastSquares(lambda p: jnp.stack([p["a"] - 3.0, p["b"] - 7.0]))
     start = {"a": jnp.array(0.0), "b": jnp.array(2.0)}

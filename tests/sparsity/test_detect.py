@@ -159,6 +159,7 @@ def test_rows_are_taken_only_where_there_is_a_reverse_mode():
     np.testing.assert_allclose(found, [[2, 4, 6]])
 
 
+@pytest.mark.slow
 def test_what_is_written_into_a_mutable_array_is_not_lost():
     def written_in_place(x):
         ref = jax.new_ref(jnp.zeros(N))

@@ -188,6 +188,7 @@ keys = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(keys, specs, max_size=3) | trees,
     st.dictionaries(st.sampled_from(["zip", "samples", "sampler", "sample_seed", "trace", "order"]), trees),

@@ -41,6 +41,7 @@ def without_times(result):
     return {**result, "variants": variants, "created": None, "start": None}
 
 
+@pytest.mark.slow
 def test_a_run_is_recorded_whole_and_shown(write_toml, only_record, capsys):
     assert cli.main(["run", str(write_toml(TWO))]) == 0
     folder, result = only_record()
@@ -71,6 +72,7 @@ def test_a_run_is_recorded_whole_and_shown(write_toml, only_record, capsys):
     assert "\x1b" not in captured.out + captured.err
 
 
+@pytest.mark.slow
 def test_a_record_runs_again_to_the_same_values(write_toml, only_record, capsys):
     assert cli.main(["run", str(write_toml(TWO)), "--quiet", "--seed", "7", "--start", "-1", "5"]) == 0
     first, result = only_record()
@@ -212,6 +214,7 @@ def test_ctrl_c_records_what_there_is_and_exits_with_130(write_toml, only_record
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_study_imports_nothing_that_only_a_run_needs():
     code = "import sys, jaxopt_study.cli; from jaxopt_study import study; print(*sys.modules)"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -219,6 +222,7 @@ def test_a_study_imports_nothing_that_only_a_run_needs():
     assert not {"tyro", "rich", "pyarrow", "matplotlib", "msgspec", "tomli_w"} & set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_ends_the_command_without_a_traceback():
     command = [sys.executable, "-m", "jaxopt_study", "bench", "--list"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -228,6 +232,7 @@ def test_a_pipe_that_nobody_reads_ends_the_command_without_a_traceback():
         assert process.wait() == 141
 
 
+@pytest.mark.slow
 def test_the_package_is_the_command_too():
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "jaxopt_study", "--version"]

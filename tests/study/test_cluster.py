@@ -101,6 +101,7 @@ def test_what_fails_always_is_told_and_the_rest_is_joined_and_resumed(write_toml
     assert json.loads((report.folder / "result.json").read_text())["counts"]["done"] == 48
 
 
+@pytest.mark.slow
 def test_a_slurm_that_takes_no_jobs_is_one_line_and_the_sweep_can_be_resumed(write_toml, play, capsys):
     play(fails=[])
     planned = sweep_of(write_toml, "[executor]\ntasks = 2\n")

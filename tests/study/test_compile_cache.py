@@ -31,6 +31,7 @@ def test_second_run_of_the_same_structure_compiles_nothing(write_toml, tmp_path)
     assert again["start"]["backend_compile_seconds"] < again["start"]["seconds"]
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_stops_nothing(write_toml, tmp_path):
     (tmp_path / "cache").write_text("a file, no folder")
     told = run(write_toml(), tmp_path / "runs", tmp_path / "cache")

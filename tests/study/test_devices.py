@@ -102,6 +102,7 @@ def test_a_record_repeats_over_as_many_devices_to_the_same_bits(config):
     assert (code, "the same, bit by bit" in out) == (0, True), (out, errors[-2000:])
 
 
+@pytest.mark.slow
 def test_each_of_four_devices_holds_a_quarter_of_the_data_or_of_the_lanes(config):
     with process("-c", LAYOUT, config) as begun:
         code, out, errors = end_of(begun)
@@ -109,6 +110,7 @@ def test_each_of_four_devices_holds_a_quarter_of_the_data_or_of_the_lanes(config
     assert out.splitlines() == ["(2000,) 4 True", "(2, 200) 4 True"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -53,6 +53,7 @@ def test_a_fit_is_printed_and_recorded(only_record, capsys):
     assert asked["start"] == "vmax=200,k=0.1"
 
 
+@pytest.mark.slow
 def test_the_record_says_how_to_repeat_it(only_record, capsys):
     import shlex
 

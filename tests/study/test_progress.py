@@ -73,6 +73,7 @@ def test_quiet_is_silent(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_the_values_that_were_seen(tmp_path):
     pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event

@@ -58,6 +58,7 @@ def sweep(tmp_path_factory, write_sweep):
     return folder, report([folder])
 
 
+@pytest.mark.slow
 def test_the_page_of_a_sweep_has_every_picture_and_table_and_asks_nobody(sweep):
     folder, page = sweep
     text = page.read_text()
@@ -114,6 +115,7 @@ def test_the_curves_of_a_sweep_are_told_apart_by_its_smallest_axis(sweep):
     assert [curve.lines.shape for curve in curves] == [(20, 5), (24, 5), (24, 5)], "five rates are finite"
 
 
+@pytest.mark.slow
 def test_runs_are_compared_and_what_differs_is_said(tmp_path, monkeypatch, capsys, write_run):
     monkeypatch.chdir(tmp_path)
     first, second = write_run(tmp_path / "one"), write_run(tmp_path / "two", scale=2.0, seed=1)
@@ -176,6 +178,7 @@ names = {
 cells = st.lists(st.none() | st.floats() | st.sampled_from([0.0, 1.0, 1e-300, 1e300]), min_size=4, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     result=results,

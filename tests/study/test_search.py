@@ -88,6 +88,7 @@ def test_halving_keeps_the_points_that_are_best_after_each_rung(write_toml):
             np.testing.assert_allclose(row["value"], steps_to(programs[row["point"]], row["num_steps"]))
 
 
+@pytest.mark.slow
 def test_halving_is_one_program_a_group_and_repeats(write_toml, capsys):
     planned = read_planned(write_toml(HALVING + "[variants.a]\n[variants.b]\noptimizer = 'signs'"))
     traced = planned.study.init.__globals__["TRACED"]
@@ -104,6 +105,7 @@ def test_halving_begins_with_the_steps_it_is_told(write_toml):
     assert steps == {18, 36, 72, 81}  # the first cut is of those that are not finite
 
 
+@pytest.mark.slow
 def test_optuna_finds_what_the_bowl_is_best_with(write_toml):
     report = run_sweep(read_planned(write_toml(OPTUNA)), "runs", quiet=True)
     rows = rows_of(report.folder)
@@ -128,6 +130,7 @@ def test_integers_of_a_field_of_floats_are_floats(write_toml):
     assert {type(row["learning_rate"]) for row in rows} == {float}
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_goes_on_to_the_same_points(write_toml, monkeypatch, tmp_path):
     planned = read_planned(write_toml(OPTUNA))
     whole = run_sweep(planned, "whole", quiet=True).folder
@@ -198,6 +201,7 @@ def test_what_cannot_be_searched_is_one_line_and_nothing_is_written(write_toml, 
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_more_points_than_the_study_has_structures_share_programs(write_toml):
     planned = read_planned(write_toml(OPTUNA))
     traced = planned.study.init.__globals__["TRACED"]

@@ -146,6 +146,7 @@ def test_a_disk_that_fills_up_during_the_run_is_one_line_and_exit_code_4(write_t
     assert "cannot be written: No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_never_share_a_folder(tmp_path):
     with lock.locked(tmp_path):
         code = "import pathlib, sys\nfrom jaxopt_study.study.lock import locked\n"
@@ -162,6 +163,7 @@ def test_two_processes_never_share_a_folder(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_run_stopped_midway_resumes_to_the_bits_of_one_that_was_not(
     write_toml, only_record, monkeypatch, tmp_path
 ):

@@ -115,6 +115,7 @@ def test_a_point_that_diverges_gets_its_status_and_changes_no_bit_of_another(wri
     assert calm_trace.take(keep[0]).to_pylist() == wild_trace.take(keep[1]).to_pylist()
 
 
+@pytest.mark.slow
 def test_side_by_side_or_not_the_points_are_the_same_and_padding_is_not_recorded(write_toml):
     path = write_toml("[config]\nnoise = 1.0\n[sweep.axes]\nseed = { range = [0, 11] }\n")
     tables = [
@@ -169,6 +170,7 @@ def test_the_record_is_what_the_documentation_says(write_toml, capsys):
     assert "4/4 points" in captured.err
 
 
+@pytest.mark.slow
 def test_a_record_sweeps_again_to_the_same_rows(write_toml, capsys):
     folder = sweep(write_toml("[config]\nnoise = 0.5\n" + AXES))
     again = sweep(folder / "config.toml", "--out", "runs")
@@ -184,6 +186,7 @@ def test_a_sweep_of_drawn_points_repeats_to_the_same_rows(write_toml, capsys):
     assert "the same, bit by bit" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_goes_on_with_what_is_not_done(write_toml, monkeypatch):
     planned = read_planned(write_toml("[config]\nnoise = 0.5\n" + AXES))
     whole = run_sweep(planned, "whole", quiet=True, width=3).folder
@@ -213,6 +216,7 @@ def test_a_sweep_that_is_stopped_goes_on_with_what_is_not_done(write_toml, monke
     assert not list(resume.compare(whole, report.folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_sweep_stopped_within_a_job_takes_no_step_twice(width, write_toml, monkeypatch):
     planned = read_planned(
@@ -402,6 +406,7 @@ def test_the_network_of_1200_points_compiles_exactly_three_programs(compiled):
     assert len({row["value"] for row in rows}) == 1200
 
 
+@pytest.mark.slow
 def test_a_width_that_is_measured_is_the_quickest_of_those_around_the_chosen_one(write_toml, monkeypatch):
     axes = "[config]\nmax_steps = 9\n[sweep.axes]\nseed = { range = [0, 40] }\n"
     planned = read_planned(write_toml(axes, study=TOYS / "chaos.py"))
