@@ -27,9 +27,13 @@ def add_bench(commands: Any, exit_codes: str) -> None:
     )
     bench.add_argument("suites", metavar="SUITE", nargs="*", help="(all)")
     bench.add_argument("--list", action="store_true", help="name the suites and their cases, measure nothing")
-    bench.add_argument("--only", metavar="CASE", nargs="+", default=[], help="names of cases, or patterns")
+    bench.add_argument(
+        "--only", metavar="CASE", action="extend", nargs="+", default=[], help="names of cases, or patterns"
+    )
     bench.add_argument("--claims", action="store_true", help="only cases of which a ratio is claimed")
-    bench.add_argument("--peers", metavar="NAME", nargs="+", help="packages to compare with (all); or none")
+    bench.add_argument(
+        "--peers", metavar="NAME", action="extend", nargs="+", help="packages to compare with (all); or none"
+    )
     bench.add_argument("--device", choices=["cpu", "gpu", "tpu"], help="(JAX's default)")
     bench.add_argument("--rounds", type=int, metavar="N", help="how often each is timed (a case's own)")
     bench.add_argument(
