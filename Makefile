@@ -29,10 +29,8 @@ help: ## list the targets
 run: $(VENV)/.installed-study ## run the main study; says where its record and pictures are
 	$(BIN)/jaxopt-study run configs/rosenbrock_network.toml --starts 10 $(ARGS)
 
-# The workers fill the cores, so each has one BLAS thread.
 test: $(VENV)/.installed-study,test ## run all the tests, the slow ones too
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "slow or not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "slow or not slow" $(ARGS)
 
 lint: $(VENV)/.installed-study,test,lint ## check style, format, types and the floors of the package
 	$(BIN)/ruff check

@@ -19,6 +19,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 _half_written = "ignore:Error reading persistent compilation cache entry"
 os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), _half_written]))
 
+# Workers fill the cores: a BLAS with threads of its own only makes them wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(_threads, "1")
+
 import jax
 import jax.numpy as jnp
 import optax

@@ -71,6 +71,7 @@ def modules():
     return [module.name for module in pkgutil.walk_packages(jos.__path__, "jaxopt_study.")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in modules() if not name.endswith(("__main__", ".conftest"))])
 def test_every_module_says_at_its_top_what_it_is_for(name):
     assert (importlib.import_module(name).__doc__ or "").strip()

@@ -48,6 +48,7 @@ def test_result_is_a_pytree_of_arrays_alone():
     assert not bool(again.converged)
 
 
+@pytest.mark.slow
 def test_a_batch_of_results_has_arrays_of_statuses_and_messages():
     starts = jnp.array([[1.0, 1.0], [jnp.nan, 1.0]])
     result = jax.vmap(lambda p: jos.minimize(lambda p: jnp.sum(p**2), p, jos.newton()))(starts)

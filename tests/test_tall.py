@@ -48,6 +48,7 @@ def by_numpy(function, objective, args):
     return np.asarray(residual), jacobian if factor is None else np.asarray(factor)[:, None] * jacobian
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["linear", "huber"])
 @pytest.mark.parametrize("function", [waves, heavy])
 def test_sums_are_those_of_the_whole_jacobian(function, loss):
@@ -61,6 +62,7 @@ def test_sums_are_those_of_the_whole_jacobian(function, loss):
     np.testing.assert_allclose(slope, jacobian.T @ residual, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_jacobian_is_made_again_where_it_is_needed():
     args = data()
     objective = jos.LeastSquares(waves, loss="huber", loss_scale=0.3)

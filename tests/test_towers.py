@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 import jaxopt_study as jos
+from jaxopt_study.series.series import LOW
 
 WEIGHTS = np.random.default_rng(3).normal(size=(4, 4))
 
@@ -60,6 +61,37 @@ def test_orders_0_to_20_equal_mpmaths(name):
     assert wrong[16:].max() < 1e-6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_orders_that_are_written_out_equal_mpmaths(name):
+    fn, oracle, points = FUNCTIONS[name]
+    wanted = in_mpmath(oracle, points, LOW)
+    floor = 1e-12 * np.abs(wanted).max(axis=1, keepdims=True)
+    wrong = np.abs(jos.derivatives(fn, LOW)(points) - wanted) / np.maximum(np.abs(wanted), floor)
+    assert wrong.max() < 1e-10
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        jnp.tan,
+        jax.nn.sigmoid,
+        lambda x: jnp.sinh(x) * jnp.cosh(x),
+        lambda x: jnp.cbrt(x) + lax.rsqrt(x),
+        lambda x: jnp.expm1(x) / jnp.exp2(x),
+        lambda x: x**3.5 - x**-2 + (1 + x) ** 5,
+        lambda x: (1 + x) ** x,
+        lambda x: jnp.linalg.det(jnp.array([[1.0, 2.0], [0.5, 3.0]]) * x + jnp.eye(2)),
+    ],
+    ids=["tan", "sigmoid", "hyperbolic", "roots", "exponentials", "powers", "power", "matrix"],
+)
+def test_orders_that_are_written_out_are_the_first_of_more(fn):
+    x = jnp.array([0.2, 1.1])
+    np.testing.assert_allclose(
+        jos.derivatives(fn, LOW)(x), jos.derivatives(fn, LOW + 2)(x)[: LOW + 1], rtol=1e-11, atol=1e-12
+    )
+
+
 def test_float32_keeps_its_digits():
     x = jnp.array([-1.3, 0.4, 2.1], "float32")
     rows = jos.derivatives(jnp.tanh, 10)(x)
@@ -76,6 +108,7 @@ def test_far_out_the_slope_of_tanh_and_logistic_does_not_cancel():
         np.testing.assert_allclose(jos.derivatives(fn, 3)(x)[1:], wanted, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_powers_are_exact_at_zero():
     at_zero = {
         3.0: [0, 0, 0, 6, 0],
@@ -90,6 +123,7 @@ def test_powers_are_exact_at_zero():
     np.testing.assert_array_equal(traced(2.0), [0, 0, 2, 12, 24])
 
 
+@pytest.mark.slow
 def test_a_base_of_zero_under_a_varying_exponent_has_the_slopes_of_nested_jvp():
     np.testing.assert_array_equal(jos.derivatives(lambda x: 0.0**x, 3)(jnp.array([0.5, 2.0])), 0)
     np.testing.assert_array_equal(jos.derivatives(lambda x: x ** (2 + x), 2)(0.0), [0, 0, 2])
@@ -106,6 +140,7 @@ def test_any_shape_and_numbers_of_python():
     assert jos.derivatives(jnp.exp, 2)(jnp.zeros((0, 2))).shape == (3, 0, 2)
 
 
+@pytest.mark.slow
 def test_many_points_in_pieces_are_the_same_and_carry_gradients():
     x = jnp.linspace(-2, 2, 5001)  # not a whole number of pieces
     rows = jos.derivatives(jnp.sin, 3)(x)
@@ -154,6 +189,7 @@ twice_itself = jax.custom_jvp(twice_itself)
 twice_itself.defjvp(lambda p, t: (twice_itself(*p), (1 - twice_itself(*p) * twice_itself(*p)) * t[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fn", [jnp.tanh, lambda x: 1 / (1 + x**2), network, jax.nn.softplus, twice_itself, lax.erf_inv]
 )
@@ -280,6 +316,7 @@ def test_taylor_of_a_product_is_a_polynomial_and_integers_have_no_series():
     assert jos.taylor(fn, at, along, 0, 2.0)["area"].tolist() == [12]
 
 
+@pytest.mark.slow
 def test_taylor_compiles_maps_and_is_differentiated():
     def third(x):
         return jos.taylor(lambda p: jnp.sum(jnp.sin(p) * p), x, jnp.ones_like(x), 3)[3]
@@ -305,6 +342,7 @@ def test_a_function_with_a_mutable_array_inside_is_nested_instead():
     )
 
 
+@pytest.mark.slow
 def test_the_tower_of_a_gradient_is_the_gradient_of_a_tower():
     hidden = jnp.array([0.4, -1.0, 0.7])
 

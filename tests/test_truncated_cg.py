@@ -117,6 +117,7 @@ def dense_bfgs(pairs, scale):
     return matrix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [1, 3, 5])
 def test_the_compact_matrix_is_that_of_the_recursion_with_the_oldest_forgotten(given):
     hessian = TURN @ np.diag([1.0, 2.0, 3.0, 5.0, 8.0, 13.0]) @ TURN.T

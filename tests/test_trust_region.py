@@ -68,6 +68,7 @@ def test_a_gradient_of_zero_goes_down_the_lowest_eigenvector_and_nowhere_in_a_bo
     )
 
 
+@pytest.mark.slow
 def test_it_works_in_single_precision_and_for_a_thousand_at_once():
     rng = np.random.default_rng(1)
     w = np.sort(rng.normal(size=(1000, 4)), axis=1).astype(np.float32)

@@ -30,6 +30,7 @@ def test_gradient_descent_takes_582_steps_to_nine_digits_of_the_published_value(
     assert f"{outcome.value:.8e}" == "9.69853101e-11"
 
 
+@pytest.mark.slow
 def test_adam_takes_317_steps(outcomes):
     assert outcomes["adam"].num_steps == 317
     assert outcomes["adam"].value == pytest.approx(2.4e-12, rel=0.02)

@@ -20,6 +20,7 @@ def test_the_derivative_at_1_is_the_published_one_and_the_difference_has_six_dig
     assert f"{outcome.values['difference']:.6f}" == "0.393223"
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_of_tanh_of_half_the_argument(outcome):
     assert outcome.values["difference_from_tanh"] < 1e-12
     y = outcome.traces["y"]

@@ -153,6 +153,7 @@ def test_a_level_is_one_number():
         fit.confidence_interval(jnp.array([0.9, 0.95]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [

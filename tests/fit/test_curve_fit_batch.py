@@ -60,6 +60,7 @@ def test_a_fit_of_nothing_says_so_and_leaves_the_others_alone(fits):
     assert np.all(np.isfinite(np.asarray(many.covariance)[GOOD]))
 
 
+@pytest.mark.slow
 def test_what_the_data_do_not_determine_goes_through_the_svd_as_in_the_single_fit(fits):
     many, each = fits
     np.testing.assert_array_equal(many.rank[6], each[6].rank)

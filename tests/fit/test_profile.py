@@ -54,6 +54,7 @@ def test_the_ends_solve_the_equations(model, puromycin):
         np.testing.assert_allclose(high[name], slow_end(value, theta, index, t, 1.0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_puromycin_is_what_r_says(puromycin):
     """`confint(nls(rate ~ Vm * conc / (K + conc)))` of R interpolates to five digits."""
     x, y = puromycin

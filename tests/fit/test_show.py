@@ -164,6 +164,7 @@ def test_a_curve_needs_two_points(points):
         plot(jos.curve_fit(decay, X, Y, START), points=points)
 
 
+@pytest.mark.slow
 def test_the_curve_is_smooth_between_whole_numbers():
     x = np.arange(14)
     figure = jos.curve_fit(decay, x, Y, START).plot()

@@ -77,6 +77,7 @@ def test_a_covariance_of_the_points_is_that_of_the_single_fit_missing_points_too
         np.testing.assert_allclose(done.columns["b_stderr"][k], one.stderr["b"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_half_precision_and_whole_numbers_are_fitted_in_full_precision():
     known = curve_fit_stream(line, T, Y, START, block=8).columns["b"]
     for y, scale in [(Y.astype(np.float16), 1), (np.round(1000 * Y).astype(np.int32), 1000)]:

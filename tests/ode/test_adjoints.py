@@ -248,6 +248,7 @@ def test_a_failed_solve_has_gradients_of_nan_unless_nothing_depends_on_what_is_m
     np.testing.assert_allclose(early, 0.2 / (1 - 0.2 * np.asarray(rates)) ** 2, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_few_kept_states_and_many_steps_give_the_same_gradient():
     def solve(p, **options):
         field = lambda t, y, p: jnp.stack([y[1], -p * y[0]])  # noqa: E731

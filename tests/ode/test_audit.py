@@ -24,6 +24,7 @@ def test_the_audit_measures_errors_costs_and_recommends():
     assert 'Use adjoint="auto"' in str(audit)
 
 
+@pytest.mark.slow
 def test_a_wrong_rule_in_the_field_is_found():
     @jax.custom_jvp
     def off(x):
@@ -42,6 +43,7 @@ def test_an_unknown_adjoint_is_named():
         jos.audit_adjoint(decay, jnp.array([2.0]), np.array([0.0, 1.0]), 0.5, adjoints=("magic",))
 
 
+@pytest.mark.slow
 def test_parameters_of_any_size_are_compared_in_proportion_to_themselves():
     # y = exp(-(a 1e6 + b / 1e6) t): the derivatives by a and b are a million million apart.
     def field(t, y, p):

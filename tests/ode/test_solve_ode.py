@@ -104,6 +104,7 @@ def test_under_vmap_each_sample_has_its_steps_and_a_failure_stays_in_its_lane():
     assert made.stats.num_steps[100] == alone.stats.num_steps
 
 
+@pytest.mark.slow
 def test_every_way_to_fail_has_its_status():
     few = jos.solve_ode(oscillator, START, TS, 1.5, max_steps=3, **TIGHT)
     assert few.status == Status.OUT_OF_STEPS
@@ -132,6 +133,7 @@ def test_an_event_ends_the_solve_where_its_sign_changes():
     assert none.status == Status.END_REACHED
 
 
+@pytest.mark.slow
 def test_dense_output_is_right_everywhere_and_nan_outside():
     made = jos.solve_ode(oscillator, START, TS, 1.5, dense=True, **TIGHT)
     at = np.linspace(0.0, 2.0, 33).reshape(3, 11)
@@ -141,6 +143,7 @@ def test_dense_output_is_right_everywhere_and_nan_outside():
         jos.solve_ode(oscillator, START, TS, 1.5).evaluate(1.0)
 
 
+@pytest.mark.slow
 def test_robertsons_kinetics_agree_with_scipy():
     def field(t, y, p):
         a, b, c = p[0] * y[0], p[1] * y[1] ** 2, p[2] * y[1] * y[2]
@@ -223,6 +226,7 @@ def test_bad_input_is_named_in_one_line(wrong, error, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_times_that_turn_round_within_a_trace_are_a_failure():
     solve = jax.jit(jax.vmap(lambda ts: jos.solve_ode(rise, jnp.zeros(1), ts, 1.0)))
     made = solve(jnp.array([[0.0, 2.0, 1.0, 3.0], [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, np.nan]]))
@@ -233,6 +237,7 @@ def test_times_that_turn_round_within_a_trace_are_a_failure():
     assert not before.converged
 
 
+@pytest.mark.slow
 def test_a_state_of_nothing_is_solved():
     made = jos.solve_ode(lambda t, y, p: y, jnp.zeros(0), TS)
     assert made.converged
@@ -246,6 +251,7 @@ def test_a_linear_field_follows_the_matrix_exponential():
     np.testing.assert_allclose(made.ys, exact, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_what_is_zero_may_be_asked_for_without_an_absolute_tolerance():
     # One element stays at zero, and one passes through it.
     field = lambda t, y, p: jnp.stack([0.0 * y[0], y[2], -y[1]])  # noqa: E731
@@ -301,6 +307,7 @@ def test_errors_whose_squares_float32_cannot_hold_are_controlled(size):
     np.testing.assert_allclose(slope, -3.0 * np.exp(-3.0), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_continuous_extension_of_tsit5_is_diffraxs(dtype):
     parts = np.linspace(0.0, 1.0, 21).astype(dtype)

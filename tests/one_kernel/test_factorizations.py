@@ -35,6 +35,7 @@ def test_q_is_orthogonal_and_qr_is_the_matrix_with_lapacks_signs(kind, shape, fu
         np.testing.assert_allclose(r / size, expected_r / size, atol=1e-14 * max(shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", ["any", "zero column", "tiny", "huge", "unit"])
 def test_lu_exchanges_the_rows_that_lapack_does(kind, shape):

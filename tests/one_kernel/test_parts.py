@@ -94,6 +94,7 @@ def test_loops_of_vmap_are_as_they_were():
     _agree(found, many(jnp.arange(3, dtype=jnp.int32)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "uint32", "complex64", "key"])
 def test_numbers_of_other_kinds_are_large(dtype, precision):
     def step(state):

@@ -125,6 +125,7 @@ def test_a_solve_ends_as_it_does_with_separate_kernels(name):
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_what_was_traced_for_one_way_is_not_used_for_the_other():
     # One function object, so that JAX finds what it has traced before.
     loss = jos.LeastSquares(decay)
@@ -134,6 +135,7 @@ def test_what_was_traced_for_one_way_is_not_used_for_the_other():
     assert "xla_cpu_small_call" in jax.jit(lambda x, y: solve(x, y)).lower(X, Y).as_text()
 
 
+@pytest.mark.slow
 def test_a_solve_traced_in_float64_is_lowered_where_that_is_off():
     x, y = jnp.asarray(X), jnp.asarray(Y)
     traced = jax.jit(lambda x, y: fit(x, y)).trace(x, y)

@@ -306,6 +306,7 @@ def test_lbfgs_is_that_of_optax_and_compiles_once(count_traces):
         jos.lbfgs(memory_size=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [lambda fn: fn, jax.vmap], ids=["alone", "vmap"])
 def test_an_objective_of_fourier_transforms(transform):
     # LAPACK's order of the Hessian reached the transforms, which XLA for CPUs refuses to compute in it.

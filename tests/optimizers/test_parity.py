@@ -176,6 +176,7 @@ def test_a_step_of_an_array_is_the_very_program_that_optax_makes(name):
     assert ours == theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [pair[0] for pair in PAIRS.values()], ids=PAIRS)
 def test_a_compiled_step_takes_no_more_operations_and_bytes_than_optax_s(make):
     ours, theirs = _cost_of_a_step(make(jos, 0.01)), _cost_of_a_step(make(optax, 0.01))

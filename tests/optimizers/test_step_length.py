@@ -58,6 +58,7 @@ def test_the_step_is_as_long_as_the_radius_to_a_tenth(solver):
             assert abs(np.log(fitted.damping / damping)) < 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["cholesky", "qr", "dual"])
 def test_shortening_is_the_derivative_of_the_squared_length(solver):
     solve = damped_solver(_linear(), solver)
@@ -111,6 +112,7 @@ def test_the_radius_follows_the_gain(gain, accepted, radius):
     assert (control[1] > 0.5) == (radius < 2.1)
 
 
+@pytest.mark.slow
 def test_a_saturated_exponential_is_not_run_into():
     # BoxBOD of NIST, of Box, Hunter and Hunter 1978: a step that is too long makes exp(-k x) zero for good.
     x = jnp.array([1.0, 2.0, 3.0, 5.0, 7.0, 10.0])

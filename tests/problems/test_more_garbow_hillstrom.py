@@ -436,6 +436,7 @@ def test_the_collection_is_the_papers_35_with_the_sizes_of_its_18():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_a_second_problem_has_the_same_function_and_single_precision_stays_single(name):
     problem = MAKE[name]()

@@ -51,6 +51,7 @@ def test_a_bowl_has_the_condition_number_asked_for_along_no_coordinate_axis():
         quadratic.bowl(0)
 
 
+@pytest.mark.slow
 def test_a_second_problem_of_a_kind_compiles_nothing():
     traced = []
 

@@ -135,6 +135,7 @@ def test_what_is_not_finite_at_a_trial_is_gone_around():
     assert result.converged.all()
 
 
+@pytest.mark.slow
 def test_a_start_that_is_not_finite_says_so_and_touches_no_other():
     result = solver(log_less_one)(jnp.array([-1.0, 1.0, 50.0, jnp.nan]))
     assert list(result.status[jnp.array([0, 3])]) == [Status.NON_FINITE_START] * 2
@@ -175,6 +176,7 @@ def test_square_systems_of_more_garbow_and_hillstrom_are_solved_as_by_minpack(na
         np.testing.assert_allclose(result.params, reference.x, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_residual_may_rise_for_a_step_where_that_is_the_short_way():
     # Powell's badly scaled function: 48 steps where nothing may rise; Newton's method alone takes 13.
     problem = ({**NONLINEAR_LEAST_SQUARES, **OTHERS})["powell_badly_scaled"]()

@@ -115,6 +115,7 @@ def test_minima_of_scalar_functions_are_differentiated():
     np.testing.assert_allclose(slow, expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_where_the_end_is_no_minimum_the_tangents_are_nan():
     def solution(a):
         return jos.minimize(

@@ -97,6 +97,7 @@ def test_finds_the_solution_to_eight_digits_and_says_converged(name):
     assert result.converged, result.message
 
 
+@pytest.mark.slow
 def test_powells_singular_function_is_solved_as_far_as_a_double_root_can_be():
     """J loses rank at the solution: convergence is linear, and the value is the fourth power of the error."""
     result = jos.least_squares(powell_singular, jnp.array([3.0, -1.0, 0.0, 1.0]))
@@ -105,6 +106,7 @@ def test_powells_singular_function_is_solved_as_far_as_a_double_root_can_be():
     np.testing.assert_allclose(result.params, np.zeros(4), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["auto", "cholesky", "qr"])
 def test_a_linear_fit_equals_lstsq(solver):
     rng = np.random.default_rng(1)
@@ -126,6 +128,7 @@ def test_the_path_does_not_depend_on_the_units_of_the_parameters():
     assert scaled.num_steps == plain.num_steps
 
 
+@pytest.mark.slow
 def test_fits_in_float32_reach_its_precision():
     """BUG if it fails: residuals small beside the data carry more rounding than ε says: a stall."""
     with jax.enable_x64(False):
@@ -162,6 +165,7 @@ def test_another_optimizer_may_do_it():
     np.testing.assert_allclose(result.trace.value[0], jos.LeastSquares(bard)(jnp.ones(3)), rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["nielsen", "delayed"])
 @pytest.mark.parametrize("damping", [1e-8, 1e-3, 1e3])
 def test_every_damping_rule_and_start_finds_the_minimum(rule, damping):

@@ -121,6 +121,7 @@ def test_the_first_value_at_or_below_the_target_ends(name):
     assert result.value <= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_start_that_meets_gtol_ends_converged_with_no_step(name):
     at_minimum = dict(zip("ak", map(jnp.asarray, minimum().x), strict=True))
@@ -130,6 +131,7 @@ def test_a_start_that_meets_gtol_ends_converged_with_no_step(name):
         np.testing.assert_array_equal(leaf, given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_start_that_is_not_finite_has_its_status(name, bad):
@@ -293,6 +295,7 @@ def test_num_evals_counts_real_evaluations(name):
     assert result.num_evals > result.num_steps
 
 
+@pytest.mark.slow
 def test_lm_counts_rejected_trials_as_evaluations_but_not_as_steps():
     valley = jos.LeastSquares(lambda p: (1 - p[0], 10 * (p[1] - p[0] ** 2)))
     result = jos.minimize(valley, jnp.array([-1.2, 1.0]), jos.levenberg_marquardt(), trace=True)
@@ -378,6 +381,7 @@ def test_lbfgs_of_optax_with_its_line_search_runs():
     np.testing.assert_allclose([result.params["a"], result.params["k"]], minimum().x, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", [optax.chain, jos.chain], ids=["optax.chain", "jos.chain"])
 def test_gauss_newton_with_a_line_search_of_optax_comes_down_the_valley(chain):
     valley = jos.LeastSquares(lambda p: (1 - p[0], 10 * (p[1] - p[0] ** 2)))
@@ -460,6 +464,7 @@ def test_going_on_from_opt_state_equals_one_longer_run(name):
     assert rest.value == whole.value
 
 
+@pytest.mark.slow
 def test_newton_leaves_a_saddle_by_the_way_down_and_says_when_there_is_none():
     saddle = lambda p: p[0] ** 2 - p[1] ** 2 + p[1] ** 4  # noqa: E731
     result = jos.minimize(saddle, jnp.array([0.5, 0.01]), jos.newton())
@@ -467,6 +472,7 @@ def test_newton_leaves_a_saddle_by_the_way_down_and_says_when_there_is_none():
     np.testing.assert_allclose(np.abs(result.params), [0.0, np.sqrt(0.5)], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_minimize_works_inside_jit_and_scan():
     def body(params, x):
         return jos.minimize(
@@ -478,6 +484,7 @@ def test_minimize_works_inside_jit_and_scan():
     np.testing.assert_allclose(last["k"], whole.params["k"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_minimum_of_one_batch_is_no_end():
     batch_fn = lambda step, key: (jax.random.choice(key, jnp.arange(32.0), (8,)),)  # noqa: E731
     result = jos.least_squares(lambda p, b: p - b, jnp.array(3.0), batch_fn=batch_fn, max_steps=100)
@@ -485,6 +492,7 @@ def test_a_minimum_of_one_batch_is_no_end():
     assert result.num_steps == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [jos.adam(0.1), jos.newton()], ids=["adam", "newton"])
 def test_an_objective_that_returns_a_number_of_python_is_a_constant(optimizer):
     result = jos.minimize(lambda p: 3.0, jnp.ones(2), optimizer, max_steps=3)

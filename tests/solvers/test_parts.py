@@ -147,6 +147,7 @@ def test_adam_at_another_rate_compiles_nothing(count_traces):
     assert slow.value != fast.value
 
 
+@pytest.mark.slow
 def test_fifty_learning_rates_at_once_compile_once_and_equal_the_loop(count_traces):
     counted = count_traces(DECAY.residual_fn)
     objective, rates = jos.LeastSquares(counted.fn), jnp.linspace(0.01, 0.5, 50)

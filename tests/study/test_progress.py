@@ -93,6 +93,7 @@ def test_tensorboard_reads_the_values_that_were_seen(tmp_path):
     assert {value for _, tag, value in scalars if tag != "value"} == {25.0}
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_for_tensorboard_is_told_once_and_stops_nothing(tmp_path, monkeypatch, capsys):
     tensorboard = pytest.importorskip("tensorboardX")
 

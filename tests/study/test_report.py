@@ -77,6 +77,7 @@ def test_the_page_of_a_sweep_has_every_picture_and_table_and_asks_nobody(sweep):
     assert "<b>&" not in text
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_file_is_a_picture(sweep):
     folder, _ = sweep
     for path in (folder / "report").glob("*.png"):
