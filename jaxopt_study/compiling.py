@@ -78,7 +78,6 @@ def jit_small(
 
         plain = jax.jit(function, **options)
         plain_apart = jax.jit(apart, **options)  # JAX would take what it has traced for the other
-        inside, inside_apart = _for_programs(function), _for_programs(apart)
 
         @functools.cache
         def quick(level: int) -> Callable[..., Any]:
@@ -90,8 +89,6 @@ def jit_small(
             if get_opaque_trace_state() != _OUTSIDE:
                 if seeks_leaks():
                     return function(*jax.tree.map(_as_traced, args))
-                if _is_program():
-                    return (inside_apart if are_separate() else inside)(*args)
                 return (plain_apart if are_separate() else plain)(*args)
             task = task_of(*args)
             if task is None or size(task.data) > SMALL:
@@ -101,43 +98,6 @@ def jit_small(
         return call
 
     return decorate
-
-
-def _is_program() -> bool:
-    """Whether what is computed here becomes part of a program: in `jit`, not in `vmap` or `grad` alone."""
-    return isinstance(jax.lax.add(0.0, 0.0), jax.core.Tracer)
-
-
-class _Number(NamedTuple):
-    """A number of Python's, such that 0.0 and -0.0 differ, and NaN is itself."""
-
-    kind: type
-    text: str
-
-
-def _for_programs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` for what becomes part of a program: numbers of Python's are constants of it.
-
-    As arguments they are unknown to XLA where `one_kernel` hides them, and a step of Adam on two parameters,
-    which takes powers of 0.999, takes 1.3 times as long.
-    """
-
-    def inside(numbers: tuple[_Number | None, ...], structure: Any, arrays: list[Any]) -> Any:
-        rest = iter(arrays)
-        leaves = [next(rest) if number is None else number.kind(number.text) for number in numbers]
-        return function(*jax.tree.unflatten(structure, leaves))
-
-    inside.__name__ = function.__name__
-    jitted = jax.jit(inside, static_argnums=(0, 1))
-
-    @functools.wraps(function)
-    def call(*args: Any) -> Any:
-        leaves, structure = jax.tree.flatten(args)
-        numbers = tuple(_Number(type(x), repr(x)) if type(x) in (int, float) else None for x in leaves)
-        arrays = [leaf for leaf, number in zip(leaves, numbers, strict=True) if number is None]
-        return jitted(numbers, structure, arrays)
-
-    return call
 
 
 def _as_traced(leaf: Any) -> Any:

@@ -36,29 +36,6 @@ def test_inside_of_a_trace_nobody_asks_for_options(transform):
     assert not ASKED
 
 
-def test_numbers_are_constants_of_the_program_that_calls_and_of_no_other():
-    seen = []
-
-    @jit_small(lambda *_: None)
-    def scale(number, x):
-        seen.append(number)
-        return number * x
-
-    def called(number):
-        return jax.jit(lambda x: scale(number, x))(jnp.ones(2))
-
-    for number in (0.5, 0.0, -0.0, np.nan, 3):
-        np.testing.assert_array_equal(called(number), np.full(2, number))
-        np.testing.assert_array_equal(np.signbit(called(number)), np.signbit(np.full(2, number)))
-    assert [type(number) for number in seen] == [float] * 4 + [int]  # each is traced once
-    seen.clear()
-    scale(0.5, jnp.ones(2))
-    jax.vmap(lambda x: scale(0.25, x))(jnp.ones(2))
-    jax.vmap(lambda x: scale(0.125, x))(jnp.ones(2))  # another number, the same program
-    assert len(seen) == 2
-    assert all(isinstance(number, jax.core.Tracer) for number in seen)
-
-
 def test_a_value_closed_over_is_differentiated_through():
     slope = jax.grad(lambda a: jnp.sum(jit_small(Task)(lambda x: a * x)(jnp.ones(3))))(2.0)
     assert float(slope) == 3.0

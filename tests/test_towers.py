@@ -92,6 +92,26 @@ def test_orders_that_are_written_out_are_the_first_of_more(fn):
     )
 
 
+def test_the_first_derivative_of_a_varying_power():
+    x = 0.7
+    wanted = [x**x, x**x * (math.log(x) + 1)]
+    np.testing.assert_allclose(jos.derivatives(lambda x: x**x, 1)(x), wanted, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [jnp.exp, jnp.tanh, jnp.sqrt, lambda x: 1 / x, lambda x: x**2.5],
+    ids=["exp", "tanh", "sqrt", "inverse", "power"],
+)
+@pytest.mark.parametrize("order", [2, LOW + 1])
+def test_half_precision_stays(fn, order):
+    x = jnp.array([0.5, 1.5], jnp.bfloat16)
+    rows = jos.derivatives(fn, order)(x)
+    assert rows.dtype == jnp.bfloat16
+    wanted = jos.derivatives(fn, order)(x.astype("float64"))
+    np.testing.assert_allclose(rows.astype("float64")[:3], wanted[:3], rtol=0.1, atol=0.05)
+
+
 def test_float32_keeps_its_digits():
     x = jnp.array([-1.3, 0.4, 2.1], "float32")
     rows = jos.derivatives(jnp.tanh, 10)(x)

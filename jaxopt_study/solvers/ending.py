@@ -49,7 +49,7 @@ def after_step(tolerances: Tolerances, report: Any, value: Float[Array, ""]) -> 
 
 def by_value(
     tolerances: Tolerances,
-    max_steps: Int[Array, ""] | int,
+    max_steps: Int[Array, ""],
     value: Float[Array, ""],
     num_steps: Int[Array, ""],
     ending: Any,
@@ -60,12 +60,6 @@ def by_value(
     if tolerances.target is not None:
         ending = jnp.where(value <= tolerances.target, Status.TARGET_REACHED, ending)
     return jnp.where(jnp.isfinite(value), ending, Status.NON_FINITE).astype(jnp.int32)
-
-
-def goes_on(tolerances: Tolerances, value: Float[Array, ""]) -> Bool[Array, ""]:
-    """Whether `by_value` lets an iteration go on that is not out of steps."""
-    finite = jnp.isfinite(value)
-    return finite if tolerances.target is None else finite & (value > tolerances.target)
 
 
 def by_gradient(tolerances: Tolerances, measure: Float[Array, ""], ending: Any) -> Int[Array, ""]:

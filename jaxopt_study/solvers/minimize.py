@@ -217,12 +217,11 @@ def finish(carry: Carry) -> Result:
 
 
 def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
-    left = jnp.where(state.status == Status.RUNNING, setup.max_steps - state.num_steps, 0)
-    last = state.num_steps + jnp.minimum(n, left)  # n may be 2³¹ - 1
+    last = state.num_steps + jnp.minimum(n, setup.max_steps - state.num_steps)  # n may be 2³¹ - 1
 
     def going(state: Progress) -> Array:
         # A pending end is not a step: it is measured in the call in which it came up.
-        return is_running(setup, state) & ((state.num_steps < last) | (state.pending != Status.RUNNING))
+        return is_running(state) & ((state.num_steps < last) | (state.pending != Status.RUNNING))
 
     inside, state, back = on_a_vector(setup, state)
 
@@ -241,15 +240,7 @@ def _start_task(
 
 
 @jit_small(_start_task, static_argnums=0)
-def _start(length: int | None, *inputs: Any) -> Carry:
-    carry = _begin(length, *inputs)
-    setup = carry.setup
-    tolerances = jax.tree.map(jnp.asarray, setup.tolerances)
-    max_steps = jnp.asarray(setup.max_steps, jnp.int32)
-    return Carry(dataclasses.replace(setup, max_steps=max_steps, tolerances=tolerances), carry.state)
-
-
-def _begin(
+def _start(
     length: int | None,
     objective: Any,
     optimizer: Any,
@@ -276,7 +267,18 @@ def _begin(
     if batch_fn is None and any(isinstance(node, StepInfo) for node in reports):
         defaults = default_tolerances(params_dtype(params))
         tolerances = Tolerances(*[d if t is None else t for d, t in zip(defaults, tolerances, strict=True)])
-    setup = Setup(objective, optimizer, args, bounds, max_steps, tolerances, observe, batch_fn, key)
+    tolerances = jax.tree.map(jnp.asarray, tolerances)
+    setup = Setup(
+        objective,
+        optimizer,
+        args,
+        bounds,
+        jnp.asarray(max_steps, jnp.int32),
+        tolerances,
+        observe,
+        batch_fn,
+        key,
+    )
     record = None
     if length is not None:
         record = jax.tree.map(
@@ -296,7 +298,7 @@ def _inexact(dtype: Any) -> Any:
 
 @jit_small(_start_task, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
-    carry = _begin(length, *inputs)
+    carry = _start(length, *inputs)
     setup = carry.setup
 
     def solve() -> tuple[PyTree, Array, Array, Result]:

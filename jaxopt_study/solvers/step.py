@@ -20,7 +20,7 @@ from jaxopt_study.optimizers.transform import relative_gradient
 from jaxopt_study.pytree import add, norm, params_dtype
 from jaxopt_study.quasi_newton import Learned
 from jaxopt_study.result import Status, Trace, is_converged
-from jaxopt_study.solvers.ending import after_step, at_point, by_gradient, by_value, goes_on, refused
+from jaxopt_study.solvers.ending import after_step, at_point, by_gradient, by_value, refused
 from jaxopt_study.stopping import step_test, value_test
 from jaxopt_study.types import Bool, Float, Int, PyTree
 
@@ -50,8 +50,7 @@ class Progress:
     """What changes from step to step.
 
     Attributes:
-      params, value, num_steps, num_evals, opt_state, trace: as in `Result`.
-      status: as in `Result`; `RUNNING` within a run of steps that only the value or their number can end.
+      params, value, status, num_steps, num_evals, opt_state, trace: as in `Result`.
       grads: gradient at `params`, where the loop evaluates it; else None.
       grad_norm: its norm, where the optimizer reports it and has done so at these `params`; else
         the norm of `grads` when the last run of steps was over, see `measure`.
@@ -80,10 +79,8 @@ class Carry:
     state: Any
 
 
-def is_running(setup: Setup, state: Progress) -> Bool[Array, ""]:
-    """Whether nothing but the number of steps has ended the iteration."""
-    if _only_value_ends(setup, state.opt_state):
-        return goes_on(setup.tolerances, state.value)
+def is_running(state: Progress) -> Bool[Array, ""]:
+    """Whether the iteration has not ended."""
     return state.status == Status.RUNNING
 
 
@@ -130,21 +127,17 @@ def begin(setup: Setup, params: PyTree, opt_state: Any, record: Trace | None) ->
         state = dataclasses.replace(state, pending=ending)
     else:
         ending = by_gradient(setup.tolerances, _gradient_measure(setup, params, grads, value), ending)
-        status = jnp.where(state.status == Status.RUNNING, ending, state.status)
-        state = dataclasses.replace(state, status=status)
+        state = dataclasses.replace(state, status=jnp.where(is_running(state), ending, state.status))
     return _record(setup, state)
 
 
 def measure(setup: Setup, state: Progress) -> Progress:
-    """Take the norm of the gradient, and tell the end by the value, when a run of steps is over."""
+    """Take the norm of the gradient, which nothing needs before a run of steps is over."""
     if state.grads is None:
         return state
-    status = state.status
-    if _only_value_ends(setup, state.opt_state):
-        status = jnp.where(status == Status.RUNNING, _end_by_value(setup, state, status), status)
     grad_norm = norm(_free(setup, state.params, state.grads))
-    lost = (status == Status.OUT_OF_STEPS) & ~jnp.isfinite(grad_norm)
-    status = jnp.where(lost, Status.NON_FINITE, status)
+    lost = (state.status == Status.OUT_OF_STEPS) & ~jnp.isfinite(grad_norm)
+    status = jnp.where(lost, Status.NON_FINITE, state.status)
     return dataclasses.replace(state, grad_norm=grad_norm, status=status)
 
 
@@ -170,8 +163,6 @@ def _plain_step(setup: Setup, state: Progress) -> Progress:
         num_steps=state.num_steps + 1,
         num_evals=state.num_evals + 1 + sum(report.num_evals for report in _all_reports(opt_state)),
     )
-    if _only_value_ends(setup, opt_state):
-        return _record(setup, new)
     ending = jnp.asarray(Status.RUNNING, jnp.int32)
     tolerances = setup.tolerances
     moved = jnp.zeros(())
@@ -262,16 +253,6 @@ def _free(setup: Setup, params: PyTree, grads: PyTree) -> PyTree:
     if setup.bounds is not None:
         grads = free_part(setup.bounds, params, grads)
     return trained_part(setup.optimizer, grads)
-
-
-def _only_value_ends(setup: Setup, opt_state: Any) -> bool:
-    """Whether the value and the count of steps tell how it ended.
-
-    Then the loop need not carry a status, which takes a twentieth of a step of Adam on two parameters.
-    """
-    tolerances = setup.tolerances
-    tested = any(tol is not None for tol in (tolerances.ftol, tolerances.xtol, tolerances.gtol))
-    return not tested and not _all_reports(opt_state)
 
 
 def _end_by_value(setup: Setup, state: Progress, ending: Any) -> Int[Array, ""]:
