@@ -29,14 +29,17 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-# Pages whose examples take longer than ten seconds to compile: what they show is tested under tests/ too.
-SLOW_PAGES = {"fitting.md", "fitting_odes.md", "odes.md", "roots.md"}
+# Files whose examples take some ten seconds to compile: what they show is tested under tests/ too.
+SLOW_EXAMPLES = {
+    *("README.md", "fitting.md", "fitting_odes.md", "odes.md", "roots.md"),
+    *("dogleg.py", "find_roots.py", "levenberg_marquardt.py", "newton.py"),
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.name in SLOW_PAGES:
+        if item.path.name in SLOW_EXAMPLES:
             item.add_marker(pytest.mark.slow)
 
 
