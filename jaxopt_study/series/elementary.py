@@ -29,7 +29,7 @@ from jaxopt_study.series.series import (
     multiply,
     primal,
     recurrence,
-    total,
+    sum_of,
 )
 
 Rule = Callable[..., Array]
@@ -97,8 +97,8 @@ def riccati(u: Array, first: Array, slope: Array, linear: int, square: int) -> A
     if len(push) <= LOW:
         ys, qs = [first], [slope]
         for k in range(1, len(push) + 1):
-            ys.append(total(q * push[k - 1 - j] for j, q in enumerate(qs)) / k)
-            qs.append(linear * ys[k] + square * total(y * ys[k - j] for j, y in enumerate(ys)))
+            ys.append(sum_of(q * push[k - 1 - j] for j, q in enumerate(qs)) / k)
+            qs.append(linear * ys[k] + square * sum_of(y * ys[k - j] for j, y in enumerate(ys)))
         return finished(ys)
 
     # `to_y` and `to_q` hold what is known of the coming coefficients, the next one in front; `ys` holds

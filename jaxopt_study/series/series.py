@@ -116,7 +116,7 @@ def convolve(product: Callable[[Any, Any], Array], a: Array, b: Array) -> Array:
     order = len(a) - 1
     if order <= LOW:
         products = [one_with_all(a_k, b[: order + 1 - k]) for k, a_k in enumerate(a)]
-        return finished([total(products[j][k - j] for j in range(k + 1)) for k in range(order + 1)])
+        return finished([sum_of(products[j][k - j] for j in range(k + 1)) for k in range(order + 1)])
 
     def step(carry: tuple[Array, Array], a_k: Array) -> tuple[tuple[Array, Array], None]:
         total, late = carry
@@ -162,13 +162,13 @@ def recurrence(
         ys, pushed = [first], []
         for at, k in enumerate(ks):
             pushed.append(push(ys[-1][None], k - 1))
-            ys.append(settle(total([waiting[at], *(row[at - i] for i, row in enumerate(pushed))]), k))
+            ys.append(settle(sum_of([waiting[at], *(row[at - i] for i, row in enumerate(pushed))]), k))
         return finished(ys)
     _, rest = lax.scan(step, (waiting, first), ks)
     return jnp.concatenate([first[None], rest])
 
 
-def total(terms: Iterable[Array]) -> Array:
+def sum_of(terms: Iterable[Array]) -> Array:
     """Their sum, from the first to the last."""
     return functools.reduce(jnp.add, terms)
 

@@ -97,6 +97,10 @@ def test_claims_alone_are_measured_and_judged(toy_suite, tmp_path, capsys):
     (folder,) = tmp_path.iterdir()
     results = read_results(folder)
     assert {row.case for row in results.rows} == {"sums"}
+    assert {row.contestant for row in results.rows} == {
+        "jaxopt_study",
+        "slow",
+    }  # of the others nothing is claimed
     assert results.command == "jaxopt-study bench --claims"
 
 
