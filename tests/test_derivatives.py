@@ -139,6 +139,7 @@ def test_a_callable_pytree_may_promise_to_be_pointwise():
     np.testing.assert_allclose(result.params, 3.0, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [2, 7])
 def test_pointwise_works_with_traced_parameters(rows):
     x = jnp.linspace(1.0, 2.0, rows)

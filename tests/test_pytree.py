@@ -48,6 +48,7 @@ def test_norm_neither_overflows_nor_vanishes_in_float32(scale):
     np.testing.assert_allclose(pytree.norm(tree), 5 * scale, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, pytree.SHORT + 1])
 @pytest.mark.parametrize("scale", [1e200, 1e300, 1.0])
 def test_norm_does_not_overflow_in_float64_whatever_the_length(size, scale):

@@ -14,6 +14,7 @@ HEAD = "concentration,rate,state\n"
 ROWS = "0.1,10,a\n0.2,15,a\n0.4,20,a\n1,25,b\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "points", "vmax", "k", "residual_std"),
     [("treated", 12, 212.7, 0.0641, 10.93), ("untreated", 11, 160.3, 0.0477, 9.773)],

@@ -8,6 +8,7 @@ from jaxopt_study.result import Status
 ROOTS = 3 - 5**0.5, 3 + 5**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "newton"])
 def test_every_method_finds_both_roots_to_four_decimals(label, load, run, recorded):
     loaded, configs = load("quadratic_roots")

@@ -214,6 +214,7 @@ def test_a_stiff_solution_has_the_derivatives_of_differences_in_both_modes():
         np.testing.assert_allclose(jax.jit(take(end))(p), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_solve_that_did_not_begin_has_a_gradient_of_nan():
     def end(rate):
         field = lambda t, y, p: p * y  # noqa: E731
@@ -232,6 +233,7 @@ def test_backsolve_takes_the_first_step_that_it_is_given():
     assert steps(1e-6).num_steps > steps(0.1).num_steps
 
 
+@pytest.mark.slow
 def test_a_failed_solve_has_gradients_of_nan_unless_nothing_depends_on_what_is_missing():
     def solve(rate, weights):
         ys = jos.solve_ode(

@@ -269,6 +269,7 @@ def test_implicit_methods_take_constant_steps_that_are_eulers_on_paper():
     np.testing.assert_allclose(made.y_end, 1.3**-10, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_steps_in_float32_are_not_shortened_for_rounding_errors():
     # So smooth a field needs few steps; at this tolerance the estimate of their errors is rounding alone.
     steps = []

@@ -50,6 +50,7 @@ def frozen_are_untouched(params):
         assert np.asarray(params[name]).tobytes() == value.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INSIDE)
 def test_frozen_leaves_keep_every_bit_and_the_others_find_their_own_minimum(name):
     """Minus zero is a bit too. The minimum is that of a fit in which the frozen leaves are constants."""

@@ -126,6 +126,7 @@ def test_two_optimizers_made_alike_have_one_structure(ours):
     assert jax.tree.structure(ours.for_bowl) == jax.tree.structure(ours.for_bowl)
 
 
+@pytest.mark.slow
 def test_state_is_a_pytree_of_arrays_with_a_fixed_structure(entry, problems):
     optimizer, params = entry.for_valley, problems.valley_start()
     state = optimizer.init(params)
@@ -182,6 +183,7 @@ def test_jit_equals_eager(first_order, problems, step):
         equal(jitted[0], carry[0], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["newton", "gauss_newton", "lm"])
 def test_second_order_methods_run_eagerly_as_under_jit(name, problems, step):
     optimizer, params = problems.named[name].for_valley, problems.valley_start()
@@ -268,6 +270,7 @@ def test_unknown_extras_are_ignored_even_those_named_like_an_argument(kind, prob
     assert shape(**dict.fromkeys(names, 7.0)) == shape()
 
 
+@pytest.mark.slow
 def test_is_deterministic(kind, problems):
     def solve():
         return jos.minimize(problems.valley, problems.valley_start(), kind.for_valley, max_steps=20)
@@ -281,6 +284,7 @@ def test_an_update_at_a_gradient_that_is_not_a_number_does_not_raise(kind, probl
     same_avals(after, before)
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_however_the_leaves_are_arranged(kind, problems):
     flat_params = jnp.array([-1.2, 1.0])
     as_vector = jos.LeastSquares(lambda p: problems.valley.residual_fn({"x": p[0], "y": p[1]}))

@@ -244,6 +244,7 @@ def test_optax_line_searches_take_the_direction(name, solver):
     np.testing.assert_allclose(ends[0].params, ends[1].params, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_direction_for_a_line_search_descends_where_the_hessian_is_indefinite():
     hessian = np.diag([3.0, -2.0, 1.0, 5.0, -1.0])
     fn = lambda p: 0.5 * p @ hessian @ p  # noqa: E731

@@ -168,6 +168,7 @@ def _cost_of_a_step(optimizer):
     return cost["flops"], cost["bytes accessed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_step_of_an_array_is_the_very_program_that_optax_makes(name):
     """So that what a benchmark measures between them is the machine."""

@@ -279,6 +279,7 @@ def test_a_sign_that_changes_without_a_zero_is_no_root():
         assert jos.find_root(fn, bracket=(-10.0, 11.0)).status == Status.NO_ROOT
 
 
+@pytest.mark.slow
 def test_beside_an_end_of_the_bracket_the_other_side_tells_a_root_from_a_jump():
     crossing = jos.find_root(lambda x: x - 1e-300, bracket=(0.0, 1.0))
     assert crossing.converged

@@ -139,6 +139,7 @@ def test_fits_in_float32_reach_its_precision():
     np.testing.assert_allclose(result.params, expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [1e25, 1e-25])
 def test_float32_parameters_in_extreme_units_are_fitted(unit):
     """BUG if it fails: norms of scaled parameters or of the gradient overflow, or vanish, when squared."""
@@ -153,6 +154,7 @@ def test_float32_parameters_in_extreme_units_are_fitted(unit):
         np.testing.assert_allclose(result.params["offset"] * unit, 3.0, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_function_and_a_least_squares_of_it_are_the_same():
     one = jos.least_squares(rosenbrock, jnp.array([-1.2, 1.0]))
     two = jos.least_squares(jos.LeastSquares(rosenbrock), jnp.array([-1.2, 1.0]))

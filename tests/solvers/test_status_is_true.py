@@ -40,6 +40,7 @@ def test_every_good_fit_converges(precision, noise):
     np.testing.assert_allclose(np.median(fit.params, axis=0), [3.0, 0.7, 1.0], atol=0.5 * noise + 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -85,6 +85,7 @@ def test_a_record_runs_again_to_the_same_values(write_toml, only_record, capsys)
     assert result["variants"]["signs"]["num_steps"] == 100
 
 
+@pytest.mark.slow
 def test_a_record_beside_its_study_holds_relative_paths_and_can_be_moved(write_study, write_toml, tmp_path):
     house = tmp_path / "house"
     house.mkdir()
