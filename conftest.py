@@ -30,16 +30,14 @@ import optax
 import pytest
 
 # Files whose examples take some ten seconds to compile: what they show is tested under tests/ too.
-SLOW_EXAMPLES = {
-    *("README.md", "fitting.md", "fitting_odes.md", "odes.md", "roots.md"),
-    *("dogleg.py", "find_roots.py", "levenberg_marquardt.py", "newton.py"),
-}
+SLOW_PAGES = {"README.md", "fitting.md", "fitting_odes.md", "odes.md", "roots.md"}
+SLOW_MODULES = {"dogleg.py", "find_roots.py", "levenberg_marquardt.py", "newton.py"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.name in SLOW_EXAMPLES:
+        if item.path.name in SLOW_PAGES | SLOW_MODULES:
             item.add_marker(pytest.mark.slow)
 
 

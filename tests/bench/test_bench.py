@@ -65,6 +65,7 @@ def test_list_names_every_case_and_measures_nothing(tmp_path, monkeypatch, capsy
     [
         (["nothing"], "no suite 'nothing'; there are: toy"),
         (["--only", "nothing"], "no case is named nothing"),
+        (["--only", "nothing", "--only", "nowhere"], "no case is named nothing or nowhere"),
         (["--claims", "--only", "doubled"], "no case is named doubled with a claim; --list names them"),
         (["--peers", "nothing"], "no peer 'nothing'"),
         (["--rounds", "0"], "--rounds: expected a number >= 1"),
@@ -97,10 +98,8 @@ def test_claims_alone_are_measured_and_judged(toy_suite, tmp_path, capsys):
     (folder,) = tmp_path.iterdir()
     results = read_results(folder)
     assert {row.case for row in results.rows} == {"sums"}
-    assert {row.contestant for row in results.rows} == {
-        "jaxopt_study",
-        "slow",
-    }  # of the others nothing is claimed
+    # Of the others nothing is claimed.
+    assert {row.contestant for row in results.rows} == {"jaxopt_study", "slow"}
     assert results.command == "jaxopt-study bench --claims"
 
 
