@@ -77,6 +77,7 @@ def jit_small(
                 return function(*args)
 
         plain = jax.jit(function, **options)
+        inlined = jax.jit(function, inline=True, **options)  # numbers of the program around stay numbers
         plain_apart = jax.jit(apart, **options)  # JAX would take what it has traced for the other
 
         @functools.cache
@@ -89,7 +90,7 @@ def jit_small(
             if get_opaque_trace_state() != _OUTSIDE:
                 if seeks_leaks():
                     return function(*jax.tree.map(_as_traced, args))
-                return (plain_apart if are_separate() else plain)(*args)
+                return (plain_apart if are_separate() else inlined)(*args)
             task = task_of(*args)
             if task is None or size(task.data) > SMALL:
                 return plain(*args)

@@ -70,6 +70,7 @@ def take_turns(
     *,
     cold: bool = False,
     clock: Callable[[Any], float] | None = None,
+    known: Mapping[str, float] | None = None,
 ) -> dict[str, Timed]:
     """Time every contestant once a round.
 
@@ -85,11 +86,12 @@ def take_turns(
         four times as many.
       clock: from what work returned to its seconds, where it has a clock of its own (a process).
       cold: every call is a first one (work that compiles, or starts a process): no other call is made.
+      known: the seconds of first calls that were made before.
 
     Returns:
       A `Timed` for each.
     """
-    first: dict[str, float] = {}
+    first: dict[str, float] = dict(known or {})
     threads: dict[str, int | None] = {}
     calls: dict[str, int] = {}
     result: dict[str, Any] = {}
@@ -97,7 +99,8 @@ def take_turns(
         if cold:
             threads[name], calls[name] = None, 1
             continue
-        first[name], result[name] = _time(work, 1)
+        if name not in first:
+            first[name], _ = one_call(work)
         threads[name], warm = _best_threads(work)
         calls[name] = max(1, round(SAMPLE_SECONDS / max(warm, 1e-9)))
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -159,6 +162,11 @@ def _best_threads(work: Work) -> tuple[int | None, float]:
 def _all_steady(seconds: Mapping[str, list[float]], reference: str) -> bool:
     base = np.array(seconds[reference])
     return all(_uncertainty(np.array(one) / base) <= STEADY for one in seconds.values())
+
+
+def one_call(work: Work) -> tuple[float, Any]:
+    """The seconds of a call, and what it returned; waited for."""
+    return _time(work, 1)
 
 
 def _time(work: Work, calls: int) -> tuple[float, Any]:

@@ -23,6 +23,7 @@ import jaxlib
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir, partial_eval
 
+from jaxopt_study.one_kernel.numbers import KEPT, inserted, number_of
 from jaxopt_study.one_kernel.parts import run_in_parts
 from jaxopt_study.one_kernel.rewrite import cost, run_rewritten
 
@@ -95,7 +96,8 @@ def are_separate() -> bool:
 _apart = contextvars.ContextVar("separate_kernels", default=False)
 
 one_kernel_p = Primitive("one_kernel")
-one_kernel_p.multiple_results = True
+with_numbers_p = Primitive("one_kernel_with_numbers")  # the same in the compiler's hands
+one_kernel_p.multiple_results = with_numbers_p.multiple_results = True
 
 
 def _run(program: ClosedJaxpr, x64: bool) -> Callable[..., list[Any]]:
@@ -113,6 +115,7 @@ def _as_it_is(*args: Any, program: ClosedJaxpr, x64: bool) -> list[Any]:
     return _run(program, x64)(*args)
 
 
+@with_numbers_p.def_abstract_eval
 @one_kernel_p.def_abstract_eval
 def _shapes(*args: Any, program: ClosedJaxpr, x64: bool) -> Sequence[Any]:
     del args, x64
@@ -146,12 +149,31 @@ def _without_unused(used: list[bool], eqn: JaxprEqn) -> tuple[list[bool], JaxprE
     # As of a program that is inlined: what nobody reads may be slow, or stand for an error.
     if not any(used):
         return [False] * len(eqn.invars), None
-    inside, read = partial_eval.dce_jaxpr(eqn.params["program"].jaxpr, tuple(used))
+    program, read = _of_used(eqn.params["program"], tuple(used))
     return read, eqn.replace(
         invars=[*itertools.compress(eqn.invars, read)],
         outvars=[*itertools.compress(eqn.outvars, used)],
-        params={**eqn.params, "program": ClosedJaxpr(inside, [])},
+        params={**eqn.params, "program": program},
     )
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _of_used(program: ClosedJaxpr, used: tuple[bool, ...]) -> tuple[ClosedJaxpr, list[bool]]:
+    inside, read = partial_eval.dce_jaxpr(program.jaxpr, used)
+    return ClosedJaxpr(inside, []), read
+
+
+def _with_its_numbers(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
+    numbers = tuple(map(number_of, args))
+    if None not in numbers:  # XLA would run the program to compile it
+        numbers = (None,) * len(args)
+    unknown = [number is None for number in numbers]
+
+    def call(*args: Any) -> list[Any]:
+        left = itertools.compress(args, unknown)
+        return with_numbers_p.bind(*left, program=inserted(program, numbers), x64=x64)
+
+    return mlir.lower_fun(call, multiple_results=True)(ctx, *args)
 
 
 def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
@@ -179,9 +201,7 @@ def _in_parts(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
 
 
 def _marked(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
-    @jax.jit
-    def whole(*args: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        return run_rewritten(program.jaxpr, program.consts, *args), jax.lax.optimization_barrier(args)
+    whole = _whole(program)
 
     def called(*args: Any) -> list[Any]:
         # XLA stops the process at an argument that the function does not use: behind a barrier no argument
@@ -198,8 +218,23 @@ def _marked(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
     return out[: len(program.out_avals)]
 
 
+@functools.lru_cache(maxsize=KEPT)
+def _whole(program: ClosedJaxpr) -> Callable[..., Any]:
+    """The function that is marked."""
+
+    @jax.jit
+    def whole(*args: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return run_rewritten(program.jaxpr, program.consts, *args), jax.lax.optimization_barrier(args)
+
+    return whole
+
+
 batching.primitive_batchers[one_kernel_p] = _batched
 ad.primitive_jvps[one_kernel_p] = _differentiated
 partial_eval.dce_rules[one_kernel_p] = _without_unused
-mlir.register_lowering(one_kernel_p, mlir.lower_fun(_as_it_is, multiple_results=True))
-mlir.register_lowering(one_kernel_p, _lowered_for_cpu, platform="cpu")
+if jaxlib.__version__.startswith(TRIED):
+    # What JAX lowers once for all its calls does not see the numbers that it is called with. Rules for one
+    # platform are those of another primitive: JAX cannot choose between what it does not keep.
+    mlir.register_lowering(one_kernel_p, _with_its_numbers, cacheable=False)
+    mlir.register_lowering(with_numbers_p, mlir.lower_fun(_as_it_is, multiple_results=True))
+    mlir.register_lowering(with_numbers_p, _lowered_for_cpu, platform="cpu")

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from jaxopt_study.one_kernel import factorizations
+from jaxopt_study.one_kernel import factorizations, powers
 
 # fmt: off
 # Primitives, by their names, that take a handful of instructions an element. Not "rev": XLA takes what is
@@ -131,6 +132,8 @@ def _run_one(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
     name, params = eqn.primitive.name, eqn.params
     if name in CALLS:
         called = params[CALLS[name]]
+        if params.get("name") == powers.NAME and isinstance(values[0], np.floating) and float(values[0]) > 0:
+            return [powers.as_exponential(values[0], values[1])]
         return run_rewritten(inside(called), getattr(called, "consts", ()), *values)
     rule = RULES.get(name)
     if rule is not None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_study.one_kernel import decaying_power
 from jaxopt_study.optimizers.transform import number
 from jaxopt_study.types import PyTree
 
@@ -53,5 +54,5 @@ def bias_correction(moments: PyTree, decay: Decay, count: Any) -> PyTree:
     >>> print(bias_correction(jnp.array(0.5), decay("b1", 0.5), 1))
     1.0
     """
-    correction = 1 - decay.rate**count
+    correction = 1 - decaying_power(decay.rate, count)
     return jax.tree.map(lambda m: m / jnp.asarray(correction, m.dtype), moments)

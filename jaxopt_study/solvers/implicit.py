@@ -103,20 +103,20 @@ def root_of(
     found, of_found = closed(found)
 
     @jax.custom_jvp
-    def root(of_conditions: list[Any], of_about: list[Any], of_found: list[Any]) -> Any:
+    def root(of_conditions: list[Any], of_about: list[Any], x: Any) -> Any:
         del of_conditions, of_about
-        return found(of_found)
+        return x
 
     @root.defjvp
     def root_jvp(primals: tuple, tangents: tuple) -> Any:
-        x, rest = root(*primals)
+        x = root(*primals)
         data, moves = primals[0], tangents[0]
         _, drift = jax.jvp(lambda data: conditions(data, x), (data,), (moves,))
         _, product = jax.linearize(lambda x: conditions(data, x), x)
-        step = jax.tree.map(jnp.negative, solve_linear(product, drift, about(primals[1], x)))
-        return (x, rest), (step, jax.tree.map(_no_tangent, rest))
+        return x, jax.tree.map(jnp.negative, solve_linear(product, drift, about(primals[1], x)))
 
-    return root(of_conditions, of_about, of_found)
+    x, rest = found(jax.lax.stop_gradient(of_found))
+    return root(of_conditions, of_about, x), rest
 
 
 def closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list[Any]]:

@@ -96,9 +96,9 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
     contestants = {}
     for name, (make, params_of, fits) in makers.items():
         error = functools.partial(_error_of, params_of, minimum)
-        work, tolerance = loosest(make, TOLERANCES, functools.partial(_good_enough, error))
+        work, tolerance, first = loosest(make, TOLERANCES, functools.partial(_good_enough, error))
         words = f"tolerance {tolerance:.0e}, the loosest that is enough; {fits} fits a call"
-        contestants[name] = Contestant(work, error, words, fits)
+        contestants[name] = Contestant(work, error, words, fits, first_seconds=first)
     return Case("fit", contestants, most_error=ERROR, rounds=7)
 
 

@@ -106,11 +106,11 @@ def _loosest_of_each(
 ) -> Case:
     contestants = {}
     for name, make in makers.items():
-        work, tolerance = loosest(
+        work, tolerance, first = loosest(
             functools.partial(_from_start, make, start), TOLERANCES, lambda x: error(x) <= enough
         )
         words = f"tolerance {tolerance:.0e}, the loosest that is enough; jitted"
-        contestants[name] = Contestant(work, error, words)
+        contestants[name] = Contestant(work, error, words, first_seconds=first)
     return Case("solve", contestants, most_error=enough)
 
 

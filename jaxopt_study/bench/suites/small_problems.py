@@ -43,9 +43,9 @@ def _case(name: str, wanted: Callable[[str], bool]) -> Case:
     contestants = {}
     for solver, make in makers.items():
         at = functools.partial(_from_start, make, problem.init)
-        work, tolerance = loosest(at, TOLERANCES, lambda params: error(params) <= ENOUGH)
+        work, tolerance, first = loosest(at, TOLERANCES, lambda params: error(params) <= ENOUGH)
         words = f"tolerance {tolerance:.0e}: the loosest of {TOLERANCES} that gives 6 digits"
-        contestants[solver] = Contestant(work, error, words)
+        contestants[solver] = Contestant(work, error, words, first_seconds=first)
         if solver in DOCUMENTED and tolerance != DOCUMENTED[solver]:
             documented = DOCUMENTED[solver]
             words = f"tolerance {documented:.0e}, as documented"

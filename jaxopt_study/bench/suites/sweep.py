@@ -1,8 +1,9 @@
-"""A sweep of 1,200 trainings against one process a point, one point at a time, and all points at once.
+"""A sweep of 1,200 trainings against one process a point, and a third of it against others in one process.
 
 3 widths of a network × 20 learning rates × 20 seeds, 1,000 Adam steps each, from a checkout of the project
 (`configs/rosenbrock_network_sweep.toml`). Seconds are from the first trace to the last number, so compiling
-is in them; the processes are measured on some of the points.
+is in them; the processes are measured on some of the points. One point at a time, and all of a program at
+once, are compared on the 400 points of one width, which are one program.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,48 +29,79 @@ from jaxopt_study.study.planned import Planned, read_planned
 from jaxopt_study.study.sweep import run_sweep
 
 CONFIG = Path(__file__).parents[3] / "configs" / "rosenbrock_network_sweep.toml"
-PROCESSES = 20
+PROCESSES = 10
+WIDTH = [10]
 
 
-def _case(wanted: Callable[[str], bool]) -> Case:
+def _processes_case(wanted: Callable[[str], bool]) -> Case:
     del wanted
-    planned = read_planned(CONFIG)
-    folder = tempfile.TemporaryDirectory()
+    planned, folder = read_planned(CONFIG), tempfile.TemporaryDirectory()
     home = Path(folder.name)
     some = planned.points[:: len(planned.points) // PROCESSES][:PROCESSES]
+    words = f"jaxopt-study run, {PROCESSES} points, as many at a time as there are cores"
+    ours: dict[int, float] = {}
 
-    def contestant(work: Callable[[], np.ndarray], points: Sequence[Point], words: str) -> Contestant:
-        return Contestant(work, functools.partial(_error, reference, points), words, len(points))
-
-    reference: dict[int, float] = {}
-
-    def one_at_a_time() -> np.ndarray:
-        values = _plainly(planned, 1)
-        reference.update(
-            zip(_indices(planned.points), values, strict=True)
-        )  # errors are asked for afterwards
+    def sweep() -> np.ndarray:
+        values = _sweep(planned, home)
+        ours.update(zip(_indices(planned.points), values, strict=True))  # errors are asked for afterwards
         return values
 
+    def error(points: Sequence[Point], values: np.ndarray) -> float:
+        return _error(ours, points, values)
+
     contestants = {
-        OURS: contestant(lambda: _sweep(planned, home), planned.points, "jaxopt-study sweep, its record too"),
-        "one at a time": contestant(
-            one_at_a_time, planned.points, "in one process, three programs, nothing written"
+        OURS: _contestant(sweep, error, planned.points, "jaxopt-study sweep, its record too"),
+        "a process a point": _contestant(
+            lambda: _processes(planned, some, home, cached=False), error, some, words
         ),
-        "all at once": contestant(
-            lambda: _plainly(planned, None), planned.points, "one vmap a program, nothing written"
-        ),
-        "a process a point": contestant(
-            lambda: _processes(planned, some, home, cached=False),
-            some,
-            f"jaxopt-study run, {PROCESSES} points, as many at a time as there are cores",
-        ),
-        "a process a point, programs kept": contestant(
+        "a process a point, programs kept": _contestant(
             lambda: _processes(planned, some, home, cached=True),
+            error,
             some,
             "the same, with the compiled programs of earlier processes",
         ),
     }
     return Case("point", contestants, most_error=1e-3, rounds=1, cold=True, keep=folder)
+
+
+def _one_program_case(wanted: Callable[[str], bool]) -> Case:
+    del wanted
+    import tomli_w
+
+    folder = tempfile.TemporaryDirectory()
+    home = Path(folder.name)
+    table = tomllib.loads(CONFIG.read_text())
+    table["study"] = str((CONFIG.parent / table["study"]).resolve())
+    table["sweep"]["axes"]["hidden"] = [WIDTH]
+    (home / "one_width.toml").write_text(tomli_w.dumps(table))
+    planned = read_planned(home / "one_width.toml")
+    points = planned.points
+    reference: dict[int, float] = {}
+
+    def one_at_a_time() -> np.ndarray:
+        values = _plainly(planned, 1)
+        reference.update(zip(_indices(points), values, strict=True))  # errors are asked for afterwards
+        return values
+
+    def error(points: Sequence[Point], values: np.ndarray) -> float:
+        return _error(reference, points, values)
+
+    ways: dict[str, tuple[Callable[[], np.ndarray], str]] = {
+        OURS: (lambda: _sweep(planned, home), "jaxopt-study sweep, its record too"),
+        "one at a time": (one_at_a_time, "in one process, one program, nothing written"),
+        "all at once": (lambda: _plainly(planned, None), "one vmap, nothing written"),
+    }
+    contestants = {name: _contestant(work, error, points, words) for name, (work, words) in ways.items()}
+    return Case("point", contestants, most_error=1e-3, rounds=1, cold=True, keep=folder)
+
+
+def _contestant(
+    work: Callable[[], np.ndarray],
+    error: Callable[[Sequence[Point], np.ndarray], float],
+    points: Sequence[Point],
+    words: str,
+) -> Contestant:
+    return Contestant(work, functools.partial(error, points), words, len(points))
 
 
 def _indices(points: Sequence[Point]) -> list[int]:
@@ -135,5 +168,9 @@ def cases() -> tuple[PlannedCase, ...]:
     """The comparisons of this module; none where it is installed without its configs."""
     if not CONFIG.is_file():
         return ()
-    claim = {"a process a point": 30.0, "one at a time": 1.0, "all at once": 1.0}
-    return (PlannedCase("1,200 trainings", _case, claim=claim),)
+    return (
+        PlannedCase("1,200 trainings", _processes_case, claim={"a process a point": 30.0}),
+        PlannedCase(
+            "400 trainings of one width", _one_program_case, claim={"one at a time": 1.0, "all at once": 1.0}
+        ),
+    )
