@@ -95,18 +95,21 @@ def take_turns(
     threads: dict[str, int | None] = {}
     calls: dict[str, int] = {}
     result: dict[str, Any] = {}
+    trial: dict[str, float] = {}
     for name, work in contestants.items():
         if cold:
             threads[name], calls[name] = None, 1
             continue
         if name not in first:
             first[name], _ = one_call(work)
-        threads[name], warm = _best_threads(work)
-        calls[name] = max(1, round(SAMPLE_SECONDS / max(warm, 1e-9)))
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        threads[name], trial[name] = _best_threads(work)
+        calls[name] = max(1, round(SAMPLE_SECONDS / max(trial[name], 1e-9)))
+    # Where all take long, the trials are a round.
+    long = not cold and clock is None and min(trial.values()) >= LONG
+    seconds: dict[str, list[float]] = {name: [trial[name]] if long else [] for name in contestants}
     names = list(contestants)
     shuffle = np.random.default_rng(0).permutation
-    for done in range(1, PATIENCE * rounds + 1):
+    for done in range(1 + long, PATIENCE * rounds + 1):
         # In another order each round: what a contestant leaves behind (spinning threads, full caches) is
         # then not always the same one's to bear.
         for name in (names[k] for k in shuffle(len(names))):

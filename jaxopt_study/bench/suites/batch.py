@@ -99,7 +99,7 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
         work, tolerance, first = loosest(make, TOLERANCES, functools.partial(_good_enough, error))
         words = f"tolerance {tolerance:.0e}, the loosest that is enough; {fits} fits a call"
         contestants[name] = Contestant(work, error, words, fits, first_seconds=first)
-    return Case("fit", contestants, most_error=ERROR, rounds=7)
+    return Case("fit", contestants, most_error=ERROR, rounds=5)
 
 
 def _error_of(params_of: Callable[[Any], PyTree], minimum: np.ndarray, found: Any) -> float:

@@ -22,12 +22,17 @@ DRAWS = 24
 Step = Callable[[Any], Callable[[], Any]]  # of a problem, the work
 
 
+@jax.jit
+def _exactly(params: Any, ts: Any, seen: Any) -> Any:
+    """The gradient, in float64."""
+    return jax.grad(functools.partial(loss, rtol=1e-12, atol=1e-12, max_steps=4096))(params, ts, seen)
+
+
 def _step_case(trained: bool, cold: bool, wanted: Callable[[str], bool]) -> Case:
     with jax.enable_x64(True):
         problems = draws(trained, *problem(trained), 1 if cold else DRAWS)
-        exactly = jax.jit(jax.grad(functools.partial(loss, rtol=1e-12, atol=1e-12, max_steps=4096)))
         # Of the numbers that the contestants are given, which are rounded to float32.
-        exact = [_flat(exactly(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), p))) for p in problems]
+        exact = [_flat(_exactly(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), p))) for p in problems]
 
     def ours() -> Step:
         step = jax.jit(jax.value_and_grad(functools.partial(loss)))

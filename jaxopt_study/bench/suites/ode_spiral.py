@@ -30,8 +30,9 @@ def loss(params: Any, ts: Any, seen: Any, **options: Any) -> Any:
     return jnp.mean(jnp.abs(jos.solve_ode(network, seen[0], ts, params, **options).ys - seen))
 
 
+@functools.cache
 def spiral() -> tuple[np.ndarray, np.ndarray]:
-    """The times and states of the whole trajectory, in float64."""
+    """The times and states of the whole trajectory, in float64, where that is on."""
     ts = np.linspace(0.0, END, TIMES)
     field = lambda t, y, a: y**3 @ a.T  # noqa: E731
     made = jos.solve_ode(

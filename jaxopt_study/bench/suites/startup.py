@@ -118,7 +118,7 @@ def _study_case(what: str, wanted: Callable[[str], bool]) -> Case:
         "with an empty cache": contestant(None, "the first run"),
     }
     clock = lambda told: float(told["start"][what])  # noqa: E731
-    return Case("run", contestants, most_error=1e-6, rounds=5, cold=True, clock=clock, keep=folder)
+    return Case("run", contestants, most_error=1e-6, rounds=3, cold=True, clock=clock, keep=folder)
 
 
 def _value_of(told: dict[str, Any]) -> float:
