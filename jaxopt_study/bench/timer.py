@@ -7,6 +7,7 @@ from round to round is measured for longer, and then not reported at all.
 
 import contextlib
 import dataclasses
+import gc
 import os
 import platform
 import time
@@ -77,7 +78,7 @@ def take_turns(
     Each is called once to compile, then tried with one BLAS thread and with the process's own
     number of threads, and keeps the faster setting: the time of LAPACK's QR and SVD depends on it
     by a factor of up to 5 on two cores. Every call is waited for (`jax.block_until_ready`), and one that is
-    over within five milliseconds is repeated for as long.
+    over within five milliseconds is repeated for as long. Python collects no garbage meanwhile.
 
     Args:
       contestants: functions without arguments that do the work and return what they computed.
@@ -173,10 +174,23 @@ def one_call(work: Work) -> tuple[float, Any]:
 
 
 def _time(work: Work, calls: int) -> tuple[float, Any]:
-    began = time.perf_counter()
-    for _ in range(calls):
-        result = jax.block_until_ready(work())
-    return (time.perf_counter() - began) / calls, result
+    with _no_garbage_collection():
+        began = time.perf_counter()
+        for _ in range(calls):
+            result = jax.block_until_ready(work())
+        return (time.perf_counter() - began) / calls, result
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """As in `timeit`: a collection takes the longer, the more was imported and made before."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ differences. The error is the largest of parameters and standard errors, relativ
 of 1e-15.
 
 `the first call`: the same decay by `least_squares`, as anybody calls it first: traced, compiled and run,
-against Optimistix.
+against Optimistix. `compiling`: what JAX says of these seconds that tracing, lowering and XLA took.
 """
 
 import functools
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,6 +24,10 @@ from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
 TRUTH = {"a": 2.5, "k": 1.3, "c": 0.5}
 START = {"a": 1.0, "k": 1.0, "c": 0.0}
 ENOUGH = 1e-4
+COMPILING = tuple(
+    f"/jax/core/compile/{part}_duration"
+    for part in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
+)
 
 
 def decay(x: np.ndarray, a: float, k: float, c: float) -> np.ndarray:
@@ -67,7 +72,7 @@ def _case(wanted: Callable[[str], bool]) -> Case:
     return Case("fit", contestants, most_error=ENOUGH)
 
 
-def _first_call(wanted: Callable[[str], bool]) -> Case:
+def _first_call(compiling: bool, wanted: Callable[[str], bool]) -> Case:
     x = jnp.linspace(0.0, 4.0, 100)
     y = _model({name: jnp.asarray(value) for name, value in TRUTH.items()}, x)
     start = {name: jnp.asarray(value) for name, value in START.items()}
@@ -75,15 +80,17 @@ def _first_call(wanted: Callable[[str], bool]) -> Case:
     def residual(params: dict[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
         return _model(params, x) - y
 
-    def anew(make: Callable[[], Callable[[Any], Any]]) -> Callable[[], Any]:
-        def work() -> Any:
+    def anew(make: Callable[[], Callable[[Any], Any]]) -> Callable[[], tuple[Any, float]]:
+        def work() -> tuple[Any, float]:
             jax.clear_caches()
-            return make()(start)
+            before = _compiler().seconds
+            found = jax.block_until_ready(make()(start))
+            return found, _compiler().seconds - before
 
         return work
 
-    def error(params: dict[str, jax.Array]) -> float:
-        return max(abs(float(params[name]) / value - 1.0) for name, value in TRUTH.items())
+    def error(found: tuple[dict[str, jax.Array], float]) -> float:
+        return max(abs(float(found[0][name]) / value - 1.0) for name, value in TRUTH.items())
 
     def ours(start: Any) -> Any:
         return jos.least_squares(residual, start, (x, y)).params
@@ -95,12 +102,29 @@ def _first_call(wanted: Callable[[str], bool]) -> Case:
     if wanted("optimistix"):
         theirs = functools.partial(peers.optimistix_jitted, residual, (x, y), 1e-8)
         contestants["optimistix"] = Contestant(anew(theirs), error, "jitted; tolerance 1e-8")
-    return Case("first call", contestants, most_error=ENOUGH, rounds=5, cold=True)
+    clock = (lambda found: found[1]) if compiling else None
+    return Case("first call", contestants, most_error=ENOUGH, rounds=5, cold=True, clock=clock)
+
+
+class _Compiler:
+    """The seconds that JAX spent on compiling so far."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._count)
+
+    def _count(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event in COMPILING:
+            self.seconds += duration_secs
+
+
+_compiler = functools.cache(_Compiler)
 
 
 def cases() -> tuple[Planned, ...]:
     """The comparisons of this module."""
     return (
         Planned("a curve and its errors, 100 points", _case),
-        Planned("a fit, the first call", _first_call, claim={"optimistix": 1.0}),
+        Planned("a fit, the first call", functools.partial(_first_call, False)),
+        Planned("a fit, compiling", functools.partial(_first_call, True), claim={"optimistix": 1.0}),
     )
