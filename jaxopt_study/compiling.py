@@ -90,7 +90,10 @@ def jit_small(
             if get_opaque_trace_state() != _OUTSIDE:
                 if seeks_leaks():
                     return function(*jax.tree.map(_as_traced, args))
-                return (plain_apart if are_separate() else inlined)(*args)
+                if are_separate():
+                    return plain_apart(*args)
+                with jax.named_scope(function.__name__.strip("_")):  # a profile still says where it is
+                    return inlined(*args)
             task = task_of(*args)
             if task is None or size(task.data) > SMALL:
                 return plain(*args)
