@@ -56,6 +56,7 @@ class Case:
       reference: whose time the others are divided by.
       cold: every call of the work is a first one, see `take_turns`.
       keep: what has to last as long as the case, a temporary folder for one.
+      blas: whether there may be calls of BLAS or LAPACK, whose threads are to be chosen.
       clock: from what work returned to its seconds, where these are not what the call takes.
       size: of the problem, for pictures of how times grow; None where there is one size only.
     """
@@ -68,6 +69,7 @@ class Case:
     cold: bool = False
     clock: Callable[[Any], float] | None = None
     keep: Any = None
+    blas: bool = True
     size: int | None = None
 
 
@@ -225,6 +227,7 @@ def measure(
             cold=case.cold,
             clock=case.clock,
             known=first,
+            blas=case.blas,
         )
         units = {}
         for name, one in case.contestants.items():

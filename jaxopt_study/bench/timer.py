@@ -11,7 +11,7 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -72,6 +72,7 @@ def take_turns(
     cold: bool = False,
     clock: Callable[[Any], float] | None = None,
     known: Mapping[str, float] | None = None,
+    blas: bool = True,
 ) -> dict[str, Timed]:
     """Time every contestant once a round.
 
@@ -88,6 +89,7 @@ def take_turns(
       clock: from what work returned to its seconds, where it has a clock of its own (a process).
       cold: every call is a first one (work that compiles, or starts a process): no other call is made.
       known: the seconds of first calls that were made before.
+      blas: whether there may be calls of BLAS or LAPACK; else there is nothing to choose.
 
     Returns:
       A `Timed` for each.
@@ -103,7 +105,7 @@ def take_turns(
             continue
         if name not in first:
             first[name], _ = one_call(work)
-        threads[name], trial[name] = _best_threads(work)
+        threads[name], trial[name] = _best_threads(work, (None, 1) if blas else (None,))
         calls[name] = max(1, round(SAMPLE_SECONDS / max(trial[name], 1e-9)))
     # Where all take long, the trials are a round.
     long = not cold and clock is None and min(trial.values()) >= LONG
@@ -151,10 +153,10 @@ def _uncertainty(ratios: np.ndarray) -> float:
     return float(2 * half_range(ratios) / 1.35 * 1.25 / np.sqrt(len(ratios)))
 
 
-def _best_threads(work: Work) -> tuple[int | None, float]:
+def _best_threads(work: Work, settings: Sequence[int | None]) -> tuple[int | None, float]:
     """The faster setting, and the seconds of a call; of work that takes long a call of each will do."""
     best: dict[int | None, float] = {}
-    for setting in (None, 1):
+    for setting in settings:
         with blas_threads(setting):
             best[setting] = _time(work, 1)[0]
             if best[setting] < LONG:

@@ -29,7 +29,7 @@ from jaxopt_study.study.planned import Planned, read_planned
 from jaxopt_study.study.sweep import run_sweep
 
 CONFIG = Path(__file__).parents[3] / "configs" / "rosenbrock_network_sweep.toml"
-PROCESSES = 8
+PROCESSES = 6
 WIDTH, SEEDS = [10], 10
 
 
