@@ -1,3 +1,4 @@
+import gc
 import time
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_uncertainty_is_the_standard_error_of_a_median():
 
 def test_unsteady_ratio_is_measured_longer_a_steady_one_is_not_nor_what_takes_too_long(monkeypatch):
     clock = iter(np.random.default_rng(0).lognormal(0.0, 3.0, 10_000))
-    monkeypatch.setattr(timer, "_best_threads", lambda work: (None, 1.0))
+    monkeypatch.setattr(timer, "_best_threads", lambda work, settings: (None, 0.1))
     monkeypatch.setattr(timer, "_time", lambda work, calls: (work(), None))
     monkeypatch.setattr(timer, "LONGEST", np.inf)
     noisy = take_turns({"a": lambda: 1.0, "b": lambda: next(clock)}, 5, reference="a")
@@ -38,6 +39,35 @@ def test_unsteady_ratio_is_measured_longer_a_steady_one_is_not_nor_what_takes_to
     monkeypatch.setattr(timer, "LONGEST", np.inf)
     quiet = take_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 5, reference="a")
     assert len(quiet["a"].seconds) == 5
+
+
+def test_trials_of_what_takes_long_are_a_round(monkeypatch):
+    monkeypatch.setattr(timer, "LONG", 0.005)
+    calls = {"a": 0, "b": 0}
+
+    def work(name, seconds):
+        calls[name] += 1
+        time.sleep(seconds)
+
+    done = take_turns({name: lambda name=name: work(name, 0.01) for name in calls}, 3, blas=False)
+    assert [len(done[name].seconds) for name in calls] == [3, 3]
+    assert calls == {"a": 1 + 3, "b": 1 + 3}  # the first call, the trial, two more
+    take_turns({"a": lambda: work("a", 0.01), "b": lambda: None}, 3, blas=False)
+    assert calls["a"] == 4 + 1 + 1 + 3
+
+
+def test_first_calls_that_are_known_are_not_made_again():
+    calls = []
+    done = take_turns({"a": lambda: calls.append(time.sleep(0.3))}, 2, known={"a": 5.0}, blas=False)
+    assert done["a"].first_seconds == 5.0
+    assert len(calls) == len(done["a"].seconds) == 2
+
+
+def test_no_garbage_is_collected_while_something_is_timed():
+    seen = []
+    take_turns({"a": lambda: seen.append(gc.isenabled())}, 1, cold=True)
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 def test_short_call_is_repeated_until_the_clock_can_see_it():
