@@ -294,7 +294,8 @@ def loosest(
     So that nobody pays for digits that others leave out.
 
     Args:
-      make: from a tolerance to the work, made anew each time, so that its first call is one that compiles.
+      make: from a tolerance to the work, made anew each time, so that its first call compiles (where a
+        tolerance is traced, all of them are one program, and only the loosest one's does).
       tolerances: the loosest first.
       solved: whether what the work returns is good enough.
 

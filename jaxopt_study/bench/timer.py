@@ -107,8 +107,8 @@ def take_turns(
             first[name], _ = one_call(work)
         threads[name], trial[name] = _best_threads(work, (None, 1) if blas else (None,))
         calls[name] = max(1, round(SAMPLE_SECONDS / max(trial[name], 1e-9)))
-    # Where all take long, the trials are a round.
-    long = not cold and clock is None and min(trial.values()) >= LONG
+    # Where all take long, the trials are a round: one after the other, the best of two settings of each.
+    long = bool(trial) and clock is None and min(trial.values()) >= LONG
     seconds: dict[str, list[float]] = {name: [trial[name]] if long else [] for name in contestants}
     names = list(contestants)
     shuffle = np.random.default_rng(0).permutation

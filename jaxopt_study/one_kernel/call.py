@@ -23,7 +23,7 @@ import jaxlib
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir, partial_eval
 
-from jaxopt_study.one_kernel.numbers import KEPT, inserted, number_of
+from jaxopt_study.one_kernel.numbers import inserted, number_of, once_a_program
 from jaxopt_study.one_kernel.parts import run_in_parts
 from jaxopt_study.one_kernel.rewrite import cost, run_rewritten
 
@@ -157,7 +157,7 @@ def _without_unused(used: list[bool], eqn: JaxprEqn) -> tuple[list[bool], JaxprE
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@once_a_program
 def _of_used(program: ClosedJaxpr, used: tuple[bool, ...]) -> tuple[ClosedJaxpr, list[bool]]:
     inside, read = partial_eval.dce_jaxpr(program.jaxpr, used)
     return ClosedJaxpr(inside, []), read
@@ -165,7 +165,7 @@ def _of_used(program: ClosedJaxpr, used: tuple[bool, ...]) -> tuple[ClosedJaxpr,
 
 def _with_its_numbers(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
     numbers = tuple(map(number_of, args))
-    if None not in numbers:  # XLA would run the program to compile it
+    if None not in numbers:  # of a program of scalars alone: XLA would run it to compile it
         numbers = (None,) * len(args)
     unknown = [number is None for number in numbers]
 
@@ -201,7 +201,9 @@ def _in_parts(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
 
 
 def _marked(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
-    whole = _whole(program)
+    @jax.jit
+    def whole(*args: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return run_rewritten(program.jaxpr, program.consts, *args), jax.lax.optimization_barrier(args)
 
     def called(*args: Any) -> list[Any]:
         # XLA stops the process at an argument that the function does not use: behind a barrier no argument
@@ -216,17 +218,6 @@ def _marked(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
         if maker is not None and maker.name == "func.call":
             maker.attributes["mhlo.frontend_attributes"] = marks
     return out[: len(program.out_avals)]
-
-
-@functools.lru_cache(maxsize=KEPT)
-def _whole(program: ClosedJaxpr) -> Callable[..., Any]:
-    """The function that is marked."""
-
-    @jax.jit
-    def whole(*args: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        return run_rewritten(program.jaxpr, program.consts, *args), jax.lax.optimization_barrier(args)
-
-    return whole
 
 
 batching.primitive_batchers[one_kernel_p] = _batched

@@ -5,7 +5,8 @@ argument of a function that is kept. So it is put into the function before that 
 """
 
 import functools
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,24 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters import mlir
 
 TYPES = ("f32", "f64", "i32", "i64")
-KEPT = 64  # programs, so that equal calls inside of one are made once
+
+
+def once_a_program(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A memo of a function of a program and of something hashable, which lasts as long as the program.
+
+    Equal calls inside of one program are so given the same program, which JAX lowers once. What is returned
+    must not hold the program that it was made of: who keeps programs keeps the arrays that they close over.
+    """
+    known: weakref.WeakKeyDictionary[ClosedJaxpr, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def call(program: ClosedJaxpr, key: Any) -> Any:
+        of_program = known.setdefault(program, {})
+        if key not in of_program:
+            of_program[key] = function(program, key)
+        return of_program[key]
+
+    return call
 
 
 def number_of(value: Any) -> bytes | None:
@@ -31,7 +49,7 @@ def number_of(value: Any) -> bytes | None:
     return np.array(mlir.ir.DenseElementsAttr(maker.attributes["value"])).tobytes()
 
 
-@functools.lru_cache(maxsize=KEPT)
+@once_a_program
 def inserted(program: ClosedJaxpr, numbers: tuple[bytes | None, ...]) -> ClosedJaxpr:
     """A program with numbers in the place of some of its arguments, which are then none.
 

@@ -4,6 +4,8 @@ A call of a library is all that a function of machine code cannot do in place, a
 all else in a step of Adam on a few parameters.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +17,13 @@ from jaxopt_study.types import Float, Int
 NAME = "jaxopt_study.decaying_power"  # in a jaxpr, where no function of a user has it
 
 
-def decaying_power(rate: ArrayLike, count: ArrayLike) -> Array:
-    """`rateᶜᵒᵘⁿᵗ`, for what decays from one to zero.
+def decaying_power(rate: ArrayLike, count: ArrayLike) -> Any:
+    """`rateᶜᵒᵘⁿᵗ`, for what decays from one to zero: a power, if the rate is no argument of what is traced.
 
     >>> print(decaying_power(0.5, 3))
     0.125
     """
-    return _called(rate, count)
+    return _called(rate, count) if isinstance(rate, jax.core.Tracer) else rate**count
 
 
 def _power(rate: ArrayLike, count: ArrayLike) -> Array:
@@ -30,6 +32,21 @@ def _power(rate: ArrayLike, count: ArrayLike) -> Array:
 
 _power.__name__ = NAME
 _called = jax.jit(_power)
+
+
+def is_decaying_power(call: dict[str, Any]) -> bool:
+    """Whether a call of a jitted function is one of `decaying_power`.
+
+    Its derivatives have its name too, and other operations.
+
+    Args:
+      call: the parameters of the equation.
+    """
+    if call.get("name") != NAME:
+        return False
+    jaxpr = call["jaxpr"].jaxpr
+    names = [eqn.primitive.name for eqn in jaxpr.eqns if eqn.primitive.name != "convert_element_type"]
+    return (len(jaxpr.invars), names, len(jaxpr.outvars)) == (2, ["pow"], 1)
 
 
 def as_exponential(rate: np.floating, count: Int[Array, ""]) -> Float[Array, ""]:

@@ -132,7 +132,7 @@ def _run_one(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
     name, params = eqn.primitive.name, eqn.params
     if name in CALLS:
         called = params[CALLS[name]]
-        if params.get("name") == powers.NAME and isinstance(values[0], np.floating) and float(values[0]) > 0:
+        if powers.is_decaying_power(params) and isinstance(values[0], np.floating) and float(values[0]) > 0:
             return [powers.as_exponential(values[0], values[1])]
         return run_rewritten(inside(called), getattr(called, "consts", ()), *values)
     rule = RULES.get(name)

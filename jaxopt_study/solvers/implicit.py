@@ -115,6 +115,7 @@ def root_of(
         _, product = jax.linearize(lambda x: conditions(data, x), x)
         return x, jax.tree.map(jnp.negative, solve_linear(product, drift, about(primals[1], x)))
 
+    # Outside of the rule: what is inside of one does not see the numbers that the program around says.
     x, rest = found(jax.lax.stop_gradient(of_found))
     return root(of_conditions, of_about, x), rest
 
@@ -129,12 +130,6 @@ def closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list
         return jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 
     return of_closure, program.consts
-
-
-def _no_tangent(leaf: Array) -> Any:
-    if jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return jnp.zeros_like(leaf)
-    return np.zeros(leaf.shape, jax.dtypes.float0)
 
 
 def _or_bound(box: Box | None, theta: Array, gradient: Array) -> Array:

@@ -1,5 +1,6 @@
 """Numbers that a program says are compiled in, and powers of those that decay are exponentials."""
 
+import gc
 import re
 
 import jax
@@ -9,8 +10,7 @@ import optax
 import pytest
 
 import jaxopt_study as jos
-from jaxopt_study.one_kernel import decaying_power, one_kernel
-from jaxopt_study.one_kernel.powers import as_exponential
+from jaxopt_study.one_kernel import decaying_power, one_kernel, separate_kernels
 
 RATES = (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999)
 
@@ -86,7 +86,9 @@ def test_bias_is_corrected_as_exactly_as_by_a_power(rate, dtype):
     counts = np.unique(np.geomspace(1, 1e6, 300).astype(np.int32))
     rate = np.asarray(rate, dtype)[()]
     exact = -np.expm1(counts * np.log(np.longdouble(rate)))
-    ours = np.asarray([1 - as_exponential(rate, jnp.asarray(count)) for count in counts])
+    compiled = jax.jit(lambda count: one_kernel(lambda n, r: 1 - decaying_power(r, n), count, rate))
+    assert "power(" not in compiled.lower(counts[0]).compile().as_text()
+    ours = np.asarray([compiled(count) for count in counts])
     powers = np.asarray([1 - jnp.power(rate, jnp.asarray(count)) for count in counts])
     assert ours.dtype == powers.dtype == dtype
     most = lambda found: np.max(np.abs(found - exact) / exact)  # noqa: E731
@@ -103,6 +105,71 @@ def test_a_known_rate_takes_no_power_and_what_is_not_known_or_zero_does():
     np.testing.assert_allclose(jax.jit(lambda count: inside(0.9, count))(count), 0.729, rtol=1e-15)
     for count, power in ((0, 1.0), (2, 0.0)):
         assert float(jax.jit(lambda count: inside(0.0, count))(jnp.asarray(count))) == power
+
+
+@pytest.mark.parametrize(
+    "derived",
+    [
+        lambda fn: jax.grad(fn),
+        lambda fn: jax.value_and_grad(fn),
+        lambda fn: lambda rate: jax.jvp(fn, (rate,), (1.0,)),
+        lambda fn: jax.grad(jax.grad(fn)),
+        lambda fn: jax.vmap(fn, axis_size=2, in_axes=None),
+    ],
+    ids=["grad", "value_and_grad", "jvp", "twice", "vmap"],
+)
+def test_derivatives_inside_are_those_of_the_power(derived):
+    """JAX gives them the name of the function that they are of."""
+
+    def fn(count, rate):
+        return one_kernel(lambda n, r: derived(lambda r: decaying_power(r, n))(r), count, rate)
+
+    known = jax.jit(lambda count: fn(count, 0.9))(jnp.asarray(3))
+    np.testing.assert_allclose(known, derived(lambda r: r**3)(0.9), rtol=1e-14)
+
+
+def test_a_step_of_adam_as_an_objective_that_is_differentiated():
+    def tuned(p, rate):
+        def loss(b1):
+            optimizer = jos.adam(0.1, b1=b1)
+            state, q = optimizer.init(p), p
+            for _ in range(2):
+                updates, state = optimizer.update(2 * (q - 1), state, q)
+                q = q + updates
+            return (q - 1) ** 2
+
+        return jax.grad(loss)(rate) ** 2
+
+    def solve(p):
+        return jos.minimize(tuned, p, jos.sgd(1e-3), (0.9,), max_steps=3).value
+
+    with separate_kernels():
+        apart = jax.jit(lambda p: solve(p))(jnp.asarray(2.0))
+    np.testing.assert_allclose(jax.jit(solve)(jnp.asarray(2.0)), apart, rtol=1e-9)
+
+
+def test_strict_promotion_outside_of_a_trace():
+    with jax.numpy_dtype_promotion("strict"):
+        optimizer, grads = jos.adam(0.1), jnp.ones(2)
+        updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
+    np.testing.assert_allclose(updates, -0.1 * grads, rtol=1e-6)
+
+
+def test_what_programs_close_over_is_let_go():
+    def used():
+        data = jnp.ones(1237)
+
+        @jax.custom_jvp
+        def summed(x):
+            return jnp.sum(data * x)
+
+        summed.defjvp(lambda primals, tangents: (summed(*primals), jnp.sum(data) * tangents[0]))
+        jax.jit(lambda p: jos.minimize(lambda p: (summed(p) - 1) ** 2, p, jos.adam(0.1)).value)(jnp.ones(()))
+
+    used()
+    jax.clear_caches()
+    gc.collect()
+    assert not [array for array in jax.live_arrays() if array.shape == (1237,)]
 
 
 def test_derivatives_of_a_power_with_respect_to_the_rate():

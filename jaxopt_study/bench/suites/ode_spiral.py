@@ -32,12 +32,13 @@ def loss(params: Any, ts: Any, seen: Any, **options: Any) -> Any:
 
 @functools.cache
 def spiral() -> tuple[np.ndarray, np.ndarray]:
-    """The times and states of the whole trajectory, in float64, where that is on."""
+    """The times and states of the whole trajectory, in float64."""
     ts = np.linspace(0.0, END, TIMES)
     field = lambda t, y, a: y**3 @ a.T  # noqa: E731
-    made = jos.solve_ode(
-        field, jnp.array([2.0, 0.0]), ts, jnp.asarray(ROTATION), solver="dopri8", rtol=1e-10, atol=1e-12
-    )
+    with jax.enable_x64(True):
+        made = jos.solve_ode(
+            field, jnp.array([2.0, 0.0]), ts, jnp.asarray(ROTATION), solver="dopri8", rtol=1e-10, atol=1e-12
+        )
     return ts, np.asarray(made.ys)
 
 

@@ -40,8 +40,7 @@ def residual(params: Any, pairs: Any, ts: Any) -> Any:
 
 def _case(wanted: Callable[[str], bool]) -> Case:
     del wanted
-    with jax.enable_x64(True):
-        exact = spiral()
+    exact = spiral()
     ts, states = jnp.asarray(exact[0][:LENGTH], jnp.float32), jnp.asarray(exact[1], jnp.float32)
     params = mlp.init(jax.random.key(0), (2, 50, 2), 0.5)
     begins = np.random.default_rng(1).choice(TIMES - LENGTH, JUDGED, replace=False)

@@ -109,7 +109,7 @@ def _indices(points: Sequence[Point]) -> list[int]:
 
 
 def _error(reference: dict[int, float], points: Sequence[Point], values: np.ndarray) -> float:
-    """The relative difference to one point at a time that 95 % of the points stay below.
+    """The relative difference to the reference's values that 95 % of the points stay below.
 
     Not the largest: the highest rates train chaotically, and a sum in another order is then another path.
     Infinite where a point failed in one and not in the other.
