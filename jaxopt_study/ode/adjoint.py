@@ -70,7 +70,8 @@ def _forward(
 def _backward(how: Forward, kept: Any, bars: Any) -> Any:
     import diffrax
 
-    theta, others, y0, t0, ts, ys, numbers = kept
+    *given, t0, ts, ys, numbers = kept
+    theta, others, y0 = jax.tree.map(jnp.asarray, given)  # NumPy's arrays are kept as they were given
     tolerances, first_step = numbers.tolerances, numbers.first_step
     ys_bar = bars[0]
 

@@ -153,7 +153,7 @@ def _endless_case(wanted: Callable[[str], bool]) -> Case:
         work = functools.partial(_solve_spots, solve, starts, jax.block_until_ready(data))
         words = f"{count} fits, max_steps=200, tolerance 1e-4; error: the share that did not converge"
         contestants[name] = Contestant(work, _missed, words, count)
-    return Case("fit", contestants, most_error=0.01, rounds=15)
+    return Case("fit", contestants, most_error=0.01, rounds=15, blas=False)
 
 
 def _curve_case(pixels: int, count: int, wanted: Callable[[str], bool]) -> Case:
@@ -161,7 +161,7 @@ def _curve_case(pixels: int, count: int, wanted: Callable[[str], bool]) -> Case:
     work = functools.partial(_solve_spots, ours(1e-2), *jax.block_until_ready(spots(count, pixels)))
     slots = choose_slots(pixels * pixels, 5, "float32", jax.default_backend())
     words = f"data on the device, {slots} slots, tolerance 1e-2; error: the share that did not converge"
-    return Case("fit", {OURS: Contestant(work, _missed, words, count)}, rounds=5, size=count)
+    return Case("fit", {OURS: Contestant(work, _missed, words, count)}, rounds=5, size=count, blas=False)
 
 
 def _curve() -> tuple[Planned, ...]:

@@ -39,16 +39,7 @@ def _processes_case(wanted: Callable[[str], bool]) -> Case:
     home = Path(folder.name)
     some = planned.points[:: len(planned.points) // PROCESSES][:PROCESSES]
     words = f"jaxopt-study run, {PROCESSES} points, as many at a time as there are cores"
-    ours: dict[int, float] = {}
-
-    def sweep() -> np.ndarray:
-        values = _sweep(planned, home)
-        ours.update(zip(_indices(planned.points), values, strict=True))  # errors are asked for afterwards
-        return values
-
-    def error(points: Sequence[Point], values: np.ndarray) -> float:
-        return _error(ours, points, values)
-
+    sweep, error = _reference(lambda: _sweep(planned, home), planned.points)
     contestants = {
         OURS: _contestant(sweep, error, planned.points, "jaxopt-study sweep, its record too"),
         "a process a point": _contestant(
@@ -76,16 +67,7 @@ def _one_program_case(wanted: Callable[[str], bool]) -> Case:
     (home / "one_width.toml").write_text(tomli_w.dumps(table))
     planned = read_planned(home / "one_width.toml")
     points = planned.points
-    reference: dict[int, float] = {}
-
-    def one_at_a_time() -> np.ndarray:
-        values = _plainly(planned, 1)
-        reference.update(zip(_indices(points), values, strict=True))  # errors are asked for afterwards
-        return values
-
-    def error(points: Sequence[Point], values: np.ndarray) -> float:
-        return _error(reference, points, values)
-
+    one_at_a_time, error = _reference(lambda: _plainly(planned, 1), points)
     ways: dict[str, tuple[Callable[[], np.ndarray], str]] = {
         OURS: (lambda: _sweep(planned, home), "jaxopt-study sweep, its record too"),
         "one at a time": (one_at_a_time, "in one process, one program, nothing written"),
@@ -93,6 +75,20 @@ def _one_program_case(wanted: Callable[[str], bool]) -> Case:
     }
     contestants = {name: _contestant(work, error, points, words) for name, (work, words) in ways.items()}
     return Case("point", contestants, most_error=1e-3, rounds=1, cold=True, keep=folder)
+
+
+def _reference(
+    work: Callable[[], np.ndarray], points: Sequence[Point]
+) -> tuple[Callable[[], np.ndarray], Callable[[Sequence[Point], np.ndarray], float]]:
+    """The same work, and the error by what it found: errors are asked for when all is done."""
+    known: dict[int, float] = {}
+
+    def remembered() -> np.ndarray:
+        values = work()
+        known.update(zip(_indices(points), values, strict=True))
+        return values
+
+    return remembered, functools.partial(_error, known)
 
 
 def _contestant(
