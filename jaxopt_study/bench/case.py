@@ -220,6 +220,7 @@ def measure(
         programs = {name: one.program() if one.program else None for name, one in case.contestants.items()}
         same = _same_program(case, programs)
         different = len(same) < len(work) - 1  # a ratio that is noise need not be steady
+        fixed = {name: one.units for name, one in case.contestants.items() if not callable(one.units)}
         timed = take_turns(
             work,
             rounds or case.rounds,
@@ -228,6 +229,7 @@ def measure(
             clock=case.clock,
             known=first,
             blas=case.blas,
+            asked=_asked(planned, case.reference, fixed) if only_claims else None,
         )
         units = {}
         for name, one in case.contestants.items():
@@ -277,6 +279,14 @@ def measure(
 
 def _first_call(one: Contestant) -> float:
     return one_call(one.work)[0] if one.first_seconds is None else one.first_seconds
+
+
+def _asked(planned: Planned, reference: str, units: Mapping[str, float]) -> dict[str, float]:
+    """The ratios that are claimed, of calls: those whose units are known before."""
+    if reference not in units:
+        return {}
+    both = [name for name in planned.claim if name in units]
+    return {name: planned.claim[name] * units[name] / units[reference] for name in both}
 
 
 def _same_program(case: Case, programs: Mapping[str, Any]) -> set[str]:

@@ -56,13 +56,17 @@ def bench_command(known: argparse.Namespace) -> int:
     from jaxopt_study.study.protocol import StudyInputError
 
     if known.list:
-        run.print_suites(known.claims)
+        run.print_suites(known.suites, known.only, known.claims)
         return 0
     if known.rounds is not None and known.rounds < 1:
         raise StudyInputError(f"bench: --rounds: expected a number >= 1, got {known.rounds}")
     for flag in ("write", "save"):  # not after a quarter of an hour of measuring
         _check_file(f"bench: --{flag}", getattr(known, flag))
     if known.results is not None:
+        for flag in ("suites", "only", "claims", "peers", "device", "rounds", "trace"):
+            if getattr(known, flag):
+                name = "SUITE" if flag == "suites" else f"--{flag}"
+                raise StudyInputError(f"bench: {name} says what to measure, --results measures nothing")
         return _measured_before(known)
     fields = [field.name for field in dataclasses.fields(run.BenchRequest)]
     report = run.bench(run.BenchRequest(**{name: getattr(known, name) for name in fields}))

@@ -93,14 +93,17 @@ def planned(suite: str) -> tuple[Planned, ...]:
     return tuple(case for module in modules for case in module.cases())
 
 
-def print_suites(claims: bool = False) -> None:
-    """Name every suite, what it is about, and its cases; those alone of which something is claimed."""
-    for suite, names in SUITES.items():
-        modules = [importlib.import_module(f"jaxopt_study.bench.suites.{name}") for name in names]
-        chosen = {m: [case.name for case in m.cases() if case.claims or not claims] for m in modules}
-        if any(chosen.values()):
-            print(suite)
-        for module, cases in chosen.items():
+def print_suites(suites: Sequence[str] = (), only: Sequence[str] = (), claims: bool = False) -> None:
+    """Name suites (all), what they are about, and their cases; those alone that are asked for.
+
+    Raises:
+      StudyInputError: an unknown suite, or no case that is asked for.
+    """
+    for suite, chosen in _choose(suites, only, claims).items():
+        print(suite)
+        for name in SUITES[suite]:
+            module = importlib.import_module(f"jaxopt_study.bench.suites.{name}")
+            cases = [case.name for case in module.cases() if case.name in {one.name for one in chosen}]
             if cases:
                 print(f"  {(module.__doc__ or '').splitlines()[0]}")
             for case in cases:
@@ -118,7 +121,7 @@ def bench(request: BenchRequest) -> BenchReport:
 
 
 def _bench(request: BenchRequest) -> BenchReport:
-    chosen = _choose(request)
+    chosen = _choose(request.suites, request.only, request.claims)
     wanted = _wanted(request.peers)
     before = baseline.load(request.compare) if request.compare else {}
     check_writable(request.out)
@@ -174,19 +177,19 @@ def _print_claims(rows: Sequence[Row]) -> None:
         print(f"{'met' if one.met else 'SHORT':5}  {one.name}: {one.measured}, {one.claimed} claimed")
 
 
-def _choose(request: BenchRequest) -> dict[str, list[Planned]]:
-    for suite in request.suites:
+def _choose(suites: Sequence[str], only: Sequence[str], claims: bool) -> dict[str, list[Planned]]:
+    for suite in suites:
         if suite not in SUITES:
             raise StudyInputError(f"bench: no suite {suite!r}; there are: {', '.join(SUITES)}")
     chosen = {}
-    for suite in request.suites or SUITES:
-        cases = [case for case in planned(suite) if _matches(case.name, request.only)]
-        cases = [case for case in cases if case.claims or not request.claims]
+    for suite in suites or SUITES:
+        cases = [case for case in planned(suite) if _matches(case.name, only)]
+        cases = [case for case in cases if case.claims or not claims]
         if cases:
             chosen[suite] = cases
     if not chosen:
-        named = f"is named {' or '.join(request.only)}" if request.only else "is there"
-        claimed = " with a claim" if request.claims else ""
+        named = f"is named {' or '.join(only)}" if only else "is there"
+        claimed = " with a claim" if claims else ""
         raise StudyInputError(f"bench: no case {named}{claimed}; --list names them")
     return chosen
 

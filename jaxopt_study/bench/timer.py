@@ -73,6 +73,7 @@ def take_turns(
     clock: Callable[[Any], float] | None = None,
     known: Mapping[str, float] | None = None,
     blas: bool = True,
+    asked: Mapping[str, float] | None = None,
 ) -> dict[str, Timed]:
     """Time every contestant once a round.
 
@@ -90,6 +91,7 @@ def take_turns(
       cold: every call is a first one (work that compiles, or starts a process): no other call is made.
       known: the seconds of first calls that were made before.
       blas: whether there may be calls of BLAS or LAPACK; else there is nothing to choose.
+      asked: ratios to the reference, above which no more has to be known than that they are above.
 
     Returns:
       A `Timed` for each.
@@ -120,7 +122,9 @@ def take_turns(
                 took, result[name] = _time(contestants[name], calls[name])
             seconds[name].append(took if clock is None else clock(result[name]))
         patient = sum(map(sum, seconds.values())) < LONGEST
-        if done >= rounds and (reference is None or not patient or _all_steady(seconds, reference)):
+        if done >= rounds and (
+            reference is None or not patient or _all_known(seconds, reference, asked or {})
+        ):
             break
     return {
         name: Timed(first.get(name, taken[0]), np.array(taken), threads[name], result[name])
@@ -165,9 +169,24 @@ def _best_threads(work: Work, settings: Sequence[int | None]) -> tuple[int | Non
     return threads, best[threads]
 
 
-def _all_steady(seconds: Mapping[str, list[float]], reference: str) -> bool:
-    base = np.array(seconds[reference])
-    return all(_uncertainty(np.array(one) / base) <= STEADY for one in seconds.values())
+def _all_known(seconds: Mapping[str, list[float]], reference: str, asked: Mapping[str, float]) -> bool:
+    """Whether every ratio is steady, or surely above what is asked for."""
+
+    def is_known(name: str) -> bool:
+        ratios = np.array(seconds[name]) / np.array(seconds[reference])
+        off = _uncertainty(ratios)
+        return off <= STEADY or at_least(float(np.median(ratios)), off) >= asked.get(name, np.inf)
+
+    return all(map(is_known, seconds))
+
+
+def at_least(ratio: float, off: float) -> float:
+    """What a ratio is surely above that is uncertain by so much, relatively: three standard errors below it.
+
+    >>> at_least(10.0, 0.5)
+    4.0
+    """
+    return ratio / (1 + 3 * off)
 
 
 def one_call(work: Work) -> tuple[float, Any]:
