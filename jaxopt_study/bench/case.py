@@ -13,7 +13,7 @@ import jax
 
 from jaxopt_study.bench import roofline
 from jaxopt_study.bench.instructions import instructions
-from jaxopt_study.bench.timer import STEADY, one_call, ratio, take_turns, uncertainty
+from jaxopt_study.bench.timer import STEADY, at_least, one_call, ratio, take_turns, uncertainty
 
 OURS = "jaxopt_study"
 
@@ -148,6 +148,7 @@ class Row:
       limit: the share of the machine's limit.
       blas_threads: 0 for the process's own.
       rounds: timed.
+      at_least: what the ratio is above where it is not steady, see `timer.at_least`.
       same_program: whether XLA made the same instructions of it as of the reference: then the ratio is noise.
     """
 
@@ -178,6 +179,7 @@ class Row:
     group: str | None = None
     group_size: int | None = None
     claimed_together: float | None = None
+    at_least: float | None = None
 
     @property
     def key(self) -> str:
@@ -192,6 +194,7 @@ def measure(
     wanted: Callable[[str], bool],
     rounds: int | None = None,
     only_claims: bool = False,
+    until_met: bool = False,
 ) -> Iterator[Row]:
     """Build a case and time its contestants in turns.
 
@@ -202,6 +205,7 @@ def measure(
       wanted: whether a peer is wanted and installed.
       rounds: instead of the case's own.
       only_claims: leave out who is neither the reference nor claimed of.
+      until_met: a ratio that is well above its claim need not be steady.
 
     Raises:
       ValueError: `at_most` names who is none of the contestants.
@@ -229,7 +233,7 @@ def measure(
             clock=case.clock,
             known=first,
             blas=case.blas,
-            asked=_asked(planned, case.reference, fixed) if only_claims else None,
+            asked=_asked(planned, case.reference, fixed) if until_met else None,
         )
         units = {}
         for name, one in case.contestants.items():
@@ -274,6 +278,7 @@ def measure(
                 group=planned.group.name if planned.group else None,
                 group_size=planned.group.size if planned.group else None,
                 claimed_together=planned.group.claim.get(name) if planned.group else None,
+                at_least=at_least(times, off, len(clock.seconds)) if solved and off > STEADY else None,
             )
 
 

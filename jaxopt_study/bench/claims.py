@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from jaxopt_study.bench.case import Row
 from jaxopt_study.bench.table import ratio_text
-from jaxopt_study.bench.timer import at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,7 @@ def judge_claims(rows: Sequence[Row]) -> list[Judged]:
     groups: dict[tuple[str, str | None, str], list[Row]] = {}
     for row in rows:
         if row.claimed is not None:
-            found.append(_alone(row, rows))
+            found.append(_alone(row))
         if row.at_most is not None:
             found.append(Judged(row.key, f"at most {row.at_most:g}x", ratio_text(row), keeps_limit(row)))
         if row.claimed_together is not None:
@@ -53,20 +52,12 @@ def keeps_limit(row: Row) -> bool:
     return row.at_most is None or (row.ratio is not None and row.ratio <= row.at_most)
 
 
-def _alone(row: Row, rows: Sequence[Row]) -> Judged:
-    """An unsteady ratio is not told; what it is surely above is, where that is enough."""
-    claimed, measured = row.claimed or 0.0, ratio_text(row)
-    if row.ratio is None and row.solved and not row.same_program:
-        times = [row.seconds / one.seconds for one in rows if _is_reference(one, row)]
-        least = at_least(times[0], row.uncertainty) if times else 0.0
-        if least >= claimed:
-            return Judged(row.key, f"{claimed:g}x", f"{measured}, at least {least:.3g}x", True)
-    return Judged(row.key, f"{claimed:g}x", measured, meets_claim(row))
-
-
-def _is_reference(one: Row, of: Row) -> bool:
-    """Whether it is the contestant whose time the other's is divided by."""
-    return (one.suite, one.case, one.ratio, one.uncertainty) == (of.suite, of.case, 1.0, 0.0)
+def _alone(row: Row) -> Judged:
+    """A ratio that is not steady is not told; what it is above is, where that is enough."""
+    claimed, measured, met = row.claimed or 0.0, ratio_text(row), meets_claim(row)
+    if not met and (row.at_least or 0.0) >= claimed:
+        measured, met = f"{measured}, at least {row.at_least:.3g}x", True
+    return Judged(row.key, f"{claimed:g}x", measured, met)
 
 
 def _together(rows: Sequence[Row]) -> Judged:

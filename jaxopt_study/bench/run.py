@@ -143,11 +143,15 @@ def _bench(request: BenchRequest) -> BenchReport:
             seconds = time.perf_counter() - began
             return Results(tuple(rows), environment, limits, _command(request), seconds)
 
+        # A baseline is of ratios, not of what they are above.
+        until_met = request.claims and not (request.save or request.compare)
         for suite, cases in chosen.items():
             for case in cases:
                 started = time.perf_counter()
                 known = _of(case, wanted, request)
-                measured = list(measure(suite, case, limits, known, request.rounds, request.claims))
+                measured = list(
+                    measure(suite, case, limits, known, request.rounds, request.claims, until_met)
+                )
                 rows += measured
                 write_results(folder / FILE, so_far())  # what follows may fail, or be interrupted
                 if not request.quiet:

@@ -24,6 +24,7 @@ SAMPLE_SECONDS = 5e-3  # a shorter call is repeated until a sample takes as long
 STEADY = 0.1  # the most that a median ratio may be uncertain by, relatively
 LONG = 0.2  # seconds of a call
 LONGEST = 20.0  # seconds of samples, after which there are no more rounds than asked for
+ENOUGH = 5  # rounds, from which on the scatter of a ratio says what it is above
 PATIENCE = 4  # times as many rounds as asked for, before it is given up
 
 
@@ -91,7 +92,7 @@ def take_turns(
       cold: every call is a first one (work that compiles, or starts a process): no other call is made.
       known: the seconds of first calls that were made before.
       blas: whether there may be calls of BLAS or LAPACK; else there is nothing to choose.
-      asked: ratios to the reference, above which no more has to be known than that they are above.
+      asked: ratios to the reference: one that is well above need not be steady, see `at_least`.
 
     Returns:
       A `Timed` for each.
@@ -170,23 +171,30 @@ def _best_threads(work: Work, settings: Sequence[int | None]) -> tuple[int | Non
 
 
 def _all_known(seconds: Mapping[str, list[float]], reference: str, asked: Mapping[str, float]) -> bool:
-    """Whether every ratio is steady, or surely above what is asked for."""
+    """Whether every ratio is steady, or well above what is asked for."""
 
     def is_known(name: str) -> bool:
         ratios = np.array(seconds[name]) / np.array(seconds[reference])
         off = _uncertainty(ratios)
-        return off <= STEADY or at_least(float(np.median(ratios)), off) >= asked.get(name, np.inf)
+        return off <= STEADY or at_least(float(np.median(ratios)), off, len(ratios)) >= asked.get(
+            name, np.inf
+        )
 
     return all(map(is_known, seconds))
 
 
-def at_least(ratio: float, off: float) -> float:
-    """What a ratio is surely above that is uncertain by so much, relatively: three standard errors below it.
+def at_least(ratio: float, off: float, rounds: int) -> float:
+    """What an unsteady ratio is above: three standard errors of its logarithm below it; 0 of few rounds.
 
-    >>> at_least(10.0, 0.5)
-    4.0
+    Args:
+      ratio: the median.
+      off: its relative uncertainty.
+      rounds: measured.
+
+    >>> print(f"{at_least(10.0, 0.2, 5):.3g}", at_least(10.0, 0.2, 4))
+    5.49 0.0
     """
-    return ratio / (1 + 3 * off)
+    return ratio * float(np.exp(-3 * off)) if rounds >= ENOUGH else 0.0
 
 
 def one_call(work: Work) -> tuple[float, Any]:

@@ -41,18 +41,21 @@ def test_unsteady_ratio_is_measured_longer_a_steady_one_is_not_nor_what_takes_to
     assert len(quiet["a"].seconds) == 5
 
 
-def test_a_ratio_that_is_surely_as_asked_need_not_be_steady(monkeypatch):
+def test_a_ratio_that_is_well_above_what_is_asked_need_not_be_steady(monkeypatch):
     monkeypatch.setattr(timer, "_best_threads", lambda work, settings: (None, 0.1))
     monkeypatch.setattr(timer, "_time", lambda work, calls: (work(), None))
     monkeypatch.setattr(timer, "LONGEST", np.inf)
 
-    def rounds(asked):
+    def rounds(asked, rounds=5):
         clock = iter(100 * np.random.default_rng(0).lognormal(0.0, 0.7, 100))
-        done = take_turns({"a": lambda: 1.0, "b": lambda: next(clock)}, 5, reference="a", asked={"b": asked})
+        done = take_turns(
+            {"a": lambda: 1.0, "b": lambda: next(clock)}, rounds, reference="a", asked={"b": asked}
+        )
         assert uncertainty(done["b"], done["a"]) > timer.STEADY
         return len(done["b"].seconds)
 
     assert rounds(10.0) == 5
+    assert rounds(10.0, rounds=2) == timer.ENOUGH  # of fewer the scatter says too little
     assert rounds(90.0) == 5 * timer.PATIENCE
 
 

@@ -34,9 +34,17 @@ def _step_case(trained: bool, cold: bool, wanted: Callable[[str], bool]) -> Case
         # Of the numbers that the contestants are given, which are rounded to float32.
         exact = [_flat(_exactly(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), p))) for p in problems]
 
+    def ours() -> Step:
+        step = jax.jit(jax.value_and_grad(functools.partial(loss)))
+        return lambda given: functools.partial(step, *given)
+
+    def plain() -> Step:
+        step = peers.diffrax_step(network, RTOL, ATOL)
+        return lambda given: functools.partial(step, *given)
+
     makers: dict[str, tuple[Callable[[], Step], str]] = {
-        OURS: (_ours, "tsit5, one step size for the 20 pieces, adjoint='auto'"),
-        "diffrax, plain loop": (_plain, "Tsit5, PIDController, its default adjoint"),
+        OURS: (ours, "tsit5, one step size for the 20 pieces, adjoint='auto'"),
+        "diffrax, plain loop": (plain, "Tsit5, PIDController, its default adjoint"),
     }
     if wanted("torchdiffeq") and not cold:
         for name, adjoint in (("torchdiffeq odeint", False), ("torchdiffeq odeint_adjoint", True)):
@@ -53,7 +61,7 @@ def _step_case(trained: bool, cold: bool, wanted: Callable[[str], bool]) -> Case
     single: Any = jax.tree.map(jnp.asarray, problems[0])
     for name, (make, words) in makers.items():
         # In a case of first calls everything is made anew, and nothing of it is compiled.
-        step = make() if cold else _made(make)
+        step = make()
         work = functools.partial(_call, make, single) if cold else step(single)
         contestants[name] = Contestant(work, error_of(step), f"{words}; rtol {RTOL}, atol {ATOL}")
     if cold:
@@ -61,24 +69,8 @@ def _step_case(trained: bool, cold: bool, wanted: Callable[[str], bool]) -> Case
     return Case("step", contestants, rounds=21)
 
 
-def _ours() -> Step:
-    step = jax.jit(jax.value_and_grad(loss))
-    return lambda given: functools.partial(step, *given)
-
-
-def _plain() -> Step:
-    step = peers.diffrax_step(network, RTOL, ATOL)
-    return lambda given: functools.partial(step, *given)
-
-
 def _theirs(adjoint: bool) -> Step:
     return lambda given: peers.torchdiffeq_step(adjoint, given, RTOL, ATOL)
-
-
-@functools.cache
-def _made(make: Callable[[], Step]) -> Step:
-    """The drawn network and the trained one are fitted by one program."""
-    return make()
 
 
 def _call(make: Callable[[], Step], given: Any) -> Any:
