@@ -146,7 +146,7 @@ def _growth_case(wanted: Callable[[str], bool]) -> Case:
         )
         work = functools.partial(_again, calls, solve)
         contestants[name] = Contestant(work, _missed, words, calls * count, first_seconds=first)
-    return Case("fit", contestants, most_error=0.01, rounds=2, blas=False)
+    return Case("fit", contestants, most_error=0.01, rounds=3, blas=False)
 
 
 def _endless_case(wanted: Callable[[str], bool]) -> Case:
