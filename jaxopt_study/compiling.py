@@ -87,7 +87,7 @@ def jit_small(
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             # XLA's options are for whole programs: inside of another one there is no choice.
-            if get_opaque_trace_state() != _OUTSIDE:
+            if not is_outside_of_traces():
                 if seeks_leaks():
                     return function(*jax.tree.map(_as_traced, args))
                 if are_separate():
@@ -102,6 +102,11 @@ def jit_small(
         return call
 
     return decorate
+
+
+def is_outside_of_traces() -> bool:
+    """Whether what is called here is called with numbers, and nothing of it becomes a part of a program."""
+    return bool(get_opaque_trace_state() == _OUTSIDE)
 
 
 def _as_traced(leaf: Any) -> Any:

@@ -5,6 +5,7 @@ mode makes its rows one after the other, and the product JᵀJ of a tall Jacobia
 faster from this layout (500 × 41, CPU). Parameters are one flat vector here.
 """
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from types import FunctionType
@@ -16,6 +17,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import ClosedJaxpr
 
+from jaxopt_study.compiling import Task, is_outside_of_traces, jit_small
 from jaxopt_study.layout import joined
 from jaxopt_study.objectives import LeastSquares
 from jaxopt_study.programs import made_of
@@ -300,7 +302,8 @@ def check_pointwise(objective: LeastSquares, params: PyTree, args: tuple[Any, ..
         return
     few = jax.tree.map(lambda a: jnp.asarray(a)[: min(rows, number_of_rows(args))], args)
     inputs = (traceable(objective), params, few)
-    with jax.ensure_compile_time_eval():
+    # In the context a function's own constants are computed one by one, which takes long to trace.
+    with contextlib.nullcontext() if is_outside_of_traces() else jax.ensure_compile_time_eval():
         together, apart = _together_and_apart(*jax.tree.map(_stand_in, inputs))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((together, apart))):
         return  # of what it closes over
@@ -329,7 +332,7 @@ def _stand_in(leaf: Any) -> Any:
     return np.random.default_rng(leaf.size).uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype)
 
 
-@jax.jit
+@jit_small(lambda *_: Task(()))  # of a few rows, once: to compile well takes longer than all calls
 def _together_and_apart(objective: LeastSquares, params: PyTree, args: tuple) -> tuple[PyTree, PyTree]:
     draw = np.random.default_rng(0)  # on the host: compiling jax.random takes longer than all the rest
     direction = jax.tree.map(lambda leaf: jnp.asarray(draw.standard_normal(leaf.shape), leaf.dtype), params)

@@ -325,8 +325,10 @@ def _stacked_qr(here: Linearization, damping: Float[Array, ""], held: Held | Non
     dampings = jnp.full(size, damping) if held is None else jnp.where(held.mask, 1.0, damping)
     stacked = jnp.concatenate([jacobian_t.T, jnp.diag(jnp.sqrt(dampings))], axis=0)
     target = jnp.concatenate([-residual, jnp.zeros(size, dtype)])
-    q, r = jnp.linalg.qr(stacked)
-    step = jax.scipy.linalg.solve_triangular(r, q.T @ target)
+    # The triangle of [A b] has Qᵀb as its last column: Q itself is not needed.
+    triangle = jnp.linalg.qr(jnp.concatenate([stacked, target[:, None]], axis=1), mode="r")
+    r = triangle[:size, :size]
+    step = jax.scipy.linalg.solve_triangular(r, triangle[:size, size])
     half = jax.scipy.linalg.solve_triangular(r, step, trans="T")
     pivots = jnp.diagonal(r) ** 2 - damping
     full_rank = _full_rank(pivots, stacked, damping, held)

@@ -6,7 +6,7 @@ row has no time without its error, and a contestant whose error is above what th
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -56,7 +56,8 @@ class Case:
       reference: whose time the others are divided by.
       cold: every call of the work is a first one, see `take_turns`.
       keep: what has to last as long as the case, a temporary folder for one.
-      blas: whether there may be calls of BLAS or LAPACK, whose threads are to be chosen.
+      blas: whether there may be calls of BLAS or LAPACK, whose threads are to be chosen; or the contestants
+        who may make some.
       clock: from what work returned to its seconds, where these are not what the call takes.
       size: of the problem, for pictures of how times grow; None where there is one size only.
     """
@@ -69,7 +70,7 @@ class Case:
     cold: bool = False
     clock: Callable[[Any], float] | None = None
     keep: Any = None
-    blas: bool = True
+    blas: bool | Collection[str] = True
     size: int | None = None
 
 
@@ -148,7 +149,8 @@ class Row:
       limit: the share of the machine's limit.
       blas_threads: 0 for the process's own.
       rounds: timed.
-      at_least: what the ratio is above where it is not steady, see `timer.at_least`.
+      at_least: what the ratio is above where it is not steady, see `timer.at_least`, or not known.
+      ended_early: whether the work was, because enough was known, see `timer.Long`.
       same_program: whether XLA made the same instructions of it as of the reference: then the ratio is noise.
     """
 
@@ -180,6 +182,7 @@ class Row:
     group_size: int | None = None
     claimed_together: float | None = None
     at_least: float | None = None
+    ended_early: bool = False
 
     @property
     def key(self) -> str:
@@ -248,6 +251,8 @@ def measure(
             asked = roofline.demands(programs[name]) if programs[name] is not None else None
             seconds = clock.median / units[name]
             counted = asked is not None and not one.loops
+            above = times if clock.ended_early else at_least(times, off, len(clock.seconds))
+            known = off <= STEADY and not clock.ended_early
             yield Row(
                 suite=suite,
                 case=planned.name,
@@ -259,7 +264,7 @@ def measure(
                 first_seconds=clock.first_seconds,
                 seconds=seconds,
                 spread=clock.spread,
-                ratio=times if solved and off <= STEADY else None,
+                ratio=times if solved and known else None,
                 uncertainty=off,
                 claimed=planned.claim.get(name),
                 error=error,
@@ -278,7 +283,8 @@ def measure(
                 group=planned.group.name if planned.group else None,
                 group_size=planned.group.size if planned.group else None,
                 claimed_together=planned.group.claim.get(name) if planned.group else None,
-                at_least=at_least(times, off, len(clock.seconds)) if solved and off > STEADY else None,
+                at_least=above if solved and not known else None,
+                ended_early=clock.ended_early,
             )
 
 

@@ -55,6 +55,8 @@ def ratio_text(row: Row) -> str:
         return "not solved"
     if row.same_program:
         return "same program" + ("" if row.ratio is None else f" ({row.ratio:.3g}x)")
+    if row.ended_early:
+        return "ended early"
     if row.ratio is None:
         return f"unsteady (± {row.uncertainty:.0%})"
     return f"{row.ratio:.3g}x"

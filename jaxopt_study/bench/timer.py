@@ -8,10 +8,11 @@ from round to round is measured for longer, and then not reported at all.
 import contextlib
 import dataclasses
 import gc
+import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +26,28 @@ STEADY = 0.1  # the most that a median ratio may be uncertain by, relatively
 LONG = 0.2  # seconds of a call
 LONGEST = 20.0  # seconds of samples, after which there are no more rounds than asked for
 ENOUGH = 5  # rounds, from which on the scatter of a ratio says what it is above
+SURELY = 1.25  # times what is asked for, after which work that can be ended early is
 PATIENCE = 4  # times as many rounds as asked for, before it is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Long:
+    """Work of minutes, which ends early, without some of its results, where that is enough.
+
+    Attributes:
+      run: does the work; what it is called with says, whenever it is asked, whether to end.
+    """
+
+    run: Callable[[Callable[[], bool]], Any]
+
+    def __call__(self) -> Any:
+        """All of it."""
+        return self.run(lambda: False)
+
+    def for_at_most(self, seconds: float) -> Work:
+        """The work, which is asked to end after so long."""
+        began = time.perf_counter()
+        return lambda: self.run(lambda: time.perf_counter() - began > seconds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +59,14 @@ class Timed:
       seconds: one warm call, per round.
       blas_threads: how many threads BLAS and LAPACK had; None for the process's own setting.
       result: what the last call returned.
+      ended_early: whether that is not all, see `Long`: the seconds are then what it takes at least.
     """
 
     first_seconds: float
     seconds: np.ndarray
     blas_threads: int | None
     result: Any
+    ended_early: bool = False
 
     @property
     def median(self) -> float:
@@ -73,7 +97,7 @@ def take_turns(
     cold: bool = False,
     clock: Callable[[Any], float] | None = None,
     known: Mapping[str, float] | None = None,
-    blas: bool = True,
+    blas: bool | Collection[str] = True,
     asked: Mapping[str, float] | None = None,
 ) -> dict[str, Timed]:
     """Time every contestant once a round.
@@ -91,8 +115,9 @@ def take_turns(
       clock: from what work returned to its seconds, where it has a clock of its own (a process).
       cold: every call is a first one (work that compiles, or starts a process): no other call is made.
       known: the seconds of first calls that were made before.
-      blas: whether there may be calls of BLAS or LAPACK; else there is nothing to choose.
-      asked: ratios to the reference: one that is well above need not be steady, see `at_least`.
+      blas: whether there may be calls of BLAS or LAPACK, or whose; else there is nothing to choose.
+      asked: ratios to the reference: one that is well above need not be steady, see `at_least`, and `Long`
+        work that has taken well over it is ended.
 
     Returns:
       A `Timed` for each.
@@ -108,19 +133,26 @@ def take_turns(
             continue
         if name not in first:
             first[name], _ = one_call(work)
-        threads[name], trial[name] = _best_threads(work, (None, 1) if blas else (None,))
+        may_call = blas if isinstance(blas, bool) else name in blas
+        threads[name], trial[name] = _best_threads(work, (None, 1) if may_call else (None,))
         calls[name] = max(1, round(SAMPLE_SECONDS / max(trial[name], 1e-9)))
-    # Where all take long, the trials are a round: one after the other, the best of two settings of each.
+    # Where all take long, the trials are a round: one after the other, each with its best setting.
     long = bool(trial) and clock is None and min(trial.values()) >= LONG
     seconds: dict[str, list[float]] = {name: [trial[name]] if long else [] for name in contestants}
+    limits: dict[str, float] = {}
     names = list(contestants)
     shuffle = np.random.default_rng(0).permutation
     for done in range(1 + long, PATIENCE * rounds + 1):
         # In another order each round: what a contestant leaves behind (spinning threads, full caches) is
-        # then not always the same one's to bear.
-        for name in (names[k] for k in shuffle(len(names))):
+        # then not always the same one's to bear. Where there may be one round only, the reference is first.
+        order = shuffle(len(names)) if not cold or done > 1 else range(len(names))
+        for name in (names[k] for k in order):
+            work = contestants[name]
+            if isinstance(work, Long) and seconds.get(reference or "") and name in (asked or {}):
+                limits[name] = SURELY * (asked or {})[name] * seconds[reference or ""][-1]
+                work = work.for_at_most(limits[name])
             with blas_threads(threads[name]):
-                took, result[name] = _time(contestants[name], calls[name])
+                took, result[name] = _time(work, calls[name])
             seconds[name].append(took if clock is None else clock(result[name]))
         patient = sum(map(sum, seconds.values())) < LONGEST
         if done >= rounds and (
@@ -128,7 +160,13 @@ def take_turns(
         ):
             break
     return {
-        name: Timed(first.get(name, taken[0]), np.array(taken), threads[name], result[name])
+        name: Timed(
+            first.get(name, taken[0]),
+            np.array(taken),
+            threads[name],
+            result[name],
+            ended_early=bool(taken[-1] >= limits.get(name, math.inf)),
+        )
         for name, taken in seconds.items()
     }
 

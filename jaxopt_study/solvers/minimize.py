@@ -217,6 +217,10 @@ def finish(carry: Carry) -> Result:
 
 
 def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
+    return one_kernel(lambda state: _run(setup, state, n), state)
+
+
+def _run(setup: Setup, state: Progress, n: Any) -> Progress:
     last = state.num_steps + jnp.minimum(n, setup.max_steps - state.num_steps)  # n may be 2³¹ - 1
 
     def going(state: Progress) -> Array:
@@ -224,11 +228,7 @@ def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
         return is_running(state) & ((state.num_steps < last) | (state.pending != Status.RUNNING))
 
     inside, state, back = on_a_vector(setup, state)
-
-    def run(state: Progress) -> Progress:
-        return measure(setup, back(jax.lax.while_loop(going, functools.partial(step, inside), state)))
-
-    return one_kernel(run, state)
+    return measure(setup, back(jax.lax.while_loop(going, functools.partial(step, inside), state)))
 
 
 def _start_task(
@@ -254,16 +254,47 @@ def _start(
     key: Any,
     opt_state: Any,
 ) -> Carry:
+    setup, _, at_start = _prepare(
+        length,
+        objective,
+        optimizer,
+        observe,
+        batch_fn,
+        params,
+        args,
+        bounds,
+        max_steps,
+        tolerances,
+        key,
+        opt_state,
+    )
+    return Carry(setup, one_kernel(at_start))
+
+
+def _prepare(
+    length: int | None,
+    objective: Any,
+    optimizer: Any,
+    observe: Any,
+    batch_fn: Any,
+    params: PyTree,
+    args: tuple,
+    bounds: Bounds | None,
+    max_steps: Any,
+    tolerances: Tolerances,
+    key: Any,
+    opt_state: Any,
+) -> tuple[Setup, PyTree, Callable[[], Progress]]:
+    """What stays the same, and the start."""
     # Shapes are checked here, while tracing: once for every program, not at every call.
     first_args = args if batch_fn is None else batch_fn(jnp.zeros((), jnp.int32), key)
     check_objective(objective, params, first_args)
     if bounds is not None:
         params = project_tree(bounds, params)
-    if opt_state is None:
-        opt_state = optimizer.init(params)
-    else:
-        check_state(opt_state, jax.eval_shape(optimizer.init, params))
-    reports = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, StepInfo))
+    fresh = jax.eval_shape(optimizer.init, params)
+    if opt_state is not None:
+        check_state(opt_state, fresh)
+    reports = jax.tree.leaves(fresh, is_leaf=lambda node: isinstance(node, StepInfo))
     if batch_fn is None and any(isinstance(node, StepInfo) for node in reports):
         defaults = default_tolerances(params_dtype(params))
         tolerances = Tolerances(*[d if t is None else t for d, t in zip(defaults, tolerances, strict=True)])
@@ -279,16 +310,20 @@ def _start(
         batch_fn,
         key,
     )
-    record = None
-    if length is not None:
-        record = jax.tree.map(
-            lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, _inexact(leaf.dtype)),
-            jax.eval_shape(
-                lambda p: Trace(jnp.zeros((), params_dtype(p)), None if observe is None else observe(p)),
-                params,
-            ),
-        )
-    return Carry(setup, one_kernel(functools.partial(begin, setup), params, opt_state, record))
+
+    def at_start() -> Progress:
+        record = None
+        if length is not None:
+            record = jax.tree.map(
+                lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, _inexact(leaf.dtype)),
+                jax.eval_shape(
+                    lambda p: Trace(jnp.zeros((), params_dtype(p)), None if observe is None else observe(p)),
+                    params,
+                ),
+            )
+        return begin(setup, params, optimizer.init(params) if opt_state is None else opt_state, record)
+
+    return setup, params, at_start
 
 
 def _inexact(dtype: Any) -> Any:
@@ -298,11 +333,11 @@ def _inexact(dtype: Any) -> Any:
 
 @jit_small(_start_task, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
-    carry = _start(length, *inputs)
-    setup = carry.setup
+    setup, params, at_start = _prepare(length, *inputs)
 
     def solve() -> tuple[PyTree, Array, Array, Result]:
-        state = _advance(setup, carry.state, setup.max_steps)
+        # In one function: what the start is made of is no argument of the loop's.
+        state = one_kernel(lambda: _run(setup, at_start(), setup.max_steps))
         end = finish(Carry(setup, state))
         return (
             end.params,
@@ -317,8 +352,8 @@ def _minimize(length: int | None, *inputs: Any) -> Result:
     params, value, rest = follow_the_data(
         lambda params: setup.objective(params, *setup.args),
         solve,
-        carry.state.params,
+        params,
         setup.bounds,
-        trained_leaves(setup.optimizer, carry.state.params),
+        trained_leaves(setup.optimizer, params),
     )
     return dataclasses.replace(rest, params=params, value=value)

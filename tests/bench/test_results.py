@@ -95,6 +95,8 @@ def test_an_unsteady_ratio_meets_a_claim_that_it_is_above(make_row):
     row = make_row(contestant="peer", ratio=None, uncertainty=0.2, at_least=5.0, claimed=5.0)
     said = [(one.measured, one.met) for one in judge_claims([row, dataclasses.replace(row, claimed=6.0)])]
     assert said == [("unsteady (± 20%), at least 5x", True), ("unsteady (± 20%)", False)]
+    ended = dataclasses.replace(row, ended_early=True, claimed=1.0)
+    assert [(one.measured, one.met) for one in judge_claims([ended])] == [("ended early, at least 5x", True)]
 
 
 @pytest.mark.parametrize("third", [[], [{"ratio": None}]], ids=["left out", "unsteady"])

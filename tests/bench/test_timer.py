@@ -41,6 +41,36 @@ def test_unsteady_ratio_is_measured_longer_a_steady_one_is_not_nor_what_takes_to
     assert len(quiet["a"].seconds) == 5
 
 
+def test_settings_of_threads_are_tried_by_those_alone_who_may_call_a_library():
+    calls = {"may": 0, "may not": 0}
+
+    def work(name):
+        calls[name] += 1
+        time.sleep(0.25)  # too long to be tried more than once
+
+    take_turns({name: lambda name=name: work(name) for name in calls}, 2, blas=("may",))
+    assert calls == {"may": 4, "may not": 3}
+
+
+@pytest.mark.parametrize(("asked", "parts"), [({}, 10), ({"slow": 1.0}, 4), ({"slow": 100.0}, 10)])
+def test_long_work_is_ended_once_it_takes_surely_longer_than_asked(monkeypatch, asked, parts):
+    now = [0.0]
+    monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
+
+    def work(seconds, many, enough=lambda: False):
+        done = 0
+        while done < many and not enough():
+            now[0] += seconds
+            done += 1
+        return done
+
+    contestants = {"ours": lambda: work(1.0, 3), "slow": timer.Long(lambda enough: work(1.0, 10, enough))}
+    timed = take_turns(contestants, 1, reference="ours", cold=True, asked=asked)
+    slow = timed["slow"]
+    assert (slow.result, slow.seconds[-1], slow.ended_early) == (parts, parts, parts < 10)
+    assert not timed["ours"].ended_early
+
+
 def test_a_ratio_that_is_well_above_what_is_asked_need_not_be_steady(monkeypatch):
     monkeypatch.setattr(timer, "_best_threads", lambda work, settings: (None, 0.1))
     monkeypatch.setattr(timer, "_time", lambda work, calls: (work(), None))

@@ -73,7 +73,7 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
     starts, images = jax.block_until_ready(spots(count, 15))
     flat = np.stack([np.asarray(starts[name], float) for name in NAMES], axis=1)
     pictures = np.asarray(images, float)
-    few = min(count, 1000)  # SciPy's loop takes as long a fit for any number of them
+    few = min(count, 3000)  # SciPy's loop takes as long a fit for any number of them
     if peers.installed("scipy"):
         minimum = peers.scipy_leastsq_spots(pictures[:JUDGED], flat[:JUDGED], 1e-14)
     else:
@@ -100,7 +100,7 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
         work, tolerance, first = loosest(make, TOLERANCES, functools.partial(_good_enough, error))
         words = f"tolerance {tolerance:.0e}, the loosest that is enough; {fits} fits a call"
         contestants[name] = Contestant(work, error, words, fits, first_seconds=first)
-    return Case("fit", contestants, most_error=ERROR, rounds=5)
+    return Case("fit", contestants, most_error=ERROR, rounds=3)
 
 
 def _error_of(params_of: Callable[[Any], PyTree], minimum: np.ndarray, found: Any) -> float:

@@ -57,8 +57,8 @@ def _step_case(method: str, size: int, wanted: Callable[[str], bool]) -> Case:
             updates, state = optimizer.update(grads, state, params)
             return optax.apply_updates(params, updates), state
 
-        compiled = jax.jit(step, donate_argnums=(0, 1))
-        carry = [jnp.array(params), jax.jit(optimizer.init)(params)]
+        compiled, init = jax.jit(step, donate_argnums=(0, 1)), jax.jit(optimizer.init)
+        carry = [jnp.array(params), init(params)]
         carries.append(carry)
         calls = itertools.count()
 
@@ -70,13 +70,15 @@ def _step_case(method: str, size: int, wanted: Callable[[str], bool]) -> Case:
 
         return Contestant(
             work=work,
-            error=lambda _: _difference(jax.jit(step)(params, optimizer.init(params), grads)[0], reference),
+            error=lambda _: _difference(compiled(jnp.array(params), init(params), grads)[0], reference),
             settings=f"{AS_OPTAX}; parameters and state donated, and traded between the two",
-            program=lambda: compiled.lower(params, optimizer.init(params), grads).compile(),
+            program=lambda: compiled.lower(params, init(params), grads).compile(),
         )
 
     contestants = {OURS: contestant(ours), "optax": contestant(theirs)}
-    update, _ = theirs.update(grads, theirs.init(params), params)
+    update = jax.jit(lambda params, grads: theirs.update(grads, theirs.init(params), params)[0])(
+        params, grads
+    )
     reference = np.asarray(params, np.float64) + np.asarray(update, np.float64)
     if torch_form and wanted("torch"):
         for fused in (False, True):

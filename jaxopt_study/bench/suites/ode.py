@@ -17,6 +17,7 @@ import jaxopt_study as jos
 from jaxopt_study.bench import peers
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
 from jaxopt_study.bench.suites.ode_spiral import ATOL, RTOL, draws, loss, network, problem
+from jaxopt_study.bench.timer import one_call
 
 DRAWS = 24
 Step = Callable[[Any], Callable[[], Any]]  # of a problem, the work
@@ -28,27 +29,8 @@ def _exactly(params: Any, ts: Any, seen: Any) -> Any:
     return jax.grad(functools.partial(loss, rtol=1e-12, atol=1e-12, max_steps=4096))(params, ts, seen)
 
 
-def _step_case(trained: bool, cold: bool, wanted: Callable[[str], bool]) -> Case:
-    with jax.enable_x64(True):
-        problems = draws(trained, *problem(trained), 1 if cold else DRAWS)
-        # Of the numbers that the contestants are given, which are rounded to float32.
-        exact = [_flat(_exactly(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), p))) for p in problems]
-
-    def ours() -> Step:
-        step = jax.jit(jax.value_and_grad(functools.partial(loss)))
-        return lambda given: functools.partial(step, *given)
-
-    def plain() -> Step:
-        step = peers.diffrax_step(network, RTOL, ATOL)
-        return lambda given: functools.partial(step, *given)
-
-    makers: dict[str, tuple[Callable[[], Step], str]] = {
-        OURS: (ours, "tsit5, one step size for the 20 pieces, adjoint='auto'"),
-        "diffrax, plain loop": (plain, "Tsit5, PIDController, its default adjoint"),
-    }
-    if wanted("torchdiffeq") and not cold:
-        for name, adjoint in (("torchdiffeq odeint", False), ("torchdiffeq odeint_adjoint", True)):
-            makers[name] = (functools.partial(_theirs, adjoint), "dopri5, its default")
+def _step_case(trained: bool, wanted: Callable[[str], bool]) -> Case:
+    problems, exact = _problems(trained, DRAWS)
 
     def error_of(step: Step) -> Callable[[Any], float]:
         def error(found: Any) -> float:
@@ -58,24 +40,83 @@ def _step_case(trained: bool, cold: bool, wanted: Callable[[str], bool]) -> Case
         return error
 
     contestants = {}
-    single: Any = jax.tree.map(jnp.asarray, problems[0])
-    for name, (make, words) in makers.items():
-        # In a case of first calls everything is made anew, and nothing of it is compiled.
-        step = make()
-        work = functools.partial(_call, make, single) if cold else step(single)
-        contestants[name] = Contestant(work, error_of(step), f"{words}; rtol {RTOL}, atol {ATOL}")
-    if cold:
-        return Case("first call", contestants, rounds=2, cold=True)
-    return Case("step", contestants, rounds=21)
+    for name, (_, words) in STEPS.items():
+        if name.startswith("torch") and not wanted("torchdiffeq"):
+            continue
+        step, first = _step_of(name)
+        contestants[name] = Contestant(
+            step(_on_device(problems[0])),
+            error_of(step),
+            f"{words}; rtol {RTOL}, atol {ATOL}; first call: of the drawn network",
+            first_seconds=first,
+        )
+    return Case("step", contestants, rounds=21, blas=False)
+
+
+def _first_call_case(wanted: Callable[[str], bool]) -> Case:
+    """Everything is made anew for a call, and nothing of it is compiled."""
+    del wanted
+    (given,), (exact,) = _problems(False, 1)
+
+    def call(make: Callable[[], Step]) -> Any:
+        jax.clear_caches()
+        return make()(_on_device(given))()
+
+    contestants = {
+        name: Contestant(
+            functools.partial(call, STEPS[name][0]),
+            lambda found: _relative(_flat(found[1]), exact),
+            f"{STEPS[name][1]}; rtol {RTOL}, atol {ATOL}",
+        )
+        for name in (OURS, PLAIN)
+    }
+    return Case("first call", contestants, rounds=3, cold=True)
+
+
+def _problems(trained: bool, count: int) -> tuple[list[Any], list[np.ndarray]]:
+    """In float32, and the exact gradients, of the numbers that the contestants are given."""
+    with jax.enable_x64(True):
+        problems = draws(trained, *problem(trained), count)
+        return problems, [
+            _flat(_exactly(*jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), given))) for given in problems
+        ]
+
+
+def _on_device(given: Any) -> Any:
+    return jax.tree.map(jnp.asarray, given)
+
+
+def _ours() -> Step:
+    step = jax.jit(jax.value_and_grad(functools.partial(loss)))
+    return lambda given: functools.partial(step, *given)
+
+
+def _plain() -> Step:
+    step = peers.diffrax_step(network, RTOL, ATOL)
+    return lambda given: functools.partial(step, *given)
 
 
 def _theirs(adjoint: bool) -> Step:
     return lambda given: peers.torchdiffeq_step(adjoint, given, RTOL, ATOL)
 
 
-def _call(make: Callable[[], Step], given: Any) -> Any:
-    jax.clear_caches()
-    return make()(given)()
+PLAIN = "diffrax, plain loop"
+STEPS: dict[str, tuple[Callable[[], Step], str]] = {
+    OURS: (_ours, "tsit5, one step size for the 20 pieces, adjoint='auto'"),
+    PLAIN: (_plain, "Tsit5, PIDController, its default adjoint"),
+    "torchdiffeq odeint": (functools.partial(_theirs, False), "dopri5, its default"),
+    "torchdiffeq odeint_adjoint": (functools.partial(_theirs, True), "dopri5, its default"),
+}
+
+
+@functools.cache
+def _step_of(name: str) -> tuple[Step, float]:
+    """A step, one program for both networks, and the seconds of its first call."""
+    step = STEPS[name][0]()
+    with jax.enable_x64(True):
+        (drawn,) = draws(False, *problem(False), 1)
+    seconds, _ = one_call(step(_on_device(drawn)))
+    return step, seconds
 
 
 def _relative(found: np.ndarray, exact: np.ndarray) -> float:
@@ -110,15 +151,15 @@ def _memory_case(steps: int, wanted: Callable[[str], bool]) -> Case:
 
 def cases() -> tuple[Planned, ...]:
     """The comparisons of this module."""
-    claim = {"torchdiffeq odeint_adjoint": 60.0, "torchdiffeq odeint": 15.0, "diffrax, plain loop": 1.5}
+    claim = {"torchdiffeq odeint_adjoint": 60.0, "torchdiffeq odeint": 15.0, PLAIN: 1.5}
     return (
-        Planned("spiral, drawn network", functools.partial(_step_case, False, False), "float32", claim),
-        Planned("spiral, trained network", functools.partial(_step_case, True, False), "float32", claim),
+        Planned("spiral, drawn network", functools.partial(_step_case, False), "float32", claim),
+        Planned("spiral, trained network", functools.partial(_step_case, True), "float32", claim),
         Planned(
             "spiral, the first call",
-            functools.partial(_step_case, False, True),
+            _first_call_case,
             "float32",
-            {"diffrax, plain loop": 2.0},
+            {PLAIN: 2.0},
         ),
         *(
             Planned(f"memory of checkpoint, {steps} steps", functools.partial(_memory_case, steps), "float32")

@@ -78,7 +78,7 @@ def _case(wanted: Callable[[str], bool]) -> Case:
         OURS: Contestant(ours, error, f"levenberg_marquardt, {PAIRS} pairs of states, {steps} steps"),
         "rmsprop": Contestant(learn, error, f"ours, 1e-3, {PIECES} pieces a step, {RMSPROP_STEPS} steps"),
     }
-    return Case("training", contestants, most_error=most, rounds=3)
+    return Case("training", contestants, most_error=most, rounds=3, blas=False)
 
 
 def cases() -> tuple[Planned, ...]:

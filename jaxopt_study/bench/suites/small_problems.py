@@ -31,7 +31,7 @@ def _case(name: str, wanted: Callable[[str], bool]) -> Case:
     objective: Any = problem.objective
     fn = objective.residual_fn
     makers: dict[str, Callable[[float], Solve]] = {
-        OURS: functools.partial(_ours, objective, problem.data),
+        OURS: _ours(objective, problem.data),
     }
     if wanted("optimistix"):
         makers["optimistix"] = functools.partial(peers.optimistix_jitted, fn, problem.data)
@@ -39,7 +39,7 @@ def _case(name: str, wanted: Callable[[str], bool]) -> Case:
         makers["scipy lm"] = functools.partial(peers.scipy_jitted, fn, problem.data)
     if wanted("jaxopt"):
         makers["jaxopt"] = functools.partial(peers.jaxopt_jitted, fn, problem.data)
-    error = functools.partial(_error, problem)
+    error = _error_of(problem)
     contestants = {}
     for solver, make in makers.items():
         at = functools.partial(_from_start, make, problem.init)
@@ -50,26 +50,32 @@ def _case(name: str, wanted: Callable[[str], bool]) -> Case:
             documented = DOCUMENTED[solver]
             words = f"tolerance {documented:.0e}, as documented"
             contestants[f"{solver}, as documented"] = Contestant(at(documented), error, words)
-    return Case("solve", contestants, most_error=ENOUGH)
+    return Case("solve", contestants, most_error=ENOUGH, rounds=11)
 
 
 def _from_start(make: Callable[[float], Solve], start: Any, tolerance: float) -> Callable[[], Any]:
     return functools.partial(make(tolerance), start)
 
 
-def _ours(objective: Any, data: tuple, tolerance: float) -> Solve:
+def _ours(objective: Any, data: tuple) -> Callable[[float], Solve]:
     @jax.jit
-    def solve(params: Any, data: tuple) -> Any:
+    def solve(params: Any, data: tuple, tolerance: Any) -> Any:
         return jos.least_squares(objective, params, data, ftol=tolerance, xtol=tolerance).params
 
-    return lambda params: solve(params, data)
+    return lambda tolerance: lambda params: solve(params, data, tolerance)
 
 
-def _error(problem: Problem, params: Any) -> float:
+def _error_of(problem: Problem) -> Callable[[Any], float]:
     objective: Any = problem.objective
-    value, start = (float(objective(p, *problem.data)) for p in (params, problem.init))
-    # Where the minimum is zero, 12 digits of the first value are as good as 6 of another.
-    return min(abs(value - low) / low if low > 0 else 1e6 * value / start for low in problem.minima)
+    value_of = jax.jit(lambda params: objective(params, *problem.data))
+    start = float(value_of(problem.init))
+
+    def error(params: Any) -> float:
+        value = float(value_of(params))
+        # Where the minimum is zero, 12 digits of the first value are as good as 6 of another.
+        return min(abs(value - low) / low if low > 0 else 1e6 * value / start for low in problem.minima)
+
+    return error
 
 
 def cases() -> tuple[Planned, ...]:
