@@ -46,6 +46,7 @@ def write_page(folder: Path, results: Results) -> Path:
     pictures: dict[str, str] = {}
     for name, figure in draw(results).items():
         write_picture(folder, name, figure)
+        figure.set_layout_engine("none")  # all has its place, which takes as long to find as to draw it
         pictures[name] = _svg(figure)
         pyplot.close(figure)
     parts = [_head(results)]
