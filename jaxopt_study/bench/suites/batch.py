@@ -75,7 +75,7 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
     starts, images = jax.block_until_ready(spots(count, 15))
     flat = np.stack([np.asarray(starts[name], float) for name in NAMES], axis=1)
     pictures = np.asarray(images, float)
-    few = min(count, 3000)  # SciPy's loop takes as long a fit for any number of them
+    few = min(count, 2000)  # SciPy's loop takes as long a fit for any number of them
     if peers.installed("scipy"):
         minimum = peers.scipy_leastsq_spots(pictures[:JUDGED], flat[:JUDGED], 1e-14)
     else:
@@ -101,6 +101,8 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
         error = functools.partial(_error_of, params_of, minimum)
         work, tolerance, first = loosest(make, TOLERANCES, functools.partial(_good_enough, error))
         words = f"tolerance {tolerance:.0e}, the loosest that is enough; {fits} fits a call"
+        if name == OURS:  # is soon done, and a machine is not as fast in every tenth of a second
+            work, fits, words = functools.partial(_again, 10, work), 10 * fits, f"{words}, 10 in a row"
         contestants[name] = Contestant(work, error, words, fits, first_seconds=first)
     return Case("fit", contestants, most_error=ERROR, rounds=3)
 
