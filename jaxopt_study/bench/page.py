@@ -9,7 +9,14 @@ from typing import Any
 
 from jaxopt_study.bench.pictures import draw
 from jaxopt_study.bench.results import Results, cases
-from jaxopt_study.bench.table import bytes_text, limits_text, machine_text, ratio_text, seconds_text
+from jaxopt_study.bench.table import (
+    bytes_text,
+    limits_text,
+    machine_text,
+    ratio_text,
+    seconds_text,
+    time_text,
+)
 from jaxopt_study.study.record import atomic_write, write_picture
 
 FILE = "page.html"
@@ -93,7 +100,7 @@ def _table(suite: str, results: Results) -> str:
             cells = (
                 f"<td>{html.escape(case) if k == 0 else ''}</td>"
                 f'<td title="{html.escape(row.settings)}">{html.escape(row.contestant)}</td>'
-                f"<td>{seconds_text(row.seconds)} a {html.escape(row.unit)}</td><td>{row.spread:.0%}</td>"
+                f"<td>{time_text(row)} a {html.escape(row.unit)}</td><td>{row.spread:.0%}</td>"
                 f'<td class="{mark}">{ratio_text(row)}</td><td>{row.error:.1e}</td>'
                 f"<td>{seconds_text(row.first_seconds)}</td><td>{bytes_text(row.peak_bytes)}</td>"
                 f"<td>{'' if row.limit is None else f'{row.limit:.1%}'}</td>"

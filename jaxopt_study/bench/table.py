@@ -49,6 +49,11 @@ def bytes_text(number: int | None) -> str:
     return f"{size:.3g} GB"
 
 
+def time_text(row: Row) -> str:
+    """The time of a unit, or what it is at least."""
+    return ("≥ " if row.ended_early else "") + seconds_text(row.seconds)
+
+
 def ratio_text(row: Row) -> str:
     """The ratio, or why there is none."""
     if not row.solved:
@@ -82,7 +87,7 @@ def print_case(rows: Sequence[Row], took: float) -> None:
     for row in rows:
         table.add_row(
             row.contestant,
-            seconds_text(row.seconds),
+            time_text(row),
             f"{row.spread:.0%}",
             ratio_text(row),
             f"{row.error:.1e}",

@@ -32,7 +32,7 @@ PATIENCE = 4  # times as many rounds as asked for, before it is given up
 
 @dataclasses.dataclass(frozen=True)
 class Long:
-    """Work of minutes, which ends early, without some of its results, where that is enough.
+    """Cold work of minutes, which ends early, without some of its results, where that is enough.
 
     Attributes:
       run: does the work; what it is called with says, whenever it is asked, whether to end.
@@ -46,8 +46,12 @@ class Long:
 
     def for_at_most(self, seconds: float) -> Work:
         """The work, which is asked to end after so long."""
-        began = time.perf_counter()
-        return lambda: self.run(lambda: time.perf_counter() - began > seconds)
+
+        def work() -> Any:
+            began = time.perf_counter()
+            return self.run(lambda: time.perf_counter() - began > seconds)
+
+        return work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Timed:
       seconds: one warm call, per round.
       blas_threads: how many threads BLAS and LAPACK had; None for the process's own setting.
       result: what the last call returned.
-      ended_early: whether that is not all, see `Long`: the seconds are then what it takes at least.
+      ended_early: whether a call was, see `Long`: the seconds are then what it takes at least.
     """
 
     first_seconds: float
@@ -122,6 +126,7 @@ def take_turns(
     Returns:
       A `Timed` for each.
     """
+    asked = asked or {}
     first: dict[str, float] = dict(known or {})
     threads: dict[str, int | None] = {}
     calls: dict[str, int] = {}
@@ -139,25 +144,31 @@ def take_turns(
     # Where all take long, the trials are a round: one after the other, each with its best setting.
     long = bool(trial) and clock is None and min(trial.values()) >= LONG
     seconds: dict[str, list[float]] = {name: [trial[name]] if long else [] for name in contestants}
-    limits: dict[str, float] = {}
+    ended: set[str] = set()
     names = list(contestants)
+    longs = {
+        name: work for name, work in contestants.items() if isinstance(work, Long) and cold and not clock
+    }
     shuffle = np.random.default_rng(0).permutation
     for done in range(1 + long, PATIENCE * rounds + 1):
         # In another order each round: what a contestant leaves behind (spinning threads, full caches) is
-        # then not always the same one's to bear. Where there may be one round only, the reference is first.
-        order = shuffle(len(names)) if not cold or done > 1 else range(len(names))
-        for name in (names[k] for k in order):
-            work = contestants[name]
-            if isinstance(work, Long) and seconds.get(reference or "") and name in (asked or {}):
-                limits[name] = SURELY * (asked or {})[name] * seconds[reference or ""][-1]
-                work = work.for_at_most(limits[name])
+        # then not always the same one's to bear. The reference, which ends others, is first: there may be one
+        # round only.
+        order = [names[k] for k in shuffle(len(names))]
+        if longs:
+            order.sort(key=lambda name: name != reference)
+        for name in order:
+            work, limit = contestants[name], math.inf
+            if name in longs and name in asked and reference is not None:
+                limit = SURELY * asked[name] * seconds[reference][-1]
+                work = longs[name].for_at_most(limit)
             with blas_threads(threads[name]):
                 took, result[name] = _time(work, calls[name])
+            if took >= limit:
+                ended.add(name)
             seconds[name].append(took if clock is None else clock(result[name]))
         patient = sum(map(sum, seconds.values())) < LONGEST
-        if done >= rounds and (
-            reference is None or not patient or _all_known(seconds, reference, asked or {})
-        ):
+        if done >= rounds and (reference is None or not patient or _all_known(seconds, reference, asked)):
             break
     return {
         name: Timed(
@@ -165,7 +176,7 @@ def take_turns(
             np.array(taken),
             threads[name],
             result[name],
-            ended_early=bool(taken[-1] >= limits.get(name, math.inf)),
+            ended_early=name in ended,
         )
         for name, taken in seconds.items()
     }

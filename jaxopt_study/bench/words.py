@@ -12,7 +12,14 @@ from pathlib import Path
 from jaxopt_study.bench.case import OURS, Row
 from jaxopt_study.bench.claims import judge_claims
 from jaxopt_study.bench.results import Results, cases
-from jaxopt_study.bench.table import bytes_text, limits_text, machine_text, ratio_text, seconds_text
+from jaxopt_study.bench.table import (
+    bytes_text,
+    limits_text,
+    machine_text,
+    ratio_text,
+    seconds_text,
+    time_text,
+)
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.record import atomic_write
 
@@ -138,7 +145,7 @@ def _suite(suite: str, rows: Sequence[Row]) -> str:
             cells = (
                 f"{case} ({row.dtype})" if k == 0 else "",
                 row.contestant,
-                f"{seconds_text(row.seconds)} a {row.unit}",
+                f"{time_text(row)} a {row.unit}",
                 ratio_text(row),
                 f"{row.error:.1e}",
                 seconds_text(row.first_seconds),

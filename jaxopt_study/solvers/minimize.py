@@ -240,34 +240,8 @@ def _start_task(
 
 
 @jit_small(_start_task, static_argnums=0)
-def _start(
-    length: int | None,
-    objective: Any,
-    optimizer: Any,
-    observe: Any,
-    batch_fn: Any,
-    params: PyTree,
-    args: tuple,
-    bounds: Bounds | None,
-    max_steps: Any,
-    tolerances: Tolerances,
-    key: Any,
-    opt_state: Any,
-) -> Carry:
-    setup, _, at_start = _prepare(
-        length,
-        objective,
-        optimizer,
-        observe,
-        batch_fn,
-        params,
-        args,
-        bounds,
-        max_steps,
-        tolerances,
-        key,
-        opt_state,
-    )
+def _start(length: int | None, *inputs: Any) -> Carry:
+    setup, _, at_start = _prepare(length, *inputs)
     return Carry(setup, one_kernel(at_start))
 
 
@@ -285,7 +259,7 @@ def _prepare(
     key: Any,
     opt_state: Any,
 ) -> tuple[Setup, PyTree, Callable[[], Progress]]:
-    """What stays the same, and the start."""
+    """What stays the same, the parameters at the start, and what evaluates the objective there."""
     # Shapes are checked here, while tracing: once for every program, not at every call.
     first_args = args if batch_fn is None else batch_fn(jnp.zeros((), jnp.int32), key)
     check_objective(objective, params, first_args)

@@ -52,23 +52,42 @@ def test_settings_of_threads_are_tried_by_those_alone_who_may_call_a_library():
     assert calls == {"may": 4, "may not": 3}
 
 
-@pytest.mark.parametrize(("asked", "parts"), [({}, 10), ({"slow": 1.0}, 4), ({"slow": 100.0}, 10)])
-def test_long_work_is_ended_once_it_takes_surely_longer_than_asked(monkeypatch, asked, parts):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still but for what `pass_by` says: a work of so many parts, a second each."""
     now = [0.0]
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
-    def work(seconds, many, enough=lambda: False):
+    def pass_by(parts, enough=lambda: False):
         done = 0
-        while done < many and not enough():
-            now[0] += seconds
+        while done < parts and not enough():
+            now[0] += 1.0
             done += 1
         return done
 
-    contestants = {"ours": lambda: work(1.0, 3), "slow": timer.Long(lambda enough: work(1.0, 10, enough))}
+    return pass_by
+
+
+@pytest.mark.parametrize(("asked", "parts"), [({}, 10), ({"slow": 1.0}, 4), ({"slow": 100.0}, 10)])
+def test_long_work_is_ended_once_it_takes_surely_longer_than_asked(clock, asked, parts):
+    contestants = {"slow": timer.Long(lambda enough: clock(10, enough)), "ours": lambda: clock(3)}
     timed = take_turns(contestants, 1, reference="ours", cold=True, asked=asked)
     slow = timed["slow"]
     assert (slow.result, slow.seconds[-1], slow.ended_early) == (parts, parts, parts < 10)
     assert not timed["ours"].ended_early
+
+
+def test_long_work_that_was_ended_in_one_round_was_ended(clock):
+    wants = iter([10, 10, 3])
+    contestants = {"ours": lambda: clock(3), "slow": timer.Long(lambda enough: clock(next(wants), enough))}
+    slow = take_turns(contestants, 3, reference="ours", cold=True, asked={"slow": 1.0})["slow"]
+    assert (list(slow.seconds), slow.ended_early) == ([4, 4, 3], True)
+
+
+def test_warm_work_is_not_ended(clock):
+    contestants = {"ours": lambda: clock(3), "slow": timer.Long(lambda enough: clock(10, enough))}
+    slow = take_turns(contestants, 2, reference="ours", blas=False, asked={"slow": 1.0})["slow"]
+    assert (set(slow.seconds), slow.ended_early) == ({10}, False)
 
 
 def test_a_ratio_that_is_well_above_what_is_asked_need_not_be_steady(monkeypatch):

@@ -50,7 +50,7 @@ def _step_case(trained: bool, wanted: Callable[[str], bool]) -> Case:
             f"{words}; rtol {RTOL}, atol {ATOL}; first call: of the drawn network",
             first_seconds=first,
         )
-    return Case("step", contestants, rounds=21, blas=False)
+    return Case("step", contestants, rounds=21, blas=[name for name in STEPS if name.startswith("torch")])
 
 
 def _first_call_case(wanted: Callable[[str], bool]) -> Case:

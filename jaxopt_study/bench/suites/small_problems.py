@@ -17,6 +17,7 @@ import jax
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
 from jaxopt_study.bench.case import OURS, Case, Contestant, Group, Planned, loosest
+from jaxopt_study.bench.timer import one_call
 from jaxopt_study.problems.more_garbow_hillstrom import NONLINEAR_LEAST_SQUARES
 from jaxopt_study.problems.problem import Problem
 
@@ -43,9 +44,11 @@ def _case(name: str, wanted: Callable[[str], bool]) -> Case:
     contestants = {}
     for solver, make in makers.items():
         at = functools.partial(_from_start, make, problem.init)
+        # Our tolerance is traced, so that the first of them compiles for all.
+        compiling = one_call(at(TOLERANCES[0]))[0] if solver == OURS else None
         work, tolerance, first = loosest(at, TOLERANCES, lambda params: error(params) <= ENOUGH)
         words = f"tolerance {tolerance:.0e}: the loosest of {TOLERANCES} that gives 6 digits"
-        contestants[solver] = Contestant(work, error, words, first_seconds=first)
+        contestants[solver] = Contestant(work, error, words, first_seconds=compiling or first)
         if solver in DOCUMENTED and tolerance != DOCUMENTED[solver]:
             documented = DOCUMENTED[solver]
             words = f"tolerance {documented:.0e}, as documented"

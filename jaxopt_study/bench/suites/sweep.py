@@ -5,7 +5,6 @@
 is in them. Processes are measured on 20 of the points.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -37,7 +36,7 @@ Work = Callable[[Enough], Sequence[float]]  # the values of all points, or of th
 
 
 def _case(wanted: Callable[[str], bool]) -> Case:
-    """Errors are those by the plain loop's values, or, where it is left out, by the sweep's."""
+    """Errors are by the values of the plain loop, or of the sweep where that is left out or has none."""
     del wanted
     folder = tempfile.TemporaryDirectory()
     home, planned = Path(folder.name), read_planned(CONFIG)
@@ -52,15 +51,15 @@ def _case(wanted: Callable[[str], bool]) -> Case:
         def error(values: dict[int, float]) -> float:  # asked for when all is done
             return _error(found.get(PLAIN) or found[OURS], values)
 
-        doing = Long(remembered)
-        return Contestant(doing if name in END_EARLY else lambda: doing(), error, words, len(points))
+        whole = functools.partial(remembered, lambda: False)
+        return Contestant(Long(remembered) if name in END_EARLY else whole, error, words, len(points))
 
     run = f"jaxopt-study run, {PROCESSES} points, as many at a time as there are cores"
-    one, all_ = functools.partial(_plainly, planned, 1), functools.partial(_plainly, planned, None)
+    one_by_one, together = (functools.partial(_plainly, planned, width) for width in (1, None))
     ways: dict[str, tuple[Work, str, Sequence[Point]]] = {
         OURS: (lambda _: _sweep(planned, home), "jaxopt-study sweep, its record too", planned.points),
-        PLAIN: (one, "in one process, a program a width, nothing written", planned.points),
-        "all at once": (all_, "a vmap a width, nothing written", planned.points),
+        PLAIN: (one_by_one, "in one process, a program a width, nothing written", planned.points),
+        "all at once": (together, "a vmap a width, nothing written", planned.points),
         "a process a point": (lambda _: _processes(planned, some, home, cached=False), run, some),
         "a process a point, programs kept": (
             lambda _: _processes(planned, some, home, cached=True),
@@ -80,13 +79,16 @@ def _error(reference: dict[int, float], found: dict[int, float]) -> float:
     """The relative difference to the reference's values that 95 % of the points known to both stay below.
 
     Not the largest: the highest rates train chaotically, and a sum in another order is then another path.
-    Infinite where a point failed in one and not in the other, or none is known.
+    Infinite where a point failed in one and not in the other; 0 where nothing else is known to both, as may be
+    of what was ended early.
     """
     both = sorted(reference.keys() & found.keys())
     known, values = (np.array([of[index] for index in both]) for of in (reference, found))
     finite = np.isfinite(known)
-    if not both or np.any(finite != np.isfinite(values)):
+    if np.any(finite != np.isfinite(values)):
         return float("inf")
+    if not np.any(finite):
+        return 0.0
     return float(np.quantile(np.abs(values - known)[finite] / np.abs(known)[finite], 0.95))
 
 
@@ -107,10 +109,10 @@ def _plainly(planned: Planned, width: int | None, enough: Enough) -> list[float]
     for group in planned.groups:
         configs = [point.config for point in group]
         lanes = trace_lanes(planned.study, configs, width or len(configs)).compile()
-        with contextlib.suppress(Stopped):
+        try:
             values += [float(np.ravel(outcome.value)[0]) for outcome in lanes.run(configs, enough)]
-            continue
-        break
+        except Stopped:  # those of this group that are done are not known
+            break
     return values
 
 
