@@ -79,8 +79,7 @@ def _error(reference: dict[int, float], found: dict[int, float]) -> float:
     """The relative difference to the reference's values that 95 % of the points known to both stay below.
 
     Not the largest: the highest rates train chaotically, and a sum in another order is then another path.
-    Infinite where a point failed in one and not in the other; 0 where nothing else is known to both, as may be
-    of what was ended early.
+    Infinite where a point failed in one and not in the other; 0 where nothing else is known to both.
     """
     both = sorted(reference.keys() & found.keys())
     known, values = (np.array([of[index] for index in both]) for of in (reference, found))
