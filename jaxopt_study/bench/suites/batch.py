@@ -24,9 +24,7 @@ from jaxopt_study.models import gaussian_spot
 from jaxopt_study.types import PyTree
 
 ERROR = 1e-4
-TOLERANCES = tuple(
-    10.0**-k for k in range(2, 7)
-)  # 0.1 is enough for nobody; below 1e-6 is float32's rounding
+TOLERANCES = tuple(10.0**-k for k in range(2, 7))  # more is enough for nobody, less not to be had in float32
 SHARE = 0.99
 JUDGED = 1000  # fits of which the minimum is known to all digits
 NAMES = ("amplitude", "background", "width", "x", "y")  # in the order of a raveled dict
