@@ -49,7 +49,7 @@ class Metric:
 
 
 def metrics(rows: Iterable[Row]) -> dict[str, Metric]:
-    """What is kept of each row: a peer's time over ours, unless its program is ours, and our errors."""
+    """What is kept: a peer's time over ours, unless its program is ours; our errors; and claimed figures."""
     found = []
     for row in rows:
         ours = row.contestant.startswith("jaxopt_study")
@@ -60,6 +60,11 @@ def metrics(rows: Iterable[Row]) -> dict[str, Metric]:
             # As much again as it scattered by: a ratio that wanders is no alarm.
             tolerance = TOLERANCE + 2 * row.uncertainty
             found.append(Metric(f"{row.key} / time over ours", row.ratio, "times", "higher", tolerance))
+        for one in row.figures:
+            if one.value == one.value and (one.at_least, one.at_most) != (None, None):
+                better: Literal["higher", "lower"] = "lower" if one.at_least is None else "higher"
+                name = f"{row.suite} / {row.case} / {one.name}"
+                found.append(Metric(name, one.value, "of the case", better, TOLERANCE))
     return {metric.name: metric for metric in found}
 
 

@@ -45,6 +45,40 @@ class Contestant:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bound:
+    """What a number is to be: at least, or at most, so much."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A number of a case that is no time: a share of memory, a ratio of losses.
+
+    Attributes:
+      name: what it is.
+      value: measured.
+      at_least, at_most: its `Bound`, where something is claimed of it.
+    """
+
+    name: str
+    value: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is as claimed. NaN is not.
+
+        >>> Figure("losses", 9.0, at_least=8.0).is_met, Figure("losses", math.nan, at_least=8.0).is_met
+        (True, False)
+        """
+        least, most = self.at_least, self.at_most
+        return (least is None or self.value >= least) and (most is None or self.value <= most)
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
     """The contestants at one piece of work.
 
@@ -60,6 +94,7 @@ class Case:
         who may make some.
       clock: from what work returned to its seconds, where these are not what the call takes.
       size: of the problem, for pictures of how times grow; None where there is one size only.
+      figures: other numbers than times, by name, from what the work of all contestants returned.
     """
 
     unit: str
@@ -72,6 +107,7 @@ class Case:
     keep: Any = None
     blas: bool | Collection[str] = True
     size: int | None = None
+    figures: Mapping[str, Callable[[Mapping[str, Any]], float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +138,7 @@ class Planned:
       at_most: ratios that are not to be exceeded, by contestant: where that is a part of our work, to tell
         what it costs, or ours with more to do.
       group: the cases that this is one of, of which something is claimed together.
+      figures: what the case's figures are to be, by name.
     """
 
     name: str
@@ -110,11 +147,12 @@ class Planned:
     claim: Mapping[str, float] = dataclasses.field(default_factory=dict)
     at_most: Mapping[str, float] = dataclasses.field(default_factory=dict)
     group: Group | None = None
+    figures: Mapping[str, Bound] = dataclasses.field(default_factory=dict)
 
     @property
     def claims(self) -> bool:
         """Whether anything is claimed of it."""
-        return bool(self.claim or self.at_most or self.group)
+        return bool(self.claim or self.at_most or self.group or self.figures)
 
     @property
     def claimed_of(self) -> frozenset[str]:
@@ -152,6 +190,7 @@ class Row:
       at_least: what the ratio is above where it is not steady, see `timer.at_least`, or not known.
       ended_early: whether the work was, because enough was known, see `timer.Long`.
       same_program: whether XLA made the same instructions of it as of the reference: then the ratio is noise.
+      figures: of the case; the reference's row has them.
     """
 
     suite: str
@@ -183,6 +222,7 @@ class Row:
     claimed_together: float | None = None
     at_least: float | None = None
     ended_early: bool = False
+    figures: tuple[Figure, ...] = ()
 
     @property
     def key(self) -> str:
@@ -211,13 +251,16 @@ def measure(
       until_met: a ratio that is well above its claim need not be steady.
 
     Raises:
-      ValueError: `at_most` names who is none of the contestants.
+      ValueError: `at_most` names who is none of the contestants, or `figures` what is none of the case's.
     """
     with jax.enable_x64(planned.dtype == "float64"):
         case = planned.build(wanted)
         unknown = set(planned.at_most) - set(case.contestants)
         if unknown:
             raise ValueError(f"{suite}: {planned.name}: at_most: no contestant {min(unknown)!r}")
+        unknown = set(planned.figures) - set(case.figures)
+        if unknown:
+            raise ValueError(f"{suite}: {planned.name}: figures: the case has no {min(unknown)!r}")
         if only_claims:
             named = {case.reference, *planned.claimed_of}
             contestants = {name: one for name, one in case.contestants.items() if name in named}
@@ -238,6 +281,7 @@ def measure(
             blas=case.blas,
             asked=_asked(planned, case.reference, fixed) if until_met else None,
         )
+        figures = _figures(case, planned.figures, {name: clock.result for name, clock in timed.items()})
         units = {}
         for name, one in case.contestants.items():
             units[name] = one.units(timed[name].result) if callable(one.units) else one.units
@@ -285,7 +329,15 @@ def measure(
                 claimed_together=planned.group.claim.get(name) if planned.group else None,
                 at_least=above if solved and not known else None,
                 ended_early=clock.ended_early,
+                figures=figures if name == case.reference else (),
             )
+
+
+def _figures(case: Case, bounds: Mapping[str, Bound], results: Mapping[str, Any]) -> tuple[Figure, ...]:
+    return tuple(
+        Figure(name, float(measured(results)), **dataclasses.asdict(bounds.get(name, Bound())))
+        for name, measured in case.figures.items()
+    )
 
 
 def _first_call(one: Contestant) -> float:

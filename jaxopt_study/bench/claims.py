@@ -4,8 +4,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from jaxopt_study.bench.case import Row
-from jaxopt_study.bench.table import ratio_text
+from jaxopt_study.bench.case import Figure, Row
+from jaxopt_study.bench.table import bound_text, ratio_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Judged:
     """A claim, and what came of it.
 
     Attributes:
-      name: suite / case / contestant; of several cases together, their name for the case's.
+      name: suite / case / contestant, or figure; of several cases together, their name for the case's.
       claimed: the ratio, in words.
       measured: in words, too.
       met: whether that is what is claimed.
@@ -36,6 +36,7 @@ def judge_claims(rows: Sequence[Row]) -> list[Judged]:
             found.append(Judged(row.key, f"at most {row.at_most:g}x", ratio_text(row), keeps_limit(row)))
         if row.claimed_together is not None:
             groups.setdefault((row.suite, row.group, row.contestant), []).append(row)
+        found += [_of_figure(row, one) for one in row.figures if bound_text(one)]
     return found + [_together(some) for some in groups.values()]
 
 
@@ -58,6 +59,11 @@ def _alone(row: Row) -> Judged:
     if not met and (row.at_least or 0.0) >= claimed:
         measured, met = f"{measured}, at least {row.at_least:.3g}x", True
     return Judged(row.key, f"{claimed:g}x", measured, met)
+
+
+def _of_figure(row: Row, figure: Figure) -> Judged:
+    name = f"{row.suite} / {row.case} / {figure.name}"
+    return Judged(name, bound_text(figure), f"{figure.value:.3g}", figure.is_met)
 
 
 def _together(rows: Sequence[Row]) -> Judged:

@@ -11,6 +11,7 @@ from jaxopt_study.bench.pictures import draw
 from jaxopt_study.bench.results import Results, cases
 from jaxopt_study.bench.table import (
     bytes_text,
+    figure_text,
     limits_text,
     machine_text,
     ratio_text,
@@ -108,4 +109,6 @@ def _table(suite: str, results: Results) -> str:
             rows.append(f'<tr class="{"first" if k == 0 else ""}">{cells}</tr>')
     head = "".join(f"<th>{name}</th>" for name in heads)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+    figures = [(row, one) for row in results.rows if row.suite == suite for one in row.figures]
+    told = "".join(f"<li>{html.escape(f'{row.case}: {figure_text(one)}')}</li>" for row, one in figures)
+    return f'<div class="scroll">{table}</div>' + (f"<ul>{told}</ul>" if told else "")

@@ -5,11 +5,11 @@ Pictures, the page and BENCHMARKS.md are made from such a file alone, at any tim
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study.bench.case import Row
+from jaxopt_study.bench.case import Figure, Row
 from jaxopt_study.bench.roofline import Limits
 from jaxopt_study.study.protocol import StudyInputError
 from jaxopt_study.study.record import atomic_write
@@ -42,10 +42,15 @@ def write_results(path: Path, results: Results) -> None:
     import pyarrow.parquet as pq
 
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    fields = [
-        pa.field(field.name, kinds[str(getattr(field.type, "__name__", field.type)).split(" ")[0]])
-        for field in dataclasses.fields(Row)
-    ]
+
+    def columns(record: type[Row] | type[Figure]) -> list[Any]:
+        of_type = {
+            field.name: str(getattr(field.type, "__name__", field.type)).split(" ")[0]
+            for field in dataclasses.fields(record)
+        }
+        return [pa.field(name, kinds[kind]) for name, kind in of_type.items() if kind in kinds]
+
+    fields = [*columns(Row), pa.field("figures", pa.list_(pa.struct(columns(Figure))))]
     about = {
         "machine": results.machine,
         "limits": {dtype: dataclasses.asdict(one) for dtype, one in results.limits.items()},
@@ -70,13 +75,17 @@ def read_results(path: Path) -> Results:
     try:
         table = pq.read_table(path)
         about = json.loads(table.schema.metadata[b"bench"])
-        rows = tuple(Row(**row) for row in table.to_pylist())
+        rows = tuple(_row(**columns) for columns in table.to_pylist())
         limits = {dtype: Limits(**one) for dtype, one in about["limits"].items()}
         return Results(rows, about["machine"], limits, about["command"], about["seconds"])
     except FileNotFoundError:
         raise StudyInputError(f"{path}: no such file") from None
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         raise StudyInputError(f"{path}: not a result of jaxopt-study bench") from None
+
+
+def _row(figures: Sequence[dict[str, Any]] = (), **columns: Any) -> Row:
+    return Row(**columns, figures=tuple(Figure(**one) for one in figures))
 
 
 def cases(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:

@@ -34,6 +34,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "derivatives": ("derivatives",),
     "ode": ("ode", "ode_training"),
     "sweep": ("sweep",),
+    "study": ("studies",),
     "import": ("startup",),
 }
 PEERS = ("jaxopt", "lmfit", "optax", "optimistix", "scipy", "torch", "torchdiffeq")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxopt_study.bench.case import Row
+from jaxopt_study.bench.case import Figure, Row
 from jaxopt_study.bench.roofline import Limits
 
 
@@ -67,6 +67,22 @@ def ratio_text(row: Row) -> str:
     return f"{row.ratio:.3g}x"
 
 
+def bound_text(figure: Figure) -> str:
+    """What is claimed of a figure, or nothing.
+
+    >>> bound_text(Figure("temporary bytes over those of 1000 steps", 1.2, at_most=1.5))
+    'at most 1.5'
+    """
+    bounds = (("at least", figure.at_least), ("at most", figure.at_most))
+    return ", ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+
+
+def figure_text(figure: Figure) -> str:
+    """Its name and value, and what is claimed of it."""
+    claimed = bound_text(figure)
+    return f"{figure.name}: {figure.value:.3g}" + (f" ({claimed})" if claimed else "")
+
+
 def print_case(rows: Sequence[Row], took: float) -> None:
     """Print the contestants of one case, and how many seconds it all took."""
     from rich import box
@@ -99,3 +115,5 @@ def print_case(rows: Sequence[Row], took: float) -> None:
     if not console.is_terminal:
         console.width = 140
     console.print(table)
+    for figure in (one for row in rows for one in row.figures):
+        console.print(f"  {figure_text(figure)}\n")

@@ -26,7 +26,7 @@ STEADY = 0.1  # the most that a median ratio may be uncertain by, relatively
 LONG = 0.2  # seconds of a call
 LONGEST = 20.0  # seconds of samples, after which there are no more rounds than asked for
 ENOUGH = 5  # rounds, from which on the scatter of a ratio says what it is above
-SURELY = 1.25  # times what is asked for, after which work that can be ended early is
+SURELY = 1.1  # times what is asked for, after which work that can be ended early is
 PATIENCE = 4  # times as many rounds as asked for, before it is given up
 
 
@@ -166,13 +166,14 @@ def take_turns(
                 took, result[name] = _time(work, calls[name])
             if took >= limit:
                 ended.add(name)
+            first.setdefault(name, took)
             seconds[name].append(took if clock is None else clock(result[name]))
         patient = sum(map(sum, seconds.values())) < LONGEST
         if done >= rounds and (reference is None or not patient or _all_known(seconds, reference, asked)):
             break
     return {
         name: Timed(
-            first.get(name, taken[0]),
+            first[name],
             np.array(taken),
             threads[name],
             result[name],
@@ -244,6 +245,21 @@ def at_least(ratio: float, off: float, rounds: int) -> float:
     5.49 0.0
     """
     return ratio * float(np.exp(-3 * off)) if rounds >= ENOUGH else 0.0
+
+
+def in_a_row(calls: int, work: Work) -> Any:
+    """Several calls as one piece of work: how busy a machine is changes from second to second.
+
+    Args:
+      calls: how many, each of which is waited for.
+      work: what is called.
+
+    Returns:
+      What the last one returned.
+    """
+    for _ in range(calls):
+        result = jax.block_until_ready(work())
+    return result
 
 
 def one_call(work: Work) -> tuple[float, Any]:

@@ -14,6 +14,7 @@ from jaxopt_study.bench.claims import judge_claims
 from jaxopt_study.bench.results import Results, cases
 from jaxopt_study.bench.table import (
     bytes_text,
+    figure_text,
     limits_text,
     machine_text,
     ratio_text,
@@ -153,6 +154,10 @@ def _suite(suite: str, rows: Sequence[Row]) -> str:
                 "" if row.limit is None else f"{row.limit:.1%}",
             )
             lines.append("| " + " | ".join(cells) + " |")
+    figures = [(row.case, one) for row in rows for one in row.figures]
+    if figures:
+        lines.append("\nOther numbers:\n")
+        lines += [f"- {case}: {figure_text(one)}" for case, one in figures]
     lines.append("\nSettings:\n")
     settings: dict[tuple[str, str], None] = {}
     for row in rows:

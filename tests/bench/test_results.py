@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxopt_study.bench import baseline, roofline, words
+from jaxopt_study.bench.case import Figure
 from jaxopt_study.bench.claims import judge_claims, meets_claim
 from jaxopt_study.bench.page import write_page
 from jaxopt_study.bench.pictures import draw
@@ -29,7 +30,11 @@ MACHINE = {
 @pytest.fixture
 def results(make_row):
     rows = (
-        make_row(contestant="jaxopt_study", ratio=1.0),
+        make_row(
+            contestant="jaxopt_study",
+            ratio=1.0,
+            figures=(Figure("copies", 13.0, at_most=12.0), Figure("<starts>", 20.0)),
+        ),
         make_row(contestant="fast", ratio=0.5, size=10),
         make_row(contestant="unsteady", ratio=None, uncertainty=0.4, flops=None, bytes=None, limit=None),
         make_row(contestant="wrong", ratio=None, solved=False, error=0.3),
@@ -59,6 +64,8 @@ def test_markdown_tells_losses_with_their_reasons_and_claims_that_fell_short(res
     assert "| toy / other / slow | 4x | **3x** |" in text
     assert "unsteady (± 40%)" in text
     assert "not solved" in text
+    assert "| toy / sums / copies | at most 12 | **13** |" in text
+    assert "- sums: copies: 13 (at most 12)\n- sums: <starts>: 20\n" in text
     assert "No reason is known yet" not in text
 
 
@@ -91,6 +98,25 @@ def test_claims_of_parts_and_of_several_cases_together(make_row):
     ]
 
 
+def test_figures_are_judged_where_something_is_claimed_of_them(make_row):
+    figures = (
+        Figure("losses", 13.0, at_least=8.0),
+        Figure("lost", float("nan"), at_least=8.0),
+        Figure("growth", 1.6, at_most=1.5),
+        Figure("both", 1.0, at_least=0.9, at_most=1.1),
+        Figure("nothing claimed", 0.0),
+    )
+    said = [
+        (one.name, one.claimed, one.measured, one.met) for one in judge_claims([make_row(figures=figures)])
+    ]
+    assert said == [
+        ("toy / sums / losses", "at least 8", "13", True),
+        ("toy / sums / lost", "at least 8", "nan", False),
+        ("toy / sums / growth", "at most 1.5", "1.6", False),
+        ("toy / sums / both", "at least 0.9, at most 1.1", "1", True),
+    ]
+
+
 def test_an_unsteady_ratio_meets_a_claim_that_it_is_above(make_row):
     row = make_row(contestant="peer", ratio=None, uncertainty=0.2, at_least=5.0, claimed=5.0)
     said = [(one.measured, one.met) for one in judge_claims([row, dataclasses.replace(row, claimed=6.0)])]
@@ -113,6 +139,7 @@ def test_page_needs_nothing_but_itself_and_escapes_what_it_shows(tmp_path, resul
     page = write_page(tmp_path, results).read_text()
     assert not re.search(r"(?:src|href)=[\"']https?:", page)
     assert "a &lt;processor&gt;" in page
+    assert "<li>sums: copies: 13 (at most 12)</li><li>sums: &lt;starts&gt;: 20</li>" in page
     assert page.count("<svg") == 3  # ratios, sizes, roofline
     assert (tmp_path / "ratios_toy.png").stat().st_size > 1000
 
@@ -135,19 +162,30 @@ def test_the_legend_of_sizes_names_every_contestant_and_the_label_its_unit(make_
 
 def test_gate_fails_on_what_got_worse_and_on_nothing_else(tmp_path, make_row):
     before = [make_row(contestant=name, ratio=2.0) for name in "abc"]
-    before.append(make_row(contestant="jaxopt_study", ratio=1.0, error=1e-9))
+    figures = (
+        Figure("losses", 13.0, at_least=8.0),
+        Figure("growth", 1.1, at_most=1.5),
+        Figure("starts", 20.0),
+    )
+    before.append(make_row(contestant="jaxopt_study", ratio=1.0, error=1e-9, figures=figures))
     baseline.save(tmp_path / "b.json", before)
     now = [
         make_row(contestant="a", ratio=1.8),
         make_row(contestant="b", ratio=1.2),
         make_row(contestant="new", ratio=0.1),
-        make_row(contestant="jaxopt_study", ratio=1.0, error=1e-3),
+        make_row(
+            contestant="jaxopt_study",
+            ratio=1.0,
+            error=1e-3,
+            figures=tuple(dataclasses.replace(one, value=2 * one.value) for one in figures),
+        ),
     ]
     worse, compared = baseline.regressions(baseline.load(tmp_path / "b.json"), now)
-    assert compared == 3
+    assert compared == 5
     assert [line.split(":")[0] for line in worse] == [
         "toy / sums / b / time over ours",
         "toy / sums / jaxopt_study / error",
+        "toy / sums / growth",
     ]
 
 

@@ -151,6 +151,17 @@ def test_cold_work_is_called_once_a_round():
     assert done["cold"].first_seconds == done["cold"].seconds[0]
 
 
+def test_what_has_a_clock_of_its_own_still_took_a_first_call():
+    done = take_turns({"a": lambda: time.sleep(0.05) or 1e-3}, 2, cold=True, clock=lambda told: told)
+    assert done["a"].median == 1e-3
+    assert done["a"].first_seconds >= 0.05
+
+
+def test_calls_in_a_row_are_as_many_as_asked_for():
+    calls = []
+    assert timer.in_a_row(3, lambda: calls.append(None) or len(calls)) == 3
+
+
 def test_contestants_take_turns_in_another_order_each_round():
     order = []
     take_turns({name: lambda name=name: order.append(name) for name in "abc"}, 12, cold=True)

@@ -11,7 +11,6 @@ from jaxopt_study.types import PyTree
 
 def optimistix_batch(residual_fn: Callable[..., PyTree], tolerance: float, max_steps: int = 200) -> Any:
     """`optimistix.LevenbergMarquardt` under `jit(vmap)`: `(params, args) -> params`, both batched."""
-    import equinox
     import optimistix
 
     solver: Any = optimistix.LevenbergMarquardt(rtol=tolerance, atol=tolerance)
@@ -22,7 +21,7 @@ def optimistix_batch(residual_fn: Callable[..., PyTree], tolerance: float, max_s
         )
         return solution.value
 
-    return equinox.filter_jit(jax.vmap(one))
+    return jax.jit(jax.vmap(one))
 
 
 def scipy_leastsq_spots(

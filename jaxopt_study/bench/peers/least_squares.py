@@ -47,12 +47,11 @@ def optimistix_levenberg_marquardt(
 
     Tolerances are zero, so that it does all of them.
     """
-    import equinox
     import optimistix
 
     solver: Any = optimistix.LevenbergMarquardt(rtol=0.0, atol=0.0)
 
-    @equinox.filter_jit
+    @jax.jit
     def solve(params: PyTree, args: tuple) -> Peer:
         solution: Any = optimistix.least_squares(
             lambda p, a: residual_fn(p, *a), solver, params, args, max_steps=max_steps, throw=False
@@ -189,22 +188,24 @@ def scipy_to_the_end(
 
 
 def optimistix_jitted(
-    residual_fn: Callable[..., PyTree], args: tuple, tolerance: float, max_steps: int = 2000
-) -> Callable[[PyTree], PyTree]:
-    """`optimistix.LevenbergMarquardt` to its own end; nothing but the solve, to be timed."""
-    import equinox
+    residual_fn: Callable[..., PyTree], args: tuple, max_steps: int = 2000
+) -> Callable[[float], Callable[[PyTree], PyTree]]:
+    """`optimistix.LevenbergMarquardt` to its own end, by tolerance; nothing but the solve, to be timed.
+
+    Jitted by JAX: to call what `equinox.filter_jit` makes, as in Optimistix's examples, takes as long as a
+    small fit. One program is for all tolerances.
+    """
     import optimistix
 
-    solver: Any = optimistix.LevenbergMarquardt(rtol=tolerance, atol=tolerance)
-
-    @equinox.filter_jit
-    def solve(params: PyTree, args: tuple) -> PyTree:
+    @jax.jit
+    def solve(params: PyTree, args: tuple, tolerance: Any) -> PyTree:
+        solver: Any = optimistix.LevenbergMarquardt(rtol=tolerance, atol=tolerance)
         solution: Any = optimistix.least_squares(
             lambda p, a: residual_fn(p, *a), solver, params, args, max_steps=max_steps, throw=False
         )
         return solution.value
 
-    return lambda params: solve(params, args)
+    return lambda tolerance: lambda params: solve(params, args, tolerance)
 
 
 def scipy_jitted(

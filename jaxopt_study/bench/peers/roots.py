@@ -14,12 +14,11 @@ def optimistix_root(
     fn: Callable[..., PyTree], args: tuple, method: str, tolerance: float, max_steps: int = 500
 ) -> Callable[[PyTree], PyTree]:
     """`optimistix.root_find` by `"Newton"` or `"Dogleg"` to its own end, jitted whole, to be timed."""
-    import equinox
     import optimistix
 
     solver: Any = getattr(optimistix, method)(rtol=tolerance, atol=tolerance)
 
-    @equinox.filter_jit
+    @jax.jit
     def solve(params: PyTree, args: tuple) -> PyTree:
         solution: Any = optimistix.root_find(
             lambda p, a: fn(p, *a), solver, params, args, max_steps=max_steps, throw=False
@@ -33,14 +32,13 @@ def optimistix_bisection(
     fn: Callable[..., Any], bracket: tuple[float, float], tolerance: float
 ) -> Callable[[Any], Any]:
     """`optimistix.Bisection` in a bracket, jitted whole, to be timed; takes a first point."""
-    import equinox
     import optimistix
 
     make: Any = optimistix.Bisection  # of whose arguments the checker does not know the defaults
     solver = make(rtol=tolerance, atol=tolerance)
     low, high = bracket
 
-    @equinox.filter_jit
+    @jax.jit
     def solve(x: Any) -> Any:
         options = {"lower": low, "upper": high}
         solution: Any = optimistix.root_find(

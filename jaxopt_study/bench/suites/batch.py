@@ -18,7 +18,7 @@ from jax import Array
 import jaxopt_study as jos
 from jaxopt_study.bench import peers
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned, loosest
-from jaxopt_study.bench.timer import one_call
+from jaxopt_study.bench.timer import in_a_row, one_call
 from jaxopt_study.fit.slots import choose_slots
 from jaxopt_study.models import gaussian_spot
 from jaxopt_study.types import PyTree
@@ -73,7 +73,7 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
     starts, images = jax.block_until_ready(spots(count, 15))
     flat = np.stack([np.asarray(starts[name], float) for name in NAMES], axis=1)
     pictures = np.asarray(images, float)
-    few = min(count, 2000)  # SciPy's loop takes as long a fit for any number of them
+    few = min(count, 1000)  # SciPy's loop takes as long a fit for any number of them
     if peers.installed("scipy"):
         minimum = peers.scipy_leastsq_spots(pictures[:JUDGED], flat[:JUDGED], 1e-14)
     else:
@@ -99,10 +99,10 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
         error = functools.partial(_error_of, params_of, minimum)
         work, tolerance, first = loosest(make, TOLERANCES, functools.partial(_good_enough, error))
         words = f"tolerance {tolerance:.0e}, the loosest that is enough; {fits} fits a call"
-        if name == OURS:  # is soon done, and a machine is not as fast in every tenth of a second
-            work, fits, words = functools.partial(_again, 10, work), 10 * fits, f"{words}, 10 in a row"
+        if name == OURS:  # is soon done
+            work, fits, words = functools.partial(in_a_row, 10, work), 10 * fits, f"{words}, 10 in a row"
         contestants[name] = Contestant(work, error, words, fits, first_seconds=first)
-    return Case("fit", contestants, most_error=ERROR, rounds=3)
+    return Case("fit", contestants, most_error=ERROR, rounds=5)
 
 
 def _error_of(params_of: Callable[[Any], PyTree], minimum: np.ndarray, found: Any) -> float:
@@ -124,27 +124,22 @@ def _solve_spots(solve: Callable[..., jos.Result], starts: PyTree, images: Array
     return solve(starts, (images,))
 
 
-def _again(calls: int, solve: Callable[[], jos.Result]) -> jos.Result:
-    for _ in range(calls):
-        result = jax.block_until_ready(solve())
-    return result
-
-
 def _missed(result: jos.Result) -> float:
     """The share of fits that did not converge."""
     return float(np.mean(~np.asarray(result.converged)))
 
 
 def _many_spots(count: int) -> tuple[PyTree, Array]:
-    """As many as wanted, ten thousand at a time: one program draws them all."""
-    drawn = [jax.tree.map(np.asarray, spots(10_000, 15, seed)) for seed in range(count // 10_000)]
-    return jax.block_until_ready(jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *drawn))
+    """As many as wanted; a hundred thousand at most are different, ten thousand drawn at a time."""
+    different = min(count, 100_000)
+    drawn = [jax.tree.map(np.asarray, spots(10_000, 15, seed)) for seed in range(different // 10_000)]
+    parts = drawn * (count // different)
+    return jax.block_until_ready(jax.tree.map(lambda *some: jnp.asarray(np.concatenate(some)), *parts))
 
 
 def _growth_case(wanted: Callable[[str], bool]) -> Case:
     del wanted
     contestants = {}
-    # Of few fits several calls in a row: how busy the machine is changes from second to second.
     for count, calls in ((10_000, 20), (100_000, 2), (1_000_000, 1)):
         solve = functools.partial(_solve_spots, ours(1e-2), *_many_spots(count))
         first, _ = one_call(solve)
@@ -152,7 +147,7 @@ def _growth_case(wanted: Callable[[str], bool]) -> Case:
         words = (
             f"{count} fits a call, {calls} at a time, tolerance 1e-2; error: the share that did not converge"
         )
-        work = functools.partial(_again, calls, solve)
+        work = functools.partial(in_a_row, calls, solve)
         contestants[name] = Contestant(work, _missed, words, calls * count, first_seconds=first)
     return Case("fit", contestants, most_error=0.01, rounds=3, blas=False)
 

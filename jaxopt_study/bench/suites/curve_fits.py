@@ -102,7 +102,7 @@ def _first_call(compiling: bool, wanted: Callable[[str], bool]) -> Case:
         f"{OURS}, jitted": Contestant(anew(lambda: jax.jit(ours)), error, "inside jit; defaults"),
     }
     if wanted("optimistix"):
-        theirs = functools.partial(peers.optimistix_jitted, residual, (x, y), 1e-8)
+        theirs = lambda: peers.optimistix_jitted(residual, (x, y))(1e-8)  # noqa: E731
         contestants["optimistix"] = Contestant(anew(theirs), error, "jitted; tolerance 1e-8")
     clock = (lambda found: found[1]) if compiling else None
     return Case("first call", contestants, most_error=ENOUGH, rounds=5, cold=True, clock=clock)

@@ -3,7 +3,8 @@
 The sparse function is pentadiagonal: element i uses elements i-2 to i+2. At the size where a dense Jacobian
 still fits, both are computed and compared, entry by entry; at ten times that size the error is that of a
 product with a vector. Planning (the pattern, then the colors) happens once for each shape, in the first call.
-The tower is f, f', ... of tanh, against the exact polynomials in tanh; compiling it is a case of its own.
+The tower is f, f', ... of tanh, against the exact polynomials in tanh; how its time grows up to order 20, and
+what compiling it takes, are cases of their own.
 """
 
 import functools
@@ -17,9 +18,12 @@ from jax import Array
 
 import jaxopt_study as jos
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
+from jaxopt_study.bench.timer import Long, in_a_row
 
 SIZE, LARGE = 10_000, 100_000
 ORDERS = (2, 4, 6, 8)
+HIGH = (5, 10, 20)
+SPARSE = 100  # Jacobians a call
 POINTS = 1000
 
 
@@ -48,7 +52,12 @@ def _dense_case(wanted: Callable[[str], bool]) -> Case:
         return float(np.abs(full[rows, columns] - data).max() + missed / np.abs(full).sum())
 
     contestants = {
-        OURS: Contestant(lambda: sparse(x), error, 'mode="sparse", 5 forward passes'),
+        OURS: Contestant(
+            functools.partial(in_a_row, SPARSE, lambda: sparse(x)),
+            error,
+            f'mode="sparse", 5 forward passes; {SPARSE} in a row',
+            units=SPARSE,
+        ),
         "dense": Contestant(lambda: dense(x), lambda _: 0.0, "jax.jacfwd, jitted; the reference"),
     }
     return Case("Jacobian", contestants, most_error=1e-12, rounds=3)
@@ -82,12 +91,24 @@ def _tower_of_tanh(order: int, x: np.ndarray) -> np.ndarray:
     return np.stack(rows)
 
 
-def _nested(differentiate: Callable[[Any], Any], order: int) -> Callable[[Array], Array]:
-    """f, f', ... by differentiating the derivative again and again."""
+class _Enough(Exception):
+    """Compiling has taken as long as anybody wants to know."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _nested(
+    differentiate: Callable[[Any], Any], order: int, enough: Callable[[], bool] = _never
+) -> Callable[[Array], Array]:
+    """f, f', ... by differentiating the derivative again and again; asked before each of them."""
 
     def tower(x: Array) -> Array:
         rows, fn = [], jnp.tanh
         for _ in range(order + 1):
+            if enough():
+                raise _Enough
             rows.append(jax.vmap(fn)(x))
             fn = differentiate(fn)
         return jnp.stack(rows)
@@ -95,23 +116,26 @@ def _nested(differentiate: Callable[[Any], Any], order: int) -> Callable[[Array]
     return tower
 
 
-def _towers(order: int) -> dict[str, tuple[Callable[[Array], Array], str]]:
+def _towers(
+    order: int, enough: Callable[[], bool] = _never
+) -> dict[str, tuple[Callable[[Array], Array], str]]:
     return {
         OURS: (jos.derivatives(jnp.tanh, order), "Taylor mode"),
-        "nested jvp": (_nested(jax.jacfwd, order), "jax.jacfwd, nested"),
-        "nested grad": (_nested(jax.grad, order), "jax.grad, nested"),
+        "nested jvp": (_nested(jax.jacfwd, order, enough), "jax.jacfwd, nested"),
+        "nested grad": (_nested(jax.grad, order, enough), "jax.grad, nested"),
     }
+
+
+def _tower_error(order: int, x: Array, rows: Any) -> float:
+    """Of every order relative to the largest value in it."""
+    exact = _tower_of_tanh(order, np.asarray(x))
+    return float((np.abs(np.asarray(rows) - exact) / np.abs(exact).max(axis=1, keepdims=True)).max())
 
 
 def _tower_case(order: int, wanted: Callable[[str], bool]) -> Case:
     del wanted
     x = jnp.linspace(-3.0, 3.0, POINTS)
-    exact = _tower_of_tanh(order, np.asarray(x))
-    scale = np.abs(exact).max(axis=1, keepdims=True)
-
-    def error(rows: Array) -> float:
-        return float((np.abs(np.asarray(rows) - exact) / scale).max())
-
+    error = functools.partial(_tower_error, order, x)
     contestants = {}
     for name, (tower, words) in _towers(order).items():
         jitted = jax.jit(tower)
@@ -121,6 +145,23 @@ def _tower_case(order: int, wanted: Callable[[str], bool]) -> Case:
     return Case(f"tower at {POINTS} points", contestants, most_error=1e-9, size=order)
 
 
+def _growth_case(wanted: Callable[[str], bool]) -> Case:
+    """One tower at several orders, each in one program."""
+    del wanted
+    x = jnp.linspace(-3.0, 3.0, POINTS)
+    contestants = {}
+    for order in HIGH:
+        tower = jax.jit(jos.derivatives(jnp.tanh, order))
+        contestants[_of_order(order)] = Contestant(
+            functools.partial(tower, x), functools.partial(_tower_error, order, x), f"order {order}"
+        )
+    return Case(f"tower at {POINTS} points", contestants, most_error=1e-8, blas=False)
+
+
+def _of_order(order: int) -> str:
+    return OURS if order == HIGH[0] else f"{OURS}, order {order}"
+
+
 def _compile(tower: Callable[[Array], Array], x: Array) -> Any:
     return jax.jit(tower).lower(x).compile()
 
@@ -128,18 +169,20 @@ def _compile(tower: Callable[[Array], Array], x: Array) -> Any:
 def _compile_case(order: int, wanted: Callable[[str], bool]) -> Case:
     del wanted
     x = jnp.linspace(-3.0, 3.0, POINTS)
-    exact = _tower_of_tanh(order, np.asarray(x))
-    scale = np.abs(exact).max(axis=1, keepdims=True)
 
     def error(compiled: Any) -> float:
-        return float((np.abs(np.asarray(compiled(x)) - exact) / scale).max())
+        return 0.0 if compiled is None else _tower_error(order, x, compiled(x))
 
-    def work(order: int, name: str) -> Any:
-        tower, _ = _towers(order)[name]  # made anew, so that nothing of it is known
-        return _compile(tower, x)
+    def work(name: str, enough: Callable[[], bool]) -> Any:
+        tower, _ = _towers(order, enough)[name]  # made anew, so that nothing of it is known
+        try:
+            traced = jax.jit(tower).trace(x)
+        except _Enough:
+            return None
+        return None if enough() else traced.lower().compile()
 
     contestants = {
-        name: Contestant(functools.partial(work, order, name), error, f"{words}; traced and compiled")
+        name: Contestant(Long(functools.partial(work, name)), error, f"{words}; traced and compiled")
         for name, (_, words) in _towers(order).items()
         if name != "nested jvp"  # which takes longer still
     }
@@ -152,6 +195,11 @@ def cases() -> tuple[Planned, ...]:
         Planned("sparse Jacobian, n = 10^4", _dense_case, claim={"dense": 100.0}),
         Planned("sparse Jacobian, n = 10^5", _large_case),
         *(Planned(f"tanh, order {order}", functools.partial(_tower_case, order)) for order in ORDERS),
+        Planned(
+            f"tanh, orders {', '.join(map(str, HIGH))}",
+            _growth_case,
+            at_most={_of_order(order): (order / HIGH[0]) ** 2 for order in HIGH[1:]},  # quadratic
+        ),
         Planned(
             "compiling tanh, order 10", functools.partial(_compile_case, 10), claim={"nested grad": 20.0}
         ),

@@ -6,6 +6,7 @@ At the start of the training a solve takes 4 steps, later about ten; both are me
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxopt_study as jos
-from jaxopt_study.bench import peers
-from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
+from jaxopt_study.bench import peers, roofline
+from jaxopt_study.bench.case import OURS, Bound, Case, Contestant, Planned
 from jaxopt_study.bench.suites.ode_spiral import ATOL, RTOL, draws, loss, network, problem
-from jaxopt_study.bench.timer import one_call
+from jaxopt_study.bench.timer import in_a_row, one_call
 
 DRAWS = 24
+FEW, MANY = 1_000, 10_000
+MANY_STEPS = f"{OURS}, {MANY} steps"
+GROWTH = f"temporary bytes of {MANY} steps over those of {FEW}"
 Step = Callable[[Any], Callable[[], Any]]  # of a problem, the work
 
 
@@ -70,7 +74,7 @@ def _first_call_case(wanted: Callable[[str], bool]) -> Case:
         )
         for name in (OURS, PLAIN)
     }
-    return Case("first call", contestants, rounds=3, cold=True)
+    return Case("first call", contestants, rounds=2, cold=True)
 
 
 def _problems(trained: bool, count: int) -> tuple[list[Any], list[np.ndarray]]:
@@ -127,26 +131,39 @@ def _flat(tree: Any) -> np.ndarray:
     return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
 
 
-def _memory_case(steps: int, wanted: Callable[[str], bool]) -> Case:
+def _checkpoint_case(wanted: Callable[[str], bool]) -> Case:
+    """The gradient through a constant step, a thousand of them and ten thousand."""
     del wanted
+    at = jnp.full((2, 5), 0.5)
 
-    def value(params: Any) -> Any:
+    def value(steps: int, params: Any) -> Any:
         field = lambda t, y, p: jnp.tanh(y @ p) @ p.T - y  # noqa: E731
         start, ts = jnp.ones((20, 2)), jnp.array([0.0, 1.0])
         options: dict[str, Any] = {"step": 1.0 / steps, "max_steps": steps + 1, "adjoint": "checkpoint"}
         return jnp.sum(jos.solve_ode(field, start, ts, params, **options).ys)
 
-    at = jnp.full((2, 5), 0.5)
-    compiled = jax.jit(jax.grad(value)).lower(at).compile()
-    contestant = Contestant(
-        work=functools.partial(compiled, at),
-        error=lambda gradient: float(~np.all(np.isfinite(gradient))),
-        settings="adjoint='checkpoint', a constant step; error: whether the gradient is finite",
-        units=steps,
-        program=lambda: compiled,
-        loops=True,
-    )
-    return Case("step", {OURS: contestant}, most_error=0.5, rounds=9, size=steps)
+    counts = {OURS: FEW, MANY_STEPS: MANY}
+    compiled = {
+        n: jax.jit(jax.grad(functools.partial(value, k))).lower(at).compile() for n, k in counts.items()
+    }
+    contestants = {
+        name: Contestant(
+            work=functools.partial(in_a_row, MANY // steps, functools.partial(compiled[name], at)),
+            error=lambda gradient: float(~np.all(np.isfinite(gradient))),
+            settings=f"adjoint='checkpoint', {steps} constant steps; error: whether the gradient is finite",
+            units=MANY,
+            program=functools.partial(compiled.__getitem__, name),
+            loops=True,
+        )
+        for name, steps in counts.items()
+    }
+
+    def growth(found: Any) -> float:
+        del found
+        few, many = (roofline.demands(compiled[name]) for name in counts)
+        return many.temporary / few.temporary if few and many else math.nan
+
+    return Case("step", contestants, most_error=0.5, rounds=3, blas=False, figures={GROWTH: growth})
 
 
 def cases() -> tuple[Planned, ...]:
@@ -161,8 +178,11 @@ def cases() -> tuple[Planned, ...]:
             "float32",
             {PLAIN: 2.0},
         ),
-        *(
-            Planned(f"memory of checkpoint, {steps} steps", functools.partial(_memory_case, steps), "float32")
-            for steps in (1_000, 10_000)
+        Planned(
+            "checkpoint, 1000 and 10000 steps",
+            _checkpoint_case,
+            "float32",
+            at_most={MANY_STEPS: 1.3},
+            figures={GROWTH: Bound(at_most=1.5)},
         ),
     )

@@ -35,7 +35,7 @@ def _case(name: str, wanted: Callable[[str], bool]) -> Case:
         OURS: _ours(objective, problem.data),
     }
     if wanted("optimistix"):
-        makers["optimistix"] = functools.partial(peers.optimistix_jitted, fn, problem.data)
+        makers["optimistix"] = peers.optimistix_jitted(fn, problem.data)
     if wanted("scipy"):
         makers["scipy lm"] = functools.partial(peers.scipy_jitted, fn, problem.data)
     if wanted("jaxopt"):
@@ -44,8 +44,8 @@ def _case(name: str, wanted: Callable[[str], bool]) -> Case:
     contestants = {}
     for solver, make in makers.items():
         at = functools.partial(_from_start, make, problem.init)
-        # Our tolerance is traced, so that the first of them compiles for all.
-        compiling = one_call(at(TOLERANCES[0]))[0] if solver == OURS else None
+        # Where the tolerance is traced, the first of them compiles for all.
+        compiling = one_call(at(TOLERANCES[0]))[0] if solver in (OURS, "optimistix") else None
         work, tolerance, first = loosest(at, TOLERANCES, lambda params: error(params) <= ENOUGH)
         words = f"tolerance {tolerance:.0e}: the loosest of {TOLERANCES} that gives 6 digits"
         contestants[solver] = Contestant(work, error, words, first_seconds=compiling or first)

@@ -6,7 +6,6 @@ seconds of XLA's compiler are told, and those from the start of the process to t
 
 import functools
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
+from jaxopt_study.bench.new_process import environment
 
 IMPORTS = {"jax and optax alone": "import jax, optax", OURS: "import jax, optax, jaxopt_study"}
 BOWL = "import jax.numpy as jnp; f = lambda p: jnp.sum((p - 1.0) ** 2); p = jnp.zeros(10)"
@@ -33,13 +33,12 @@ FIRST = {
 
 def seconds_of(statement: str, bytecode: str) -> float:
     """Run a new Python that keeps its bytecode in a folder; what it printed, as a number, or 0."""
-    environment = {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-c", statement],
         check=True,
         capture_output=True,
         text=True,
-        env=environment | {"PYTHONPYCACHEPREFIX": bytecode},
+        env=environment(bytecode),
     )
     return float(done.stdout or 0.0)
 
@@ -93,12 +92,9 @@ def outcome(config, carry):
 def _run_study(folder: Path, cache: Path | None) -> dict[str, Any]:
     """Run it in a new process; with a fresh cache if none is given. What its record says."""
     with tempfile.TemporaryDirectory() as empty:
-        kept = {"XDG_CACHE_HOME": str(cache or empty)}
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMP")}
+        kept = environment(folder / "bytecode", cache or empty)
         command = [sys.executable, "-m", "jaxopt_study.cli", "run", "study.toml", "--quiet", "--no-plots"]
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True, cwd=folder, env=environment | kept
-        )
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=kept)
     return json.loads((folder / done.stdout.strip() / "result.json").read_text())
 
 
@@ -118,7 +114,7 @@ def _study_case(what: str, wanted: Callable[[str], bool]) -> Case:
         "with an empty cache": contestant(None, "the first run"),
     }
     clock = lambda told: float(told["start"][what])  # noqa: E731
-    return Case("run", contestants, most_error=1e-6, rounds=3, cold=True, clock=clock, keep=folder)
+    return Case("run", contestants, most_error=1e-6, rounds=2, cold=True, clock=clock, keep=folder)
 
 
 def _value_of(told: dict[str, Any]) -> float:

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxopt_study.bench.case import OURS, Case, Contestant
 from jaxopt_study.bench.case import Planned as PlannedCase
+from jaxopt_study.bench.new_process import environment
 from jaxopt_study.bench.timer import Long
 from jaxopt_study.study.lanes import Stopped, trace_lanes
 from jaxopt_study.study.plan import Point
@@ -40,6 +41,8 @@ def _case(wanted: Callable[[str], bool]) -> Case:
     del wanted
     folder = tempfile.TemporaryDirectory()
     home, planned = Path(folder.name), read_planned(CONFIG)
+    imports = "import jaxopt_study.cli, jaxopt_study.study.run"
+    subprocess.run([sys.executable, "-c", imports], check=True, env=environment(home / "bytecode"))
     some = planned.points[:: len(planned.points) // PROCESSES - 1][:PROCESSES]  # of many seeds
     found: dict[str, dict[int, float]] = {}
 
@@ -125,8 +128,7 @@ def _processes(planned: Planned, points: Sequence[Point], home: Path, cached: bo
             path = Path(folder) / "point.toml"
             path.write_text(tomli_w.dumps({"study": str(planned.study.path), "config": values}))
             words = ["run", str(path), "--quiet", "--no-plots", "--out", folder]
-            kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMP")}
-            kept["XDG_CACHE_HOME"] = str(home / "cache") if cached else folder
+            kept = environment(home / "bytecode", home / "cache" if cached else folder)
             command = [sys.executable, "-m", "jaxopt_study.cli", *words]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=kept)
             told = json.loads((Path(done.stdout.strip()) / "result.json").read_text())
