@@ -25,7 +25,7 @@ from jax.interpreters import ad, batching, mlir, partial_eval
 
 from jaxopt_study.one_kernel.numbers import inserted, number_of, once_a_program
 from jaxopt_study.one_kernel.parts import run_in_parts
-from jaxopt_study.one_kernel.rewrite import cost, run_rewritten
+from jaxopt_study.one_kernel.rewrite import cost, rewritten
 
 MOST = 100000  # of `cost`: of more, the calls are no longer what takes the time, and vectors pay
 OFF = "JAXOPT_STUDY_SEPARATE_KERNELS"  # an environment variable; any value but the empty one
@@ -201,23 +201,36 @@ def _in_parts(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
 
 
 def _marked(ctx: Any, *args: Any, program: ClosedJaxpr) -> Any:
-    @jax.jit
-    def whole(*args: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        return run_rewritten(program.jaxpr, program.consts, *args), jax.lax.optimization_barrier(args)
-
-    def called(*args: Any) -> list[Any]:
-        # XLA stops the process at an argument that the function does not use: behind a barrier no argument
-        # is known to be constant, and all of them are returned. Barriers go when all has been optimized.
-        out, unchanged = whole(*jax.lax.optimization_barrier(args))
-        return [*out, *unchanged]
-
-    out = mlir.lower_fun(called, multiple_results=True)(ctx, *args)
+    # XLA stops the process at an argument that the function does not use: behind a barrier no argument is
+    # known to be constant, and all of them are returned. Barriers go when all has been optimized.
+    whole = _returning_arguments(rewritten(program))
+    barrier = mlir.lower_fun(lambda *args: jax.lax.optimization_barrier(args), multiple_results=True)
+    args = barrier(ctx.replace(avals_out=ctx.avals_in), *args)
+    out = mlir.core_call_lowering(
+        ctx.replace(avals_out=whole.out_avals), *args, name="one_kernel", call_jaxpr=whole
+    )
     marks = mlir.ir.DictAttr.get({k: mlir.ir.StringAttr.get(v) for k, v in _MARKS.items()})
     for value in jax.tree.leaves(out):
         maker = getattr(value.owner, "operation", None)
         if maker is not None and maker.name == "func.call":
             maker.attributes["mhlo.frontend_attributes"] = marks
     return out[: len(program.out_avals)]
+
+
+def _returning_arguments(program: ClosedJaxpr) -> ClosedJaxpr:
+    """The program, which returns its arguments as well, behind a barrier."""
+    inside = program.jaxpr
+    args = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inside.invars]
+    barrier = jax.make_jaxpr(jax.lax.optimization_barrier)(args).jaxpr
+    of_arguments = [eqn.replace(invars=inside.invars) for eqn in barrier.eqns]  # one, of all
+    return ClosedJaxpr(
+        inside.replace(
+            eqns=[*inside.eqns, *of_arguments],
+            outvars=[*inside.outvars, *barrier.outvars],
+            debug_info=inside.debug_info.with_unknown_names(),
+        ),
+        program.consts,
+    )
 
 
 batching.primitive_batchers[one_kernel_p] = _batched

@@ -4,6 +4,7 @@ A program is a jaxpr. Products of matrices and factorizations become loops; loop
 rewritten inside; all other primitives stay as they are if XLA writes them as plain loops itself.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Primitive, Var
+from jax.interpreters import partial_eval
 
 from jaxopt_study.one_kernel import factorizations, powers
 
@@ -37,7 +39,7 @@ DEAR = frozenset({
 DEARER = 8
 LARGEST_ARRAY = 8192  # elements; larger ones XLA may divide over the cores, and a function is one core's
 LARGEST_SUM = 2048  # terms; for more than 4096 XLA calls a library, which it cannot do inside of a function
-DTYPES = ("float32", "float64", "int32", "int64", "bool")
+DTYPES = frozenset(map(np.dtype, ("float32", "float64", "int32", "int64", "bool")))
 # Where a primitive keeps the program that it calls, once.
 CALLS = {
     "jit": "jaxpr",
@@ -101,7 +103,7 @@ def cost_of_one(eqn: JaxprEqn) -> float:
 
 
 def _is_small(aval: Any) -> bool:
-    if str(getattr(aval, "dtype", None)) not in DTYPES:
+    if getattr(aval, "dtype", None) not in DTYPES:
         return False
     # `jax.export` has shapes that are symbols. What is empty XLA takes for a constant, and stops the process
     # at an argument that the function does not use.
@@ -112,34 +114,89 @@ def _of_sum(terms: float) -> float:
     return terms if terms <= LARGEST_SUM else math.inf
 
 
-def run_rewritten(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
-    """Evaluate a program that has a finite `cost`, each primitive replaced where there is a rule for it.
+def rewritten(program: ClosedJaxpr, known: Sequence[Literal | None] = ()) -> ClosedJaxpr:
+    """A program that has a finite `cost`, with each primitive replaced where there is a rule for it.
 
-    >>> program = jax.make_jaxpr(lambda a: a @ a)(jnp.eye(2))
-    >>> rewritten = jax.make_jaxpr(lambda a: run_rewritten(program.jaxpr, program.consts, a))(jnp.eye(2))
-    >>> [eqn.primitive.name for eqn in rewritten.eqns]
+    What it calls is written out. No operation is traced again but those that are replaced.
+
+    Args:
+      program: stays as it is.
+      known: a number for each argument, which is then none, or None; all of these by default.
+
+    >>> program = rewritten(jax.make_jaxpr(lambda a: a @ a)(jnp.eye(2)))
+    >>> [eqn.primitive.name for eqn in program.eqns]
     ['transpose', 'broadcast_in_dim', 'broadcast_in_dim', 'mul', 'reduce_sum']
     """
-    known: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    known.update(zip(jaxpr.invars, args, strict=True))
-    for eqn in jaxpr.eqns:
-        values = [v.val if isinstance(v, Literal) else known[v] for v in eqn.invars]
-        known.update(zip(eqn.outvars, _run_one(eqn, values), strict=True))
-    return [v.val if isinstance(v, Literal) else known[v] for v in jaxpr.outvars]
+    jaxpr, writer = program.jaxpr, _Writer()
+    args = [
+        v if number is None else number for v, number in zip(jaxpr.invars, known or jaxpr.invars, strict=True)
+    ]
+    out = writer.write(program, args)
+    inside = jaxpr.replace(
+        constvars=[*writer.consts],
+        invars=[v for v in args if not isinstance(v, Literal)],
+        outvars=out,
+        eqns=writer.eqns,
+        debug_info=jaxpr.debug_info.with_unknown_names(),
+    )
+    return ClosedJaxpr(inside, [*writer.consts.values()])
 
 
-def _run_one(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
-    name, params = eqn.primitive.name, eqn.params
-    if name in CALLS:
-        called = params[CALLS[name]]
-        if powers.is_decaying_power(params) and isinstance(values[0], np.floating) and float(values[0]) > 0:
-            return [powers.as_exponential(values[0], values[1])]
-        return run_rewritten(inside(called), getattr(called, "consts", ()), *values)
-    rule = RULES.get(name)
-    if rule is not None:
-        return rule(values, params)
-    out = eqn.primitive.bind(*values, **params)
-    return out if eqn.primitive.multiple_results else [out]
+class _Writer:
+    """Operations written so far, and the arrays that they are written with."""
+
+    def __init__(self) -> None:
+        self.eqns: list[JaxprEqn] = []
+        self.consts: dict[Any, Any] = {}
+
+    def write(self, program: ClosedJaxpr | Jaxpr, args: Sequence[Any]) -> list[Any]:
+        """All operations of a program, its variables being others; what it returns."""
+        jaxpr = inside(program)
+        known: dict[Any, Any] = dict(zip(jaxpr.invars, args, strict=True))
+        for variable, value in zip(jaxpr.constvars, getattr(program, "consts", ()), strict=True):
+            known[variable] = Var(variable.aval)
+            self.consts[known[variable]] = value
+
+        def read(atoms: Sequence[Any]) -> list[Any]:
+            return [atom if isinstance(atom, Literal) else known[atom] for atom in atoms]
+
+        for eqn in jaxpr.eqns:
+            known.update(zip(eqn.outvars, self._one(eqn, read(eqn.invars)), strict=True))
+        return read(jaxpr.outvars)
+
+    def _one(self, eqn: JaxprEqn, args: list[Any]) -> Sequence[Any]:
+        name, params = eqn.primitive.name, eqn.params
+        if name in CALLS:
+            rate = args[0].val if args and isinstance(args[0], Literal) else None
+            if isinstance(rate, np.floating) and rate > 0 and powers.is_decaying_power(params):
+                power = jax.make_jaxpr(functools.partial(powers.as_exponential, rate))(_shape(args[1].aval))
+                return self.write(power, args[1:])
+            return self.write(params[CALLS[name]], args)
+        if name in RULES:
+            wanted = tuple(not isinstance(v, DropVar) for v in eqn.outvars)
+            x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+            of_rule = _of_rule(eqn.primitive, tuple(v.aval for v in args), wanted, x64, **params)
+            found = iter(self.write(of_rule, args))
+            return [next(found) if is_wanted else None for is_wanted in wanted]
+        if name in LOOPS:
+            params, args = LOOPS[name](params, args)
+        out = [Var(v.aval) for v in eqn.outvars]
+        self.eqns.append(eqn.replace(invars=args, outvars=out, params=params))
+        return out
+
+
+@functools.cache
+def _of_rule(
+    primitive: Primitive, avals: tuple[Any, ...], wanted: tuple[bool, ...], x64: bool, **params: Any
+) -> ClosedJaxpr:
+    """What stands in the place of an operation: of its results those that are wanted."""
+    del x64  # but indices are of other types then
+    made = jax.make_jaxpr(lambda *values: RULES[primitive.name](values, params))(*map(_shape, avals))
+    return ClosedJaxpr(partial_eval.dce_jaxpr(made.jaxpr, wanted, instantiate=True)[0], made.consts)
+
+
+def _shape(aval: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 def inside(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
@@ -147,39 +204,51 @@ def inside(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
     return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
-def _closed(jaxpr: ClosedJaxpr, consts: Sequence[Any] = ()) -> Callable[..., list[Any]]:
-    return lambda *args: run_rewritten(jaxpr.jaxpr, jaxpr.consts, *consts, *args)
+Params = dict[str, Any]
 
 
-def _while(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
-    of_cond, of_body = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    going = _closed(params["cond_jaxpr"], values[:of_cond])
-    body = _closed(params["body_jaxpr"], values[of_cond:of_body])
-    return jax.lax.while_loop(lambda carry: going(*carry)[0], lambda carry: body(*carry), values[of_body:])
+def _numbers(args: Sequence[Any]) -> list[Literal | None]:
+    return [arg if isinstance(arg, Literal) else None for arg in args]
 
 
-def _cond(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
-    return jax.lax.switch(values[0], [_closed(branch) for branch in params["branches"]], *values[1:])
+def _others(args: Sequence[Any]) -> list[Any]:
+    return [arg for arg in args if not isinstance(arg, Literal)]
 
 
-def _scan(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
-    consts, carried = params["num_consts"], params["num_carry"]
-    body = _closed(params["jaxpr"], values[:consts])
+def _while(params: Params, args: list[Any]) -> tuple[Params, list[Any]]:
+    # Of what stays the same the numbers are put into the loop: it would carry them.
+    first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    of_cond, of_body, start = args[:first], args[first:second], args[second:]
+    carried = [None] * len(start)
+    changed = {
+        "cond_jaxpr": rewritten(params["cond_jaxpr"], [*_numbers(of_cond), *carried]),
+        "body_jaxpr": rewritten(params["body_jaxpr"], [*_numbers(of_body), *carried]),
+        "cond_nconsts": len(_others(of_cond)),
+        "body_nconsts": len(_others(of_body)),
+    }
+    return params | changed, [*_others(of_cond), *_others(of_body), *start]
 
-    def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-        out = body(*carry, *x)
-        return out[:carried], out[carried:]
 
-    start, rows = values[consts : consts + carried], values[consts + carried :]
-    end, stacked = jax.lax.scan(step, start, rows, length=params["length"], reverse=params["reverse"])
-    return [*end, *stacked]
+def _cond(params: Params, args: list[Any]) -> tuple[Params, list[Any]]:
+    return params | {"branches": tuple(map(rewritten, params["branches"]))}, args
 
 
-def _dot_general(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
+def _scan(params: Params, args: list[Any]) -> tuple[Params, list[Any]]:
+    same, rest = args[: params["num_consts"]], args[params["num_consts"] :]
+    others, numbers = _others(same), _numbers(same)
+    changed = {
+        "jaxpr": rewritten(params["jaxpr"], [*numbers, *[None] * len(rest)]),
+        "num_consts": len(others),
+        "unroll": 1,
+    }
+    return params | changed, [*others, *rest]
+
+
+def _dot_general(values: Sequence[Any], params: Params) -> Sequence[Any]:
     contracted, batched = params["dimension_numbers"]
     left, right = (
         jnp.moveaxis(x, (*b, *c), (*range(len(b)), *range(x.ndim - len(c), x.ndim)))
-        for x, c, b in zip(map(jnp.asarray, values), contracted, batched, strict=True)  # numbers may be bare
+        for x, c, b in zip(values, contracted, batched, strict=True)
     )
     together, summed = len(batched[0]), len(contracted[0])
     at, free = left.ndim - summed, right.ndim - together - summed
@@ -199,12 +268,12 @@ def _dot_general(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
     return [jax.lax.map(lambda row: product(row, right[0]), left)]  # of two matrices, as `cost` allows
 
 
-def _cholesky(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
+def _cholesky(values: Sequence[Any], params: Params) -> Sequence[Any]:
     del params  # the lower triangle is what counts
     return [factorizations.cholesky(values[0])]
 
 
-def _triangular_solve(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
+def _triangular_solve(values: Sequence[Any], params: Params) -> Sequence[Any]:
     matrix, target = values
     left, lower = params["left_side"], params["lower"]
     if params["transpose_a"] is left:  # x A = b is Aᵀ xᵀ = bᵀ
@@ -215,21 +284,20 @@ def _triangular_solve(values: list[Any], params: dict[str, Any]) -> Sequence[Any
     return [solved if left else solved.T]
 
 
-def _qr(values: list[Any], params: dict[str, Any]) -> Sequence[Any]:
+def _qr(values: Sequence[Any], params: Params) -> Sequence[Any]:
     return factorizations.qr(values[0], full_matrices=params["full_matrices"])
 
 
-def _lu(values: list[Any], params: dict[str, Any]) -> Sequence[Array]:
+def _lu(values: Sequence[Any], params: Params) -> Sequence[Array]:
     del params
     return factorizations.lu(values[0])
 
 
-Rules = dict[str, Callable[[list[Any], dict[str, Any]], Sequence[Any]]]
+Rules = dict[str, Callable[[Sequence[Any], Params], Sequence[Any]]]
 FACTORIZATIONS: Rules = {"cholesky": _cholesky, "triangular_solve": _triangular_solve, "qr": _qr, "lu": _lu}
-RULES: Rules = {
+RULES: Rules = {"dot_general": _dot_general, **FACTORIZATIONS}
+LOOPS: dict[str, Callable[[Params, list[Any]], tuple[Params, list[Any]]]] = {
     "while": _while,
     "cond": _cond,
     "scan": _scan,
-    "dot_general": _dot_general,
-    **FACTORIZATIONS,
 }
