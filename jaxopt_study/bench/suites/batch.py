@@ -73,7 +73,7 @@ def _peers_case(count: int, wanted: Callable[[str], bool]) -> Case:
     starts, images = jax.block_until_ready(spots(count, 15))
     flat = np.stack([np.asarray(starts[name], float) for name in NAMES], axis=1)
     pictures = np.asarray(images, float)
-    few = min(count, 1000)  # SciPy's loop takes as long a fit for any number of them
+    few = min(count, 2000)  # SciPy's loop takes as long a fit for any number of them
     if peers.installed("scipy"):
         minimum = peers.scipy_leastsq_spots(pictures[:JUDGED], flat[:JUDGED], 1e-14)
     else:
@@ -140,7 +140,7 @@ def _many_spots(count: int) -> tuple[PyTree, Array]:
 def _growth_case(wanted: Callable[[str], bool]) -> Case:
     del wanted
     contestants = {}
-    for count, calls in ((10_000, 20), (100_000, 2), (1_000_000, 1)):
+    for count, calls in ((10_000, 20), (1_000_000, 1)):
         solve = functools.partial(_solve_spots, ours(1e-2), *_many_spots(count))
         first, _ = one_call(solve)
         name = OURS if count == 10_000 else f"{OURS}, {count} fits"
@@ -203,10 +203,10 @@ def cases() -> tuple[Planned, ...]:
             {"optimistix jit(vmap)": 10.0, "scipy leastsq, loop": 20.0},
         ),
         Planned(
-            "10^4 to 10^6 spots",
+            "10^4 and 10^6 spots",
             _growth_case,
             "float32",
-            at_most={f"{OURS}, 100000 fits": 1.05, f"{OURS}, 1000000 fits": 1.05},
+            at_most={f"{OURS}, 1000000 fits": 1.05},
         ),
         Planned(
             "an endless fit among 10000",

@@ -77,7 +77,7 @@ def _batch_case(size: int, wanted: Callable[[str], bool]) -> Case:
 def _case(work: dict[str, Callable[[], Any]]) -> Case:
     words = "parts of the same step; no error, for they are no alternatives"
     contestants = {name: Contestant(one, lambda _: 0.0, words) for name, one in work.items()}
-    return Case("step", contestants, rounds=21)
+    return Case("step", contestants, rounds=11)
 
 
 def cases() -> tuple[Planned, ...]:

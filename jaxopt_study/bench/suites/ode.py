@@ -54,7 +54,7 @@ def _step_case(trained: bool, wanted: Callable[[str], bool]) -> Case:
             f"{words}; rtol {RTOL}, atol {ATOL}; first call: of the drawn network",
             first_seconds=first,
         )
-    return Case("step", contestants, rounds=21, blas=[name for name in STEPS if name.startswith("torch")])
+    return Case("step", contestants, rounds=11, blas=[name for name in STEPS if name.startswith("torch")])
 
 
 def _first_call_case(wanted: Callable[[str], bool]) -> Case:
@@ -74,7 +74,7 @@ def _first_call_case(wanted: Callable[[str], bool]) -> Case:
         )
         for name in (OURS, PLAIN)
     }
-    return Case("first call", contestants, rounds=2, cold=True)
+    return Case("first call", contestants, rounds=3, cold=True)
 
 
 def _problems(trained: bool, count: int) -> tuple[list[Any], list[np.ndarray]]:
@@ -163,7 +163,7 @@ def _checkpoint_case(wanted: Callable[[str], bool]) -> Case:
         few, many = (roofline.demands(compiled[name]) for name in counts)
         return many.temporary / few.temporary if few and many else math.nan
 
-    return Case("step", contestants, most_error=0.5, rounds=3, blas=False, figures={GROWTH: growth})
+    return Case("step", contestants, most_error=0.5, rounds=2, blas=False, figures={GROWTH: growth})
 
 
 def cases() -> tuple[Planned, ...]:

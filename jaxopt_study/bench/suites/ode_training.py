@@ -15,11 +15,21 @@ import numpy as np
 
 import jaxopt_study as jos
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
-from jaxopt_study.bench.suites.ode_spiral import ATOL, LENGTH, PIECES, RTOL, TIMES, loss, network, spiral
-from jaxopt_study.bench.timer import one_call
-from jaxopt_study.models import mlp
+from jaxopt_study.bench.suites.ode_spiral import (
+    ATOL,
+    LENGTH,
+    PIECES,
+    RMSPROP_STEPS,
+    RTOL,
+    TIMES,
+    first_network,
+    first_training,
+    network,
+    rmsprop_training,
+    spiral,
+)
 
-RMSPROP_STEPS, MOST_STEPS = 2000, 100
+MOST_STEPS = 100
 PAIRS, JUDGED = 100, 100
 
 
@@ -43,26 +53,19 @@ def _case(wanted: Callable[[str], bool]) -> Case:
     del wanted
     exact = spiral()
     ts, states = jnp.asarray(exact[0][:LENGTH], jnp.float32), jnp.asarray(exact[1], jnp.float32)
-    params = mlp.init(jax.random.key(0), (2, 50, 2), 0.5)
     begins = np.random.default_rng(1).choice(TIMES - LENGTH, JUDGED, replace=False)
     judged = jax.jit(judge)
     test = (ts, states[begins[None, :] + np.arange(LENGTH)[:, None]])
-
-    def batch(step: Any, key: Any) -> Any:
-        starts = jax.random.choice(jax.random.fold_in(key, step), TIMES - LENGTH, (PIECES,), replace=False)
-        return ts, states[starts[None, :] + jnp.arange(LENGTH)[:, None]]
-
-    optimizer = jos.rmsprop(1e-3, decay=0.99)
-    learn = functools.partial(jos.minimize, loss, params, optimizer, batch_fn=batch, max_steps=RMSPROP_STEPS)
-    first, learned = one_call(learn)
+    first, learned = first_training()
     reached = float(judged(learned.params, *test))
 
     firsts = np.linspace(0, TIMES - 2, PAIRS).astype(int)
     pairs = states[firsts[:, None] + np.arange(2)[None, :]]
     objective = jos.LeastSquares(residual, pointwise=True)
     args = (pairs, jnp.broadcast_to(ts[:2], (PAIRS, 2)))
+    optimizer = jos.levenberg_marquardt(damping=1.0, damping_rule="delayed")
     begin = functools.partial(
-        jos.start, objective, params, jos.levenberg_marquardt(damping=1.0, damping_rule="delayed"), args,
+        jos.start, objective, first_network(), optimizer, args,
         max_steps=MOST_STEPS, ftol=0.0, xtol=0.0, gtol=0.0,
     )  # fmt: skip
     carry, steps = begin(), 0
@@ -79,7 +82,10 @@ def _case(wanted: Callable[[str], bool]) -> Case:
     contestants = {
         OURS: Contestant(ours, error, f"levenberg_marquardt, {PAIRS} pairs of states, {steps} steps"),
         "rmsprop": Contestant(
-            learn, error, f"ours, 1e-3, {PIECES} pieces a step, {RMSPROP_STEPS} steps", first_seconds=first
+            rmsprop_training(),
+            error,
+            f"ours, 1e-3, {PIECES} pieces a step, {RMSPROP_STEPS} steps",
+            first_seconds=first,
         ),
     }
     return Case("training", contestants, most_error=most, rounds=2, blas=False)
