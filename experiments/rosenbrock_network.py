@@ -93,7 +93,8 @@ def init(config: Config, key: Any) -> Carry:
     # Half the sum of squares is their mean. The scale may not be taken from the shape of `xy`: with
     # `pointwise` a residual sees one row at a time.
     scale = (2.0 / config.points) ** 0.5
-    objective = jos.LeastSquares(Partial(residual, scale), pointwise=True)
+    # Adam has no use for that promise, which is checked before it is believed.
+    objective = jos.LeastSquares(Partial(residual, scale), pointwise=config.method != "adam")
     # A race over a fixed number of steps: nothing but that number, or a dead end, is to end it. Undamped
     # Gauss-Newton has no dead end of its own, and keeps the tests that notice one.
     switched_off = 0.0 if config.method == "levenberg_marquardt" else None

@@ -61,16 +61,18 @@ def metrics(rows: Iterable[Row]) -> dict[str, Metric]:
             tolerance = TOLERANCE + 2 * row.uncertainty
             found.append(Metric(f"{row.key} / time over ours", row.ratio, "times", "higher", tolerance))
         for one in row.figures:
-            if one.value == one.value and (one.at_least, one.at_most) != (None, None):
-                better: Literal["higher", "lower"] = "lower" if one.at_least is None else "higher"
-                name = f"{row.suite} / {row.case} / {one.name}"
-                found.append(Metric(name, one.value, "of the case", better, TOLERANCE))
+            name = f"{row.suite} / {row.case} / {one.name}"
+            if one.at_least is not None:
+                found.append(Metric(name, one.value, "of the case", "higher", TOLERANCE))
+            if one.at_most is not None:
+                found.append(Metric(f"{name}, at most", one.value, "of the case", "lower", TOLERANCE))
     return {metric.name: metric for metric in found}
 
 
 def save(path: Path, rows: Iterable[Row]) -> None:
     """Write the baseline of these rows."""
-    table = [dataclasses.asdict(metric) for metric in metrics(rows).values()]
+    known = [metric for metric in metrics(rows).values() if metric.value == metric.value]
+    table = [dataclasses.asdict(metric) for metric in known]
     text = json.dumps(table, indent=1) + "\n"
     atomic_write(path, lambda file: file.write(text.encode()))
 

@@ -63,7 +63,8 @@ def _alone(row: Row) -> Judged:
 
 def _of_figure(row: Row, figure: Figure) -> Judged:
     name = f"{row.suite} / {row.case} / {figure.name}"
-    return Judged(name, bound_text(figure), f"{figure.value:.3g}", figure.is_met)
+    measured = f"{figure.value:.3g}" if row.solved else "not solved"
+    return Judged(name, bound_text(figure), measured, figure.is_met and row.solved)
 
 
 def _together(rows: Sequence[Row]) -> Judged:

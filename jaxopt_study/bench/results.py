@@ -48,7 +48,7 @@ def write_results(path: Path, results: Results) -> None:
             field.name: str(getattr(field.type, "__name__", field.type)).split(" ")[0]
             for field in dataclasses.fields(record)
         }
-        return [pa.field(name, kinds[kind]) for name, kind in of_type.items() if kind in kinds]
+        return [pa.field(name, kinds[kind]) for name, kind in of_type.items() if name != "figures"]
 
     fields = [*columns(Row), pa.field("figures", pa.list_(pa.struct(columns(Figure))))]
     about = {

@@ -4,7 +4,6 @@ A program is a jaxpr. Products of matrices and factorizations become loops; loop
 rewritten inside; all other primitives stay as they are if XLA writes them as plain loops itself.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Primitive, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.interpreters import partial_eval
 
 from jaxopt_study.one_kernel import factorizations, powers
@@ -114,7 +113,13 @@ def _of_sum(terms: float) -> float:
     return terms if terms <= LARGEST_SUM else math.inf
 
 
-def rewritten(program: ClosedJaxpr, known: Sequence[Literal | None] = ()) -> ClosedJaxpr:
+Params = dict[str, Any]
+Rewritten = dict[Any, ClosedJaxpr]  # by the operation; for one program, traced in one context
+
+
+def rewritten(
+    program: ClosedJaxpr, known: Sequence[Literal | None] = (), rules: Rewritten | None = None
+) -> ClosedJaxpr:
     """A program that has a finite `cost`, with each primitive replaced where there is a rule for it.
 
     What it calls is written out. No operation is traced again but those that are replaced.
@@ -122,12 +127,13 @@ def rewritten(program: ClosedJaxpr, known: Sequence[Literal | None] = ()) -> Clo
     Args:
       program: stays as it is.
       known: a number for each argument, which is then none, or None; all of these by default.
+      rules: what was made for operations of the program around.
 
     >>> program = rewritten(jax.make_jaxpr(lambda a: a @ a)(jnp.eye(2)))
     >>> [eqn.primitive.name for eqn in program.eqns]
     ['transpose', 'broadcast_in_dim', 'broadcast_in_dim', 'mul', 'reduce_sum']
     """
-    jaxpr, writer = program.jaxpr, _Writer()
+    jaxpr, writer = program.jaxpr, _Writer({} if rules is None else rules)
     args = [
         v if number is None else number for v, number in zip(jaxpr.invars, known or jaxpr.invars, strict=True)
     ]
@@ -145,9 +151,10 @@ def rewritten(program: ClosedJaxpr, known: Sequence[Literal | None] = ()) -> Clo
 class _Writer:
     """Operations written so far, and the arrays that they are written with."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rewritten) -> None:
         self.eqns: list[JaxprEqn] = []
         self.consts: dict[Any, Any] = {}
+        self.rules = rules
 
     def write(self, program: ClosedJaxpr | Jaxpr, args: Sequence[Any]) -> list[Any]:
         """All operations of a program, its variables being others; what it returns."""
@@ -160,51 +167,50 @@ class _Writer:
         def read(atoms: Sequence[Any]) -> list[Any]:
             return [atom if isinstance(atom, Literal) else known[atom] for atom in atoms]
 
+        used = {id(v) for atoms in (jaxpr.outvars, *(eqn.invars for eqn in jaxpr.eqns)) for v in atoms}
         for eqn in jaxpr.eqns:
-            known.update(zip(eqn.outvars, self._one(eqn, read(eqn.invars)), strict=True))
+            wanted = tuple(id(v) in used for v in eqn.outvars)
+            known.update(zip(eqn.outvars, self._one(eqn, read(eqn.invars), wanted), strict=True))
         return read(jaxpr.outvars)
 
-    def _one(self, eqn: JaxprEqn, args: list[Any]) -> Sequence[Any]:
+    def _one(self, eqn: JaxprEqn, args: list[Any], wanted: tuple[bool, ...]) -> Sequence[Any]:
         name, params = eqn.primitive.name, eqn.params
         if name in CALLS:
             rate = args[0].val if args and isinstance(args[0], Literal) else None
             if isinstance(rate, np.floating) and rate > 0 and powers.is_decaying_power(params):
-                power = jax.make_jaxpr(functools.partial(powers.as_exponential, rate))(_shape(args[1].aval))
-                return self.write(power, args[1:])
+                count = _shape(args[1].aval)
+                if jnp.issubdtype(count.dtype, jnp.integer):
+                    power = lambda count: powers.as_exponential(rate, count)  # noqa: E731
+                    return self.write(jax.make_jaxpr(power)(count), args[1:])
             return self.write(params[CALLS[name]], args)
         if name in RULES:
-            wanted = tuple(not isinstance(v, DropVar) for v in eqn.outvars)
-            x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-            of_rule = _of_rule(eqn.primitive, tuple(v.aval for v in args), wanted, x64, **params)
-            found = iter(self.write(of_rule, args))
+            found = iter(self.write(self._of_rule(name, params, args, wanted), args))
             return [next(found) if is_wanted else None for is_wanted in wanted]
         if name in LOOPS:
-            params, args = LOOPS[name](params, args)
+            params, args = LOOPS[name](params, args, self.rules)
         out = [Var(v.aval) for v in eqn.outvars]
         self.eqns.append(eqn.replace(invars=args, outvars=out, params=params))
         return out
 
-
-@functools.cache
-def _of_rule(
-    primitive: Primitive, avals: tuple[Any, ...], wanted: tuple[bool, ...], x64: bool, **params: Any
-) -> ClosedJaxpr:
-    """What stands in the place of an operation: of its results those that are wanted."""
-    del x64  # but indices are of other types then
-    made = jax.make_jaxpr(lambda *values: RULES[primitive.name](values, params))(*map(_shape, avals))
-    return ClosedJaxpr(partial_eval.dce_jaxpr(made.jaxpr, wanted, instantiate=True)[0], made.consts)
+    def _of_rule(self, name: str, params: Params, args: list[Any], wanted: tuple[bool, ...]) -> ClosedJaxpr:
+        """What stands in the place of an operation: of its results those that are wanted."""
+        key = (name, tuple(v.aval for v in args), wanted, *sorted(params.items(), key=lambda item: item[0]))
+        if key not in self.rules:
+            made = jax.make_jaxpr(lambda *values: RULES[name](values, params))(
+                *(_shape(v.aval) for v in args)
+            )
+            jaxpr, _ = partial_eval.dce_jaxpr(made.jaxpr, wanted, instantiate=True)
+            self.rules[key] = ClosedJaxpr(jaxpr, made.consts)
+        return self.rules[key]
 
 
 def _shape(aval: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
 
 def inside(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
     """The program itself, without its constants."""
     return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
-
-
-Params = dict[str, Any]
 
 
 def _numbers(args: Sequence[Any]) -> list[Literal | None]:
@@ -215,29 +221,29 @@ def _others(args: Sequence[Any]) -> list[Any]:
     return [arg for arg in args if not isinstance(arg, Literal)]
 
 
-def _while(params: Params, args: list[Any]) -> tuple[Params, list[Any]]:
+def _while(params: Params, args: list[Any], rules: Rewritten) -> tuple[Params, list[Any]]:
     # Of what stays the same the numbers are put into the loop: it would carry them.
     first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     of_cond, of_body, start = args[:first], args[first:second], args[second:]
     carried = [None] * len(start)
     changed = {
-        "cond_jaxpr": rewritten(params["cond_jaxpr"], [*_numbers(of_cond), *carried]),
-        "body_jaxpr": rewritten(params["body_jaxpr"], [*_numbers(of_body), *carried]),
+        "cond_jaxpr": rewritten(params["cond_jaxpr"], [*_numbers(of_cond), *carried], rules),
+        "body_jaxpr": rewritten(params["body_jaxpr"], [*_numbers(of_body), *carried], rules),
         "cond_nconsts": len(_others(of_cond)),
         "body_nconsts": len(_others(of_body)),
     }
     return params | changed, [*_others(of_cond), *_others(of_body), *start]
 
 
-def _cond(params: Params, args: list[Any]) -> tuple[Params, list[Any]]:
-    return params | {"branches": tuple(map(rewritten, params["branches"]))}, args
+def _cond(params: Params, args: list[Any], rules: Rewritten) -> tuple[Params, list[Any]]:
+    return params | {"branches": tuple(rewritten(branch, (), rules) for branch in params["branches"])}, args
 
 
-def _scan(params: Params, args: list[Any]) -> tuple[Params, list[Any]]:
+def _scan(params: Params, args: list[Any], rules: Rewritten) -> tuple[Params, list[Any]]:
     same, rest = args[: params["num_consts"]], args[params["num_consts"] :]
     others, numbers = _others(same), _numbers(same)
     changed = {
-        "jaxpr": rewritten(params["jaxpr"], [*numbers, *[None] * len(rest)]),
+        "jaxpr": rewritten(params["jaxpr"], [*numbers, *[None] * len(rest)], rules),
         "num_consts": len(others),
         "unroll": 1,
     }
@@ -296,7 +302,7 @@ def _lu(values: Sequence[Any], params: Params) -> Sequence[Array]:
 Rules = dict[str, Callable[[Sequence[Any], Params], Sequence[Any]]]
 FACTORIZATIONS: Rules = {"cholesky": _cholesky, "triangular_solve": _triangular_solve, "qr": _qr, "lu": _lu}
 RULES: Rules = {"dot_general": _dot_general, **FACTORIZATIONS}
-LOOPS: dict[str, Callable[[Params, list[Any]], tuple[Params, list[Any]]]] = {
+LOOPS: dict[str, Callable[[Params, list[Any], Rewritten], tuple[Params, list[Any]]]] = {
     "while": _while,
     "cond": _cond,
     "scan": _scan,

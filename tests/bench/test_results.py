@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def results(make_row):
 def test_results_come_back_as_they_were_written(tmp_path, results):
     write_results(tmp_path / "results.parquet", results)
     assert read_results(tmp_path) == results
+
+
+def test_results_without_figures_are_read_too(tmp_path, results):
+    import pyarrow.parquet as pq
+
+    write_results(tmp_path / "results.parquet", results)
+    pq.write_table(
+        pq.read_table(tmp_path / "results.parquet").drop(["figures"]), tmp_path / "results.parquet"
+    )
+    rows = tuple(dataclasses.replace(row, figures=()) for row in results.rows)
+    assert read_results(tmp_path) == dataclasses.replace(results, rows=rows)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 nothing"])
@@ -115,6 +127,8 @@ def test_figures_are_judged_where_something_is_claimed_of_them(make_row):
         ("toy / sums / growth", "at most 1.5", "1.6", False),
         ("toy / sums / both", "at least 0.9, at most 1.1", "1", True),
     ]
+    said = [(one.measured, one.met) for one in judge_claims([make_row(figures=figures[:1], solved=False)])]
+    assert said == [("not solved", False)]
 
 
 def test_an_unsteady_ratio_meets_a_claim_that_it_is_above(make_row):
@@ -165,7 +179,9 @@ def test_gate_fails_on_what_got_worse_and_on_nothing_else(tmp_path, make_row):
     figures = (
         Figure("losses", 13.0, at_least=8.0),
         Figure("growth", 1.1, at_most=1.5),
+        Figure("both", 1.0, at_least=0.9, at_most=1.1),
         Figure("starts", 20.0),
+        Figure("gone", 1.0, at_most=2.0),
     )
     before.append(make_row(contestant="jaxopt_study", ratio=1.0, error=1e-9, figures=figures))
     baseline.save(tmp_path / "b.json", before)
@@ -177,15 +193,20 @@ def test_gate_fails_on_what_got_worse_and_on_nothing_else(tmp_path, make_row):
             contestant="jaxopt_study",
             ratio=1.0,
             error=1e-3,
-            figures=tuple(dataclasses.replace(one, value=2 * one.value) for one in figures),
+            figures=tuple(
+                dataclasses.replace(one, value=math.nan if one.name == "gone" else 2 * one.value)
+                for one in figures
+            ),
         ),
     ]
     worse, compared = baseline.regressions(baseline.load(tmp_path / "b.json"), now)
-    assert compared == 5
+    assert compared == 8
     assert [line.split(":")[0] for line in worse] == [
         "toy / sums / b / time over ours",
         "toy / sums / jaxopt_study / error",
-        "toy / sums / growth",
+        "toy / sums / growth, at most",
+        "toy / sums / both, at most",
+        "toy / sums / gone, at most",
     ]
 
 

@@ -26,6 +26,7 @@ from jaxopt_study.types import PyTree
 ERROR = 1e-4
 TOLERANCES = tuple(10.0**-k for k in range(2, 7))  # more is enough for nobody, less not to be had in float32
 SHARE = 0.99
+DIFFERENT = 100_000  # images, where more are fitted
 JUDGED = 1000  # fits of which the minimum is known to all digits
 NAMES = ("amplitude", "background", "width", "x", "y")  # in the order of a raveled dict
 
@@ -130,8 +131,8 @@ def _missed(result: jos.Result) -> float:
 
 
 def _many_spots(count: int) -> tuple[PyTree, Array]:
-    """As many as wanted; a hundred thousand at most are different, ten thousand drawn at a time."""
-    different = min(count, 100_000)
+    """As many as wanted, the same ones again after `DIFFERENT`; ten thousand are drawn at a time."""
+    different = min(count, DIFFERENT)
     drawn = [jax.tree.map(np.asarray, spots(10_000, 15, seed)) for seed in range(different // 10_000)]
     parts = drawn * (count // different)
     return jax.block_until_ready(jax.tree.map(lambda *some: jnp.asarray(np.concatenate(some)), *parts))
@@ -145,7 +146,8 @@ def _growth_case(wanted: Callable[[str], bool]) -> Case:
         first, _ = one_call(solve)
         name = OURS if count == 10_000 else f"{OURS}, {count} fits"
         words = (
-            f"{count} fits a call, {calls} at a time, tolerance 1e-2; error: the share that did not converge"
+            f"{count} fits a call ({min(count, DIFFERENT)} images), {calls} at a time, tolerance 1e-2; "
+            "error: the share that did not converge"
         )
         work = functools.partial(in_a_row, calls, solve)
         contestants[name] = Contestant(work, _missed, words, calls * count, first_seconds=first)

@@ -105,7 +105,7 @@ def _first_call(compiling: bool, wanted: Callable[[str], bool]) -> Case:
         theirs = lambda: peers.optimistix_jitted(residual, (x, y))(1e-8)  # noqa: E731
         contestants["optimistix"] = Contestant(anew(theirs), error, "jitted; tolerance 1e-8")
     clock = (lambda found: found[1]) if compiling else None
-    return Case("first call", contestants, most_error=ENOUGH, rounds=5, cold=True, clock=clock)
+    return Case("first call", contestants, most_error=ENOUGH, rounds=4, cold=True, clock=clock)
 
 
 class _Compiler:

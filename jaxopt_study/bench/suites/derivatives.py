@@ -18,7 +18,7 @@ from jax import Array
 
 import jaxopt_study as jos
 from jaxopt_study.bench.case import OURS, Case, Contestant, Planned
-from jaxopt_study.bench.timer import Long, in_a_row
+from jaxopt_study.bench.timer import Long, in_a_row, one_call
 
 SIZE, LARGE = 10_000, 100_000
 ORDERS = (2, 4, 6, 8)
@@ -42,6 +42,7 @@ def _dense_case(wanted: Callable[[str], bool]) -> Case:
     del wanted
     x = jnp.asarray(np.random.default_rng(0).normal(size=SIZE))
     sparse, dense = jos.jacobian(pentadiagonal, mode="sparse"), jax.jit(jax.jacfwd(pentadiagonal))
+    first, _ = one_call(lambda: sparse(x))
     full = np.asarray(dense(x))
 
     def error(matrix: Any) -> float:
@@ -57,6 +58,7 @@ def _dense_case(wanted: Callable[[str], bool]) -> Case:
             error,
             f'mode="sparse", 5 forward passes; {SPARSE} in a row',
             units=SPARSE,
+            first_seconds=first,
         ),
         "dense": Contestant(lambda: dense(x), lambda _: 0.0, "jax.jacfwd, jitted; the reference"),
     }

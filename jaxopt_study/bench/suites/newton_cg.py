@@ -95,6 +95,6 @@ def cases() -> tuple[Planned, ...]:
     """The comparisons of this module."""
     claim = {"optax lbfgs": 1.0}
     return (
-        Planned("Newton-CG, Rosenbrock, 10^5", functools.partial(_case, _rosenbrock, 7), claim=claim),
+        Planned("Newton-CG, Rosenbrock, 10^5", functools.partial(_case, _rosenbrock, 5), claim=claim),
         Planned("Newton-CG, digits, 10^5", functools.partial(_case, _digits, 1), claim=claim),
     )

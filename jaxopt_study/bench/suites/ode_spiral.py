@@ -51,11 +51,12 @@ def some_pieces(states: Any, step: Any, key: Any) -> Any:
     return states[starts[None, :] + jnp.arange(LENGTH)[:, None]]
 
 
+@functools.cache
 def rmsprop_training() -> Callable[[], jos.Result]:
-    """2000 steps of RMSprop in float32, as in the example of torchdiffeq."""
-    ts, states = (jnp.asarray(part, jnp.float32) for part in spiral())
-    params = jax.tree.map(lambda w: w.astype(jnp.float32), first_network())
-    optimizer = jos.rmsprop(1e-3, decay=0.99)
+    """2000 steps of RMSprop in float32, as in the example of torchdiffeq; to be called in float32."""
+    with jax.enable_x64(False):
+        ts, states = (jnp.asarray(part) for part in spiral())
+        params, optimizer = first_network(), jos.rmsprop(1e-3, decay=0.99)
     batch = lambda step, key: (ts[:LENGTH], some_pieces(states, step, key))  # noqa: E731
     return functools.partial(jos.minimize, loss, params, optimizer, batch_fn=batch, max_steps=RMSPROP_STEPS)
 
@@ -68,7 +69,7 @@ def first_training() -> tuple[float, jos.Result]:
 
 
 def first_network() -> Any:
-    """The network as it is drawn."""
+    """The network as it is drawn, in another draw where x64 is on."""
     return mlp.init(jax.random.key(0), (2, 50, 2), 0.5)
 
 

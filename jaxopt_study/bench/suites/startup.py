@@ -114,7 +114,7 @@ def _study_case(what: str, wanted: Callable[[str], bool]) -> Case:
         "with an empty cache": contestant(None, "the first run"),
     }
     clock = lambda told: float(told["start"][what])  # noqa: E731
-    return Case("run", contestants, most_error=1e-6, rounds=2, cold=True, clock=clock, keep=folder)
+    return Case("run", contestants, most_error=1e-6, rounds=1, cold=True, clock=clock, keep=folder)
 
 
 def _value_of(told: dict[str, Any]) -> float:
