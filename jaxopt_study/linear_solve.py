@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box
-from jaxopt_study.derivatives import THIN
+from jaxopt_study.direct_solve import HANDFUL, cholesky_solve, gram_schmidt_solve
 from jaxopt_study.layout import gathered
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.types import Bool, Float, LinearSolver
@@ -31,6 +31,7 @@ from jaxopt_study.types import Bool, Float, LinearSolver
 CG_TOLERANCE = 1e-2  # relative residual at which conjugate gradients end: an inexact step is enough
 CG_STEPS = 100
 LARGEST_JACOBIAN = 2**27  # elements: 1 GiB in float64
+FEW_ROWS = 2**16  # elements of a matrix of few columns, each of which is a pass over all of it
 LARGEST_FACTOR = 8192  # rows of a matrix that is factored: seconds on a CPU
 
 
@@ -191,64 +192,6 @@ def within_box(
     return direction, held
 
 
-def cholesky_solve(
-    matrix: Float[Array, "params params"], target: Float[Array, " params"]
-) -> tuple[Float[Array, " params"], Float[Array, " params"], Float[Array, ""]]:
-    """The solution x of a positive definite system `A x = b`; the pivots; and `xᵀA⁻¹x`.
-
-    A pivot is the square of what Cholesky's factor has on its diagonal, NaN from the first that is not
-    positive. Of a handful of parameters the factorization is written out, number by number: a call of LAPACK
-    takes longer, for one system, and for many under `vmap`.
-
-    Args:
-      matrix: of which the lower triangle is used.
-      target: the right-hand side.
-
-    >>> print(cholesky_solve(jnp.diag(jnp.array([4.0, 9.0])), jnp.array([8.0, 9.0]))[0])
-    [2. 1.]
-    """
-    if target.size <= THIN:
-        return _written_out(matrix, target)
-    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-    solution = jax.scipy.linalg.cho_solve((factor, True), target)
-    half = jax.scipy.linalg.solve_triangular(factor, solution, lower=True)
-    return solution, jnp.diagonal(factor) ** 2, jnp.vdot(half, half)
-
-
-def _written_out(
-    matrix: Float[Array, "params params"], target: Float[Array, " params"]
-) -> tuple[Float[Array, " params"], Float[Array, " params"], Float[Array, ""]]:
-    """As LAPACK, number by number, so that under `vmap` every one is a vector of systems."""
-    size = target.size
-    lower: list[list[Array]] = [[] for _ in range(size)]
-    for i in range(size):
-        for j in range(i):
-            rest = matrix[i, j] - _dot(lower[i][:j], lower[j][:j])
-            lower[i].append(rest / lower[j][j])
-        square = matrix[i, i] - _dot(lower[i], lower[i])
-        # As LAPACK's, a factor that does not exist is NaN and not a division by zero.
-        lower[i].append(jnp.sqrt(jnp.where(square > 0, square, jnp.nan)))
-    forward = _forward(lower, [target[i] for i in range(size)])
-    solution: list[Array] = []
-    for i in reversed(range(size)):
-        below = [lower[k][i] for k in reversed(range(i + 1, size))]
-        solution.append((forward[i] - _dot(below, solution)) / lower[i][i])
-    half = _forward(lower, solution[::-1])
-    pivots = jnp.stack([lower[i][i] for i in range(size)]) ** 2
-    return jnp.stack(solution[::-1]), pivots, jnp.asarray(_dot(half, half))
-
-
-def _forward(lower: list[list[Array]], target: list[Array]) -> list[Array]:
-    solution: list[Array] = []
-    for i, row in enumerate(lower):
-        solution.append((target[i] - _dot(row[:i], solution)) / row[i])
-    return solution
-
-
-def _dot(left: list[Array], right: list[Array]) -> Array | float:
-    return sum((a * b for a, b in zip(left, right, strict=True)), start=0.0)
-
-
 def _cholesky(
     here: Linearization,
     damping: Float[Array, ""],
@@ -325,6 +268,10 @@ def _stacked_qr(here: Linearization, damping: Float[Array, ""], held: Held | Non
     dampings = jnp.full(size, damping) if held is None else jnp.where(held.mask, 1.0, damping)
     stacked = jnp.concatenate([jacobian_t.T, jnp.diag(jnp.sqrt(dampings))], axis=0)
     target = jnp.concatenate([-residual, jnp.zeros(size, dtype)])
+    if size <= HANDFUL and stacked.size <= FEW_ROWS:
+        step, squares, shortening = gram_schmidt_solve(stacked, target)
+        full_rank = _full_rank(squares - damping, stacked, damping, held)
+        return _known(held, step, full_rank, jnp.ones((), bool), shortening)
     # The triangle of [A b] has Qᵀb as its last column: Q itself is not needed.
     triangle = jnp.linalg.qr(jnp.concatenate([stacked, target[:, None]], axis=1), mode="r")
     r = triangle[:size, :size]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_study.direct_solve import cholesky_solve
 from jaxopt_study.fit.curve import Curve
-from jaxopt_study.linear_solve import cholesky_solve
 from jaxopt_study.losses import rho_with_derivatives
 from jaxopt_study.types import Bool, Float, Int
 

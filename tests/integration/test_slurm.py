@@ -25,7 +25,7 @@ study = "{CHAOS.as_posix()}"
 max_steps = 60000
 [sweep.axes]
 lanes = [1, 2]
-growth = {{ linspace = [3.7, 3.99, 40] }}
+growth = {{ linspace = [3.7, 3.99, 20] }}
 [executor]
 kind = "slurm"
 tasks = 4
