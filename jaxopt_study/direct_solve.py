@@ -10,7 +10,7 @@ from jax import Array
 from jaxopt_study.derivatives import THIN
 from jaxopt_study.types import Float
 
-HANDFUL = 16  # unknowns: one loop over them is compiled in a fraction of what QR and two triangles take
+HANDFUL = 16  # unknowns: loops over them are less to compile than reflections, and one loop over a batch
 
 
 def cholesky_solve(
@@ -76,13 +76,14 @@ def gram_schmidt_solve(
 ) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, ""]]:
     """The x for which `‖A x - b‖` is least; `rᵢᵢ²` of QR's triangle; and `xᵀ(AᵀA)⁻¹x`.
 
-    Modified Gram-Schmidt on the columns of [A b], none of which is normalized, with the identity below: what
-    is subtracted from columns above is subtracted there too, so that b ends as the residual, with -x below
-    it, and no triangle has to be solved. As accurate as Householder's reflections: b is made orthogonal with
-    the columns, and not by an inaccurate Q (Björck). Under `vmap` it is one loop over all systems.
+    Modified Gram-Schmidt on the columns of [A b], none of which is normalized, and a triangle with ones on
+    its diagonal to solve. As accurate as Householder's reflections: b is made orthogonal with the columns,
+    and not by an inaccurate Q (Björck). (To carry the identity along, and find x below b, would save the
+    triangle, and lose the square of the condition number where columns are nearly parallel in two pairs.)
+    Under `vmap` it is one loop over all systems.
 
     Args:
-      matrix: A, of independent columns; x is not finite where one of them is zero.
+      matrix: A, of columns of a size near 1; x is not finite where one of them is zero.
       target: b.
 
     Source: Å. Björck, Solving linear least squares problems by Gram-Schmidt orthogonalization, 1967.
@@ -92,17 +93,28 @@ def gram_schmidt_solve(
     [1. 1.] [4. 9.]
     """
     rows, size = matrix.shape
-    above = jnp.concatenate([matrix.T, target[None, :]])
-    columns = jnp.concatenate([above, jnp.eye(size + 1, size, dtype=matrix.dtype)], axis=1)
-    places, is_above = jnp.arange(size + 1), jnp.arange(rows + size) < rows
+    # Row k is column k of [A b], then how much of the columns before was subtracted from it.
+    columns = jnp.concatenate([matrix.T, target[None, :]])
+    columns = jnp.concatenate([columns, jnp.zeros((size + 1, size), matrix.dtype)], axis=1)
+    ranks, places = jnp.arange(size + 1), jnp.arange(rows + size)
 
     def subtract(j: Array, columns: Array) -> Array:
-        column = columns[j]
-        upper = jnp.where(is_above, column, 0.0)
-        parts = jnp.where(places > j, columns @ upper / jnp.vdot(upper, upper), 0.0)
-        return columns - parts[:, None] * column[None, :]
+        column = jnp.where(places < rows, columns[j], 0.0)
+        parts = jnp.sum(columns * column[None, :], axis=1) / jnp.sum(column**2)
+        parts = jnp.where(ranks > j, parts, 0.0)
+        return columns - parts[:, None] * jnp.where(places == rows + j, -1.0, column)[None, :]
 
     columns = jax.lax.fori_loop(0, size, subtract, columns)
     squares = jnp.sum(columns[:size, :rows] ** 2, axis=1)
-    solution, inverse = -columns[size, rows:], columns[:size, rows:]
-    return solution, squares, jnp.sum((inverse @ solution) ** 2 / squares)
+    parts = columns[:, rows:]
+
+    def back(step: Array, x: Array) -> Array:
+        k = size - 1 - step
+        return x - x[k] * parts[k]
+
+    def forth(k: Array, half: Array) -> Array:
+        return half - jnp.where(ranks[:size] == k, jnp.sum(parts[k] * half), 0.0)
+
+    solution = jax.lax.fori_loop(0, size, back, parts[size])
+    half = jax.lax.fori_loop(0, size, forth, solution)
+    return solution, squares, jnp.sum((half / jnp.sqrt(squares)) ** 2)

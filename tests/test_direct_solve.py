@@ -8,7 +8,6 @@ import pytest
 
 from jaxopt_study.direct_solve import HANDFUL, cholesky_solve, gram_schmidt_solve
 
-
 solve = jax.jit(gram_schmidt_solve)
 
 
@@ -49,6 +48,43 @@ def test_gram_and_schmidt_solve_as_accurately_as_householder(rows, columns, cond
         np.testing.assert_allclose(found[2], shortening, rtol=1e-13 * condition)
 
 
+def parallel_pairs(apart, columns, seed):
+    """Columns in pairs that are `apart`, in which products of inverses grow twice."""
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.normal(size=(20, columns)))
+    first, second = q[:, 0], q @ rng.normal(size=columns)
+    pairs = [first, first + apart * q[:, 1], second, second + apart * q[:, 3]]
+    matrix = np.stack([*pairs, *q.T[4:]], axis=1)
+    matrix /= np.linalg.norm(matrix, axis=0)
+    return np.vstack([matrix, 1e-16 * np.eye(columns)]), np.append(rng.normal(size=20), np.zeros(columns))
+
+
+@pytest.mark.parametrize("columns", [4, 8])
+@pytest.mark.parametrize("apart", [1e-4, 1e-7, 1e-8])
+def test_what_is_fitted_is_right_where_columns_are_nearly_parallel_in_pairs(apart, columns):
+    for seed in range(4):
+        matrix, target = parallel_pairs(apart, columns, seed)
+        expected, *_ = exact(matrix, target)
+        q, r = np.linalg.qr(matrix)
+        of_householder, ours = (
+            np.linalg.norm(matrix @ (x - expected))
+            for x in (np.linalg.solve(r, q.T @ target), solve(matrix, target)[0])
+        )
+        assert ours <= 10 * of_householder + 1e-15 / apart
+
+
+def test_systems_of_float32_whose_squares_it_cannot_hold():
+    matrix, rng = system(1e2, 12, 4, 0)
+    target = rng.normal(size=12)
+    expected, _, shortening = exact(matrix, target)
+    for size in (1e-25, 1e25):
+        x, *_ = solve(matrix.astype("float32"), (size * target).astype("float32"))
+        assert x.dtype == jnp.float32
+        np.testing.assert_allclose(np.asarray(x, float) / size, expected, rtol=1e-3)
+    _, _, found = solve(matrix.astype("float32"), (1e-15 * target).astype("float32"))
+    np.testing.assert_allclose(float(found) / 1e-30, shortening, rtol=1e-2)
+
+
 def test_normal_equations_would_not_do():
     """What the tolerances above are worth."""
     matrix, rng = system(1e8, 20, 5, 0)
@@ -61,11 +97,11 @@ def test_normal_equations_would_not_do():
     assert small < 1e-6
 
 
-def test_a_column_that_others_make_up_is_no_number_and_nobody_elses_matter():
+def test_a_zero_column_is_no_number_and_touches_no_other_system_of_the_batch():
     matrix, rng = system(1e1, 6, 3, 0)
-    dependent = matrix.copy()
-    dependent[:, 2] = 0.0
-    matrices = jnp.stack([jnp.asarray(matrix), jnp.asarray(dependent)])
+    without = matrix.copy()
+    without[:, 2] = 0.0
+    matrices = jnp.stack([jnp.asarray(matrix), jnp.asarray(without)])
     target = jnp.asarray(rng.normal(size=6))
     one, other = jax.vmap(gram_schmidt_solve, in_axes=(0, None))(matrices, target)[0]
     assert not np.all(np.isfinite(other))

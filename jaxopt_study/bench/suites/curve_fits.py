@@ -26,7 +26,7 @@ from jaxopt_study.study.compile_cache import COMPILED
 TRUTH = {"a": 2.5, "k": 1.3, "c": 0.5}
 START = {"a": 1.0, "k": 1.0, "c": 0.0}
 ENOUGH = 1e-4
-PROMPT, JITTED = "at a prompt", "inside of jit"
+PROMPT, JITTED = "at a prompt", "jitted"
 COMPILING = (
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
@@ -103,7 +103,8 @@ def _first_call(ways: tuple[str, ...], compiling: bool, wanted: Callable[[str], 
         PROMPT: Contestant(anew(lambda: ours), error, "called as it is; defaults"),
         JITTED: Contestant(anew(lambda: jax.jit(ours)), error, "inside jit; defaults"),
     }
-    contestants = {name: made[way] for name, way in zip((OURS, f"{OURS}, jitted"), ways, strict=False)}
+    first, *others = ways
+    contestants = {OURS: made[first], **{f"{OURS}, {way}": made[way] for way in others}}
     if wanted("optimistix"):
         theirs = lambda: peers.optimistix_jitted(residual, (x, y))(1e-8)  # noqa: E731
         contestants["optimistix"] = Contestant(anew(theirs), error, "jitted; tolerance 1e-8")
