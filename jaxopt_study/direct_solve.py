@@ -10,7 +10,8 @@ from jax import Array
 from jaxopt_study.derivatives import THIN
 from jaxopt_study.types import Float
 
-HANDFUL = 16  # unknowns: loops over them are less to compile than reflections, and one loop over a batch
+HANDFUL = 16  # unknowns: fewer operations to compile than reflections are, written out; one loop over a batch
+FEW_ROWS = 2**16  # elements of a matrix of few columns, each of which is a pass over all of it
 
 
 def cholesky_solve(
@@ -19,8 +20,8 @@ def cholesky_solve(
     """The solution x of a positive definite system `A x = b`; the pivots; and `xᵀA⁻¹x`.
 
     A pivot is the square of what Cholesky's factor has on its diagonal, NaN from the first that is not
-    positive. Of a handful of parameters the factorization is written out, number by number: a call of LAPACK
-    takes longer, for one system, and for many under `vmap`.
+    positive. Up to 8 parameters the factorization is written out, number by number: a call of LAPACK takes
+    longer, for one system, and for many under `vmap`.
 
     Args:
       matrix: of which the lower triangle is used.
@@ -69,6 +70,25 @@ def _forward(lower: list[list[Array]], target: list[Array]) -> list[Array]:
 
 def _dot(left: list[Array], right: list[Array]) -> Array | float:
     return sum((a * b for a, b in zip(left, right, strict=True)), start=0.0)
+
+
+def orthogonal_solve(
+    matrix: Float[Array, "m n"], target: Float[Array, " m"]
+) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, ""]]:
+    """As `gram_schmidt_solve`, which it is of few columns and not too many rows; else by LAPACK's QR.
+
+    >>> print(orthogonal_solve(jnp.array([[2.0, 1.0], [0.0, 3.0]]), jnp.array([3.0, 3.0]))[0])
+    [1. 1.]
+    """
+    size = matrix.shape[1]
+    if size <= HANDFUL and matrix.size <= FEW_ROWS:
+        return gram_schmidt_solve(matrix, target)
+    # The triangle of [A b] has Qᵀb as its last column: Q itself is not needed.
+    triangle = jnp.linalg.qr(jnp.concatenate([matrix, target[:, None]], axis=1), mode="r")
+    r = triangle[:size, :size]
+    solution = jax.scipy.linalg.solve_triangular(r, triangle[:size, size])
+    half = jax.scipy.linalg.solve_triangular(r, solution, trans="T")
+    return solution, jnp.diagonal(r) ** 2, jnp.vdot(half, half)
 
 
 def gram_schmidt_solve(

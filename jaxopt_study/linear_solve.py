@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_study.bounds import Box
-from jaxopt_study.direct_solve import HANDFUL, cholesky_solve, gram_schmidt_solve
+from jaxopt_study.direct_solve import cholesky_solve, orthogonal_solve
 from jaxopt_study.layout import gathered
 from jaxopt_study.linearize import Linearization
 from jaxopt_study.types import Bool, Float, LinearSolver
@@ -31,7 +31,6 @@ from jaxopt_study.types import Bool, Float, LinearSolver
 CG_TOLERANCE = 1e-2  # relative residual at which conjugate gradients end: an inexact step is enough
 CG_STEPS = 100
 LARGEST_JACOBIAN = 2**27  # elements: 1 GiB in float64
-FEW_ROWS = 2**16  # elements of a matrix of few columns, each of which is a pass over all of it
 LARGEST_FACTOR = 8192  # rows of a matrix that is factored: seconds on a CPU
 
 
@@ -268,18 +267,9 @@ def _stacked_qr(here: Linearization, damping: Float[Array, ""], held: Held | Non
     dampings = jnp.full(size, damping) if held is None else jnp.where(held.mask, 1.0, damping)
     stacked = jnp.concatenate([jacobian_t.T, jnp.diag(jnp.sqrt(dampings))], axis=0)
     target = jnp.concatenate([-residual, jnp.zeros(size, dtype)])
-    if size <= HANDFUL and stacked.size <= FEW_ROWS:
-        step, squares, shortening = gram_schmidt_solve(stacked, target)
-        full_rank = _full_rank(squares - damping, stacked, damping, held)
-        return _known(held, step, full_rank, jnp.ones((), bool), shortening)
-    # The triangle of [A b] has Qᵀb as its last column: Q itself is not needed.
-    triangle = jnp.linalg.qr(jnp.concatenate([stacked, target[:, None]], axis=1), mode="r")
-    r = triangle[:size, :size]
-    step = jax.scipy.linalg.solve_triangular(r, triangle[:size, size])
-    half = jax.scipy.linalg.solve_triangular(r, step, trans="T")
-    pivots = jnp.diagonal(r) ** 2 - damping
-    full_rank = _full_rank(pivots, stacked, damping, held)
-    return _known(held, step, full_rank, jnp.ones((), bool), jnp.vdot(half, half))
+    step, squares, shortening = orthogonal_solve(stacked, target)
+    full_rank = _full_rank(squares - damping, stacked, damping, held)
+    return _known(held, step, full_rank, jnp.ones((), bool), shortening)
 
 
 def _dual(here: Linearization, damping: Float[Array, ""], held: Held | None) -> Direction:

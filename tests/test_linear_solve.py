@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jaxopt_study as jos
-from jaxopt_study.linear_solve import FEW_ROWS, check_solver, damped_solver, undamped
+from jaxopt_study.direct_solve import FEW_ROWS
+from jaxopt_study.linear_solve import check_solver, damped_solver, undamped
 from jaxopt_study.linearize import linearize
 
 SOLVERS = ["auto", "cholesky", "qr"]
@@ -98,15 +99,11 @@ def test_undamped_rank_deficient_systems_get_the_minimum_norm_step(defect, solve
     assert direction.orthogonal
 
 
-def test_long_systems_go_to_lapack_with_the_same_answer():
-    rows = FEW_ROWS // 4
+@pytest.mark.parametrize("rows", [FEW_ROWS // 8, FEW_ROWS // 4])  # by Gram and Schmidt, and by LAPACK
+def test_long_systems_have_the_same_answer(rows):
     matrix, target = np.random.default_rng(0).normal(size=(rows, 4)), np.linspace(-1.0, 1.0, rows)
     found = damped(matrix, target, 1e-3, "qr")
     np.testing.assert_allclose(found.step, stacked_lstsq(matrix, target, 1e-3), rtol=1e-9)
-    short = damped(matrix[: rows // 2], target[: rows // 2], 1e-3, "qr")
-    np.testing.assert_allclose(
-        short.step, stacked_lstsq(matrix[: rows // 2], target[: rows // 2], 1e-3), rtol=1e-9
-    )
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
