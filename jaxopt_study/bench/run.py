@@ -28,7 +28,7 @@ from jaxopt_study.study.record import check_writable, new_folder
 SUITES: dict[str, tuple[str, ...]] = {
     "first_order": ("first_order",),
     "least_squares": ("least_squares", "small_problems", "curve_fits", "large_problems"),
-    "batch": ("batch",),
+    "batch": ("batch", "vmapped_fits"),
     "newton": ("newton_step", "newton_cg"),
     "root": ("roots",),
     "derivatives": ("derivatives",),

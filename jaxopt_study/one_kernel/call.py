@@ -19,10 +19,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir, partial_eval
 
+from jaxopt_study.one_kernel.lanes import (
+    Level,
+    Levels,
+    is_better_alone,
+    of_arguments,
+    one_by_one,
+    side_by_side,
+)
 from jaxopt_study.one_kernel.numbers import inserted, number_of, once_a_program
 from jaxopt_study.one_kernel.parts import run_in_parts
 from jaxopt_study.one_kernel.rewrite import cost, rewritten
@@ -40,8 +49,9 @@ def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
     """`fn(*args)`, on a CPU in one function of machine code if it computes little, else in several.
 
     What XLA does not write itself (libraries, sorting) and what computes much stays a kernel of its own.
-    Under `vmap`, under differentiation and on other devices it is `fn(*args)` and nothing else, and so it is
-    if `fn` has effects, as callbacks have.
+    Under `vmap` an iteration is done for one lane after the other, on a CPU, where that is quicker than for
+    all of them side by side (`lanes`). Under differentiation and on other devices it is `fn(*args)` and
+    nothing else, and so it is if `fn` has effects, as callbacks have.
 
     Args:
       fn: of pytrees of arrays to such; it may close over traced values.
@@ -68,7 +78,8 @@ def one_kernel(fn: Callable[..., Any], *args: Any) -> Any:
             constvars=[], invars=variables, debug_info=inside.debug_info.with_unknown_names()
         )
         x64 = jax.dtypes.canonicalize_dtype("float64") == "float64"
-        out = one_kernel_p.bind(*consts, *jax.tree.leaves(args), program=ClosedJaxpr(inside, []), x64=x64)
+        program = ClosedJaxpr(inside, [])
+        out = one_kernel_p.bind(*consts, *jax.tree.leaves(args), program=program, x64=x64, lanes=())
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 
 
@@ -100,37 +111,42 @@ with_numbers_p = Primitive("one_kernel_with_numbers")  # the same in the compile
 one_kernel_p.multiple_results = with_numbers_p.multiple_results = True
 
 
-def _run(program: ClosedJaxpr, x64: bool) -> Callable[..., list[Any]]:
+def _run(program: ClosedJaxpr, x64: bool, lanes: Levels) -> Callable[..., list[Any]]:
     """The program as a function. To run it is to trace it again, with the numbers it was made with."""
 
     def run(*args: Any) -> list[Any]:
         with jax.enable_x64(x64):
             return jaxpr_as_fun(program)(*args)
 
-    return run
+    return side_by_side(run, lanes)
 
 
 @one_kernel_p.def_impl
-def _as_it_is(*args: Any, program: ClosedJaxpr, x64: bool) -> list[Any]:
-    return _run(program, x64)(*args)
+def _as_it_is(*args: Any, program: ClosedJaxpr, x64: bool, lanes: Levels) -> list[Any]:
+    return _run(program, x64, lanes)(*args)
 
 
 @with_numbers_p.def_abstract_eval
 @one_kernel_p.def_abstract_eval
-def _shapes(*args: Any, program: ClosedJaxpr, x64: bool) -> Sequence[Any]:
+def _shapes(*args: Any, program: ClosedJaxpr, x64: bool, lanes: Levels) -> Sequence[Any]:
     del args, x64
-    return program.out_avals
+    sizes = tuple(level.size for level in lanes)
+    return [aval.update(shape=(*sizes, *aval.shape)) for aval in program.out_avals]
 
 
 def _batched(
-    args: Sequence[Any], axes: Sequence[Any], *, program: ClosedJaxpr, x64: bool
+    args: Sequence[Any], axes: Sequence[Any], *, program: ClosedJaxpr, x64: bool, lanes: Levels
 ) -> tuple[list[Any], list[int]]:
-    out = jax.vmap(_run(program, x64), in_axes=tuple(axes))(*args)
+    mapped = tuple(axis is not None for axis in axes)
+    pairs = [(x, axis) for x, axis, own in zip(args, axes, mapped, strict=True) if own]
+    level = Level(next(x.shape[axis] for x, axis in pairs), mapped)
+    args = [jnp.moveaxis(x, axis, 0) if own else x for x, axis, own in zip(args, axes, mapped, strict=True)]
+    out = one_kernel_p.bind(*args, program=program, x64=x64, lanes=(level, *lanes))
     return out, [0] * len(out)
 
 
 def _differentiated(
-    primals: Sequence[Any], tangents: Sequence[Any], *, program: ClosedJaxpr, x64: bool
+    primals: Sequence[Any], tangents: Sequence[Any], *, program: ClosedJaxpr, x64: bool, lanes: Levels
 ) -> tuple[list[Any], list[Any]]:
     # What stands still is no variable: it may go through loops and rules that have no such derivative.
     moving = [not isinstance(tangent, ad.Zero) for tangent in tangents]
@@ -138,7 +154,7 @@ def _differentiated(
     def of_moving(*variables: Any) -> list[Any]:
         rest = iter(variables)
         values = [next(rest) if moves else x for x, moves in zip(primals, moving, strict=True)]
-        return _run(program, x64)(*values)
+        return _run(program, x64, lanes)(*values)
 
     return jax.jvp(
         of_moving, tuple(itertools.compress(primals, moving)), tuple(itertools.compress(tangents, moving))
@@ -153,7 +169,7 @@ def _without_unused(used: list[bool], eqn: JaxprEqn) -> tuple[list[bool], JaxprE
     return read, eqn.replace(
         invars=[*itertools.compress(eqn.invars, read)],
         outvars=[*itertools.compress(eqn.outvars, used)],
-        params={**eqn.params, "program": program},
+        params={**eqn.params, "program": program, "lanes": of_arguments(eqn.params["lanes"], read)},
     )
 
 
@@ -163,20 +179,21 @@ def _of_used(program: ClosedJaxpr, used: tuple[bool, ...]) -> tuple[ClosedJaxpr,
     return ClosedJaxpr(inside, []), read
 
 
-def _with_its_numbers(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
+def _with_its_numbers(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool, lanes: Levels) -> Any:
     numbers = tuple(map(number_of, args))
     if None not in numbers:  # of a program of scalars alone: XLA would run it to compile it
         numbers = (None,) * len(args)
     unknown = [number is None for number in numbers]
+    of_unknown = of_arguments(lanes, unknown)
 
     def call(*args: Any) -> list[Any]:
         left = itertools.compress(args, unknown)
-        return with_numbers_p.bind(*left, program=inserted(program, numbers), x64=x64)
+        return with_numbers_p.bind(*left, program=inserted(program, numbers), x64=x64, lanes=of_unknown)
 
     return mlir.lower_fun(call, multiple_results=True)(ctx, *args)
 
 
-def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
+def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool, lanes: Levels) -> Any:
     here = ctx.module_context.axis_context
     sizes = ctx.module_context.shape_poly_state
     # Of several devices each may have a part of it to do. Sizes that are not known have no cost.
@@ -185,17 +202,26 @@ def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> A
         or here.num_devices != 1
         or len(sizes.dim_vars) > sizes.has_platform_index_argument
     ):
-        return mlir.lower_fun(_as_it_is, multiple_results=True)(ctx, *args, program=program, x64=x64)
+        return _as_separate_kernels(ctx, *args, program=program, x64=x64, lanes=lanes)
     # Strictness is for the program, which has been traced, perhaps in another context than this.
     with jax.numpy_dtype_promotion("standard"), jax.enable_x64(x64):
-        if cost(program.jaxpr) <= MOST:
+        price = cost(program.jaxpr)
+        if lanes:
+            if not is_better_alone(program.jaxpr, price, MOST):
+                return _as_separate_kernels(ctx, *args, program=program, x64=x64, lanes=lanes)
+            run = functools.partial(with_numbers_p.bind, program=program, x64=x64, lanes=())
+            return mlir.lower_fun(one_by_one(run, lanes), multiple_results=True)(ctx, *args)
+        if price <= MOST:
             return _marked(ctx, *args, program=program)
         return _in_parts(ctx, *args, program=program, x64=x64)
 
 
+_as_separate_kernels = mlir.lower_fun(_as_it_is, multiple_results=True)
+
+
 def _in_parts(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool) -> Any:
     def call(part: ClosedJaxpr, *args: Any) -> list[Any]:
-        return one_kernel_p.bind(*args, program=part, x64=x64)
+        return one_kernel_p.bind(*args, program=part, x64=x64, lanes=())
 
     return mlir.lower_fun(functools.partial(run_in_parts, call, program), multiple_results=True)(ctx, *args)
 
@@ -240,5 +266,5 @@ if jaxlib.__version__.startswith(TRIED):
     # What JAX lowers once for all its calls does not see the numbers that it is called with. Rules for one
     # platform are those of another primitive: JAX cannot choose between what it does not keep.
     mlir.register_lowering(one_kernel_p, _with_its_numbers, cacheable=False)
-    mlir.register_lowering(with_numbers_p, mlir.lower_fun(_as_it_is, multiple_results=True))
+    mlir.register_lowering(with_numbers_p, _as_separate_kernels)
     mlir.register_lowering(with_numbers_p, _lowered_for_cpu, platform="cpu")

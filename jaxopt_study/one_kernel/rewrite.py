@@ -72,6 +72,8 @@ def cost_of_one(eqn: JaxprEqn) -> float:
     out: list[Any] = [v.aval for v in eqn.outvars]
     if not all(map(_is_small, (*into, *out))):
         return math.inf
+    if params.get("lanes"):  # of `vmap`, inside of what is fitted
+        return math.inf
     if name in CALLS:
         return cost(inside(params[CALLS[name]]))
     if name == "while":
