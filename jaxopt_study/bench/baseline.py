@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxopt_study.bench.case import Row
 from jaxopt_study.study.protocol import StudyInputError
@@ -92,12 +92,23 @@ def load(path: Path) -> dict[str, Metric]:
         raise StudyInputError(f"{path}: not a baseline of jaxopt-study bench") from None
 
 
-def regressions(baseline: dict[str, Metric], rows: Iterable[Row]) -> tuple[list[str], int]:
-    """What got worse, a line each; and how many metrics could be compared.
+class Comparison(NamedTuple):
+    """Of measurements with a baseline.
 
-    A metric that was not measured now (a suite left out, a peer not installed, a ratio that was not steady)
-    is not compared.
+    Attributes:
+      worse: what got worse, a line each.
+      compared: how many metrics could be compared.
+      left_out: how many of the baseline were not measured now: a suite or a case left out, or gone, a peer
+        not installed, a ratio that was not steady.
     """
+
+    worse: tuple[str, ...] = ()
+    compared: int = 0
+    left_out: int = 0
+
+
+def compare(baseline: dict[str, Metric], rows: Iterable[Row]) -> Comparison:
+    """Hold measurements against a baseline."""
     now = metrics(rows)
     both = [name for name in baseline if name in now]
     worse = [
@@ -106,4 +117,4 @@ def regressions(baseline: dict[str, Metric], rows: Iterable[Row]) -> tuple[list[
         for name in both
         if baseline[name].is_worse(now[name].value)
     ]
-    return worse, len(both)
+    return Comparison(tuple(worse), len(both), len(baseline) - len(both))

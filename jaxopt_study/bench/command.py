@@ -5,7 +5,12 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxopt_study.bench.baseline import Comparison
+
+_MEASURING = ("peers", "device", "rounds", "trace")  # options that say how to measure
 
 
 def add_bench(commands: Any, exit_codes: str) -> None:
@@ -56,6 +61,9 @@ def bench_command(known: argparse.Namespace) -> int:
     from jaxopt_study.study.protocol import StudyInputError
 
     if known.list:
+        _refuse(
+            known, ("peers", "device", "rounds", "trace", "save", "compare", "results", "write"), "--list"
+        )
         run.print_suites(known.suites, known.only, known.claims)
         return 0
     if known.rounds is not None and known.rounds < 1:
@@ -63,17 +71,23 @@ def bench_command(known: argparse.Namespace) -> int:
     for flag in ("write", "save"):  # not after a quarter of an hour of measuring
         _check_file(f"bench: --{flag}", getattr(known, flag))
     if known.results is not None:
-        for flag in ("suites", "only", "claims", "peers", "device", "rounds", "trace"):
-            if getattr(known, flag):
-                name = "SUITE" if flag == "suites" else f"--{flag}"
-                raise StudyInputError(f"bench: {name} says what to measure, --results measures nothing")
+        _refuse(known, ("suites", "only", "claims", *_MEASURING), "--results")
         return _measured_before(known)
     fields = [field.name for field in dataclasses.fields(run.BenchRequest)]
     report = run.bench(run.BenchRequest(**{name: getattr(known, name) for name in fields}))
     if known.write is not None:
         words.write_benchmarks(known.write, report.results, report.folder / FILE)
     print(report.folder if known.quiet else f"results: {report.folder}")
-    return _judged(known, report.worse, report.compared)
+    return _judged(known, report.comparison)
+
+
+def _refuse(known: argparse.Namespace, flags: Sequence[str], measures_nothing: str) -> None:
+    from jaxopt_study.study.protocol import StudyInputError
+
+    for flag in flags:
+        if getattr(known, flag) not in (None, False, []):
+            name = "SUITE" if flag == "suites" else f"--{flag}"
+            raise StudyInputError(f"bench: {name}: of no use with {measures_nothing}, which measures nothing")
 
 
 def _check_file(flag: str, path: Path | None) -> None:
@@ -106,12 +120,13 @@ def _measured_before(known: argparse.Namespace) -> int:
     if known.save:
         baseline.save(known.save, results.rows)
         print(known.save)
-    return _judged(known, *baseline.regressions(before, results.rows))
+    return _judged(known, baseline.compare(before, results.rows))
 
 
-def _judged(known: argparse.Namespace, worse: Sequence[str], compared: int) -> int:
-    for line in worse:
+def _judged(known: argparse.Namespace, found: "Comparison") -> int:
+    for line in found.worse:
         print(f"worse: {line}", file=sys.stderr)
     if known.compare is not None and not known.quiet:
-        print(f"{compared} metrics compared with {known.compare}, {len(worse)} worse")
-    return 3 if worse else 0
+        left_out = f"; {found.left_out} others in it were not measured" if found.left_out else ""
+        print(f"{found.compared} metrics compared with {known.compare}, {len(found.worse)} worse{left_out}")
+    return 3 if found.worse else 0

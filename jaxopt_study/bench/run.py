@@ -78,14 +78,12 @@ class BenchReport:
     Attributes:
       folder: with the results, the pictures and the page.
       results: what was measured.
-      worse: what fell behind the baseline, a line each.
-      compared: how many metrics were compared.
+      comparison: with the baseline.
     """
 
     folder: Path
     results: Results
-    worse: tuple[str, ...]
-    compared: int
+    comparison: baseline.Comparison
 
 
 def planned(suite: str) -> tuple[Planned, ...]:
@@ -166,8 +164,7 @@ def _bench(request: BenchRequest) -> BenchReport:
     write_page(folder, results)
     if request.save is not None:
         baseline.save(request.save, rows)
-    worse, compared = baseline.regressions(before, rows)
-    return BenchReport(folder, results, tuple(worse), compared)
+    return BenchReport(folder, results, baseline.compare(before, rows))
 
 
 def _of(case: Planned, wanted: Callable[[str], bool], request: BenchRequest) -> Callable[[str], bool]:
@@ -195,7 +192,8 @@ def _choose(suites: Sequence[str], only: Sequence[str], claims: bool) -> dict[st
     if not chosen:
         named = f"is named {' or '.join(only)}" if only else "is there"
         claimed = " with a claim" if claims else ""
-        raise StudyInputError(f"bench: no case {named}{claimed}; --list names them")
+        where = f" in {' or '.join(suites)}" if suites else ""
+        raise StudyInputError(f"bench: no case {named}{claimed}{where}; --list names them")
     return chosen
 
 

@@ -199,8 +199,9 @@ def test_gate_fails_on_what_got_worse_and_on_nothing_else(tmp_path, make_row):
             ),
         ),
     ]
-    worse, compared = baseline.regressions(baseline.load(tmp_path / "b.json"), now)
-    assert compared == 8
+    worse, compared, left_out = baseline.compare(baseline.load(tmp_path / "b.json"), now)
+    assert (compared, left_out) == (8, 1)  # c was not measured
+    assert baseline.compare(baseline.load(tmp_path / "b.json"), []) == ((), 0, 9)
     assert [line.split(":")[0] for line in worse] == [
         "toy / sums / b / time over ours",
         "toy / sums / jaxopt_study / error",
@@ -255,6 +256,5 @@ def test_every_loss_that_is_committed_has_a_reason():
 
 def test_committed_baseline_is_of_the_committed_results():
     results = read_results(ROOT / "benchmarks" / "cpu-2-cores.parquet")
-    worse, compared = baseline.regressions(baseline.load(ROOT / "benchmarks" / "baseline.json"), results.rows)
-    assert worse == []
-    assert compared == len(baseline.metrics(results.rows))
+    found = baseline.compare(baseline.load(ROOT / "benchmarks" / "baseline.json"), results.rows)
+    assert found == ((), len(baseline.metrics(results.rows)), 0)
