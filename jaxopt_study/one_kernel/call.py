@@ -27,7 +27,7 @@ from jax.interpreters import ad, batching, mlir, partial_eval
 from jaxopt_study.one_kernel.lanes import (
     Level,
     Levels,
-    is_better_alone,
+    are_better_alone,
     of_arguments,
     one_by_one,
     side_by_side,
@@ -112,7 +112,7 @@ one_kernel_p.multiple_results = with_numbers_p.multiple_results = True
 
 
 def _run(program: ClosedJaxpr, x64: bool, lanes: Levels) -> Callable[..., list[Any]]:
-    """The program as a function. To run it is to trace it again, with the numbers it was made with."""
+    """The program as a function of all lanes. To run it is to trace it again, with its numbers."""
 
     def run(*args: Any) -> list[Any]:
         with jax.enable_x64(x64):
@@ -137,10 +137,10 @@ def _shapes(*args: Any, program: ClosedJaxpr, x64: bool, lanes: Levels) -> Seque
 def _batched(
     args: Sequence[Any], axes: Sequence[Any], *, program: ClosedJaxpr, x64: bool, lanes: Levels
 ) -> tuple[list[Any], list[int]]:
-    mapped = tuple(axis is not None for axis in axes)
-    pairs = [(x, axis) for x, axis, own in zip(args, axes, mapped, strict=True) if own]
-    level = Level(next(x.shape[axis] for x, axis in pairs), mapped)
-    args = [jnp.moveaxis(x, axis, 0) if own else x for x, axis, own in zip(args, axes, mapped, strict=True)]
+    pairs = list(zip(args, axes, strict=True))
+    size = next(x.shape[axis] for x, axis in pairs if axis is not None)
+    level = Level(size, tuple(axis is not None for axis in axes))
+    args = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in pairs]
     out = one_kernel_p.bind(*args, program=program, x64=x64, lanes=(level, *lanes))
     return out, [0] * len(out)
 
@@ -207,7 +207,7 @@ def _lowered_for_cpu(ctx: Any, *args: Any, program: ClosedJaxpr, x64: bool, lane
     with jax.numpy_dtype_promotion("standard"), jax.enable_x64(x64):
         price = cost(program.jaxpr)
         if lanes:
-            if not is_better_alone(program.jaxpr, price, MOST):
+            if not are_better_alone(program.jaxpr, price, is_one_function=price <= MOST):
                 return _as_separate_kernels(ctx, *args, program=program, x64=x64, lanes=lanes)
             run = functools.partial(with_numbers_p.bind, program=program, x64=x64, lanes=())
             return mlir.lower_fun(one_by_one(run, lanes), multiple_results=True)(ctx, *args)

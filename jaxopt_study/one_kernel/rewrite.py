@@ -72,7 +72,7 @@ def cost_of_one(eqn: JaxprEqn) -> float:
     out: list[Any] = [v.aval for v in eqn.outvars]
     if not all(map(_is_small, (*into, *out))):
         return math.inf
-    if params.get("lanes"):  # of `vmap`, inside of what is fitted
+    if params.get("lanes"):  # a `vmap` inside of what is fitted, which `rewritten` does not know
         return math.inf
     if name in CALLS:
         return cost(inside(params[CALLS[name]]))
