@@ -111,8 +111,13 @@ def are_better_alone(program: Jaxpr, cost: float, is_one_function: bool) -> bool
 
 
 def _has_loops_inside(eqn: JaxprEqn) -> bool:
-    """Whether this is, or calls, a loop that has loops or branches inside."""
-    parts = [*jaxprs_in_params(eqn.params)]
-    if eqn.primitive.name == "while" and not all(made_of(part).straight for part in parts):
-        return True
-    return any(_has_loops_inside(inner) for part in parts for inner in part.eqns)
+    """Whether this is, or calls, a loop that has loops of unknown length or branches inside."""
+    inside = [inner for part in jaxprs_in_params(eqn.params) for inner in part.eqns]
+    if eqn.primitive.name == "while":
+        return any(map(_waits, inside))
+    return any(map(_has_loops_inside, inside))
+
+
+def _waits(eqn: JaxprEqn) -> bool:
+    inside = [inner for part in jaxprs_in_params(eqn.params) for inner in part.eqns]
+    return eqn.primitive.name in ("while", "cond") or any(map(_waits, inside))
