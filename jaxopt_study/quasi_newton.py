@@ -128,7 +128,7 @@ def recorded(ring: Pairs) -> Pairs:
     count = jnp.minimum(ring.count, memory)
     if memory == 1:  # in order as it is: to gather rows would be a pass over them
         return ring._replace(count=count)
-    order = (jnp.maximum(ring.count - memory, 0) + jnp.arange(memory)) % memory
+    order = (jnp.maximum(ring.count - memory, 0) + jnp.arange(memory, dtype=jnp.int32)) % memory
     return Pairs(ring.steps[order], ring.changes[order], count)
 
 
@@ -146,7 +146,7 @@ def inverse(pairs: Pairs) -> Inverse:
     """
     steps, changes, count = pairs
     memory = steps.shape[0]
-    used = jnp.arange(memory) >= memory - count
+    used = jnp.arange(memory, dtype=count.dtype) >= memory - count
     last = jnp.sum(changes[-1] ** 2)
     scale = jnp.where((count > 0) & (last > 0), 1 / jnp.where(last > 0, last, 1.0), 1.0)
     identity = jnp.eye(memory, dtype=steps.dtype)

@@ -88,7 +88,7 @@ def r_squared(fit: Any) -> Array:
     present, y = fit.curve.present, fit.curve.y
     known = jnp.where(present, y, 0.0)
     rest = jnp.where(present, fit.curve.model(fit.params, fit.curve.x) - known, 0.0)
-    mean = jnp.sum(known) / fit.num_points
+    mean = jnp.sum(known) / fit.num_points.astype(known.dtype)
     return 1.0 - jnp.sum(rest**2) / jnp.sum(jnp.where(present, (known - mean) ** 2, 0.0))
 
 
@@ -100,8 +100,8 @@ def criteria(fit: Any) -> tuple[Array, Array]:
     if fit.curve.bounds is not None:
         lower, upper = map(ravel_leaves, fit.curve.bounds)
         fixed = jnp.sum(lower >= upper)
-    varied = ravel_leaves(fit.params).size - fixed
-    points = fit.num_points
+    varied = jnp.asarray(ravel_leaves(fit.params).size - fixed, fit.cost.dtype)
+    points = fit.num_points.astype(fit.cost.dtype)
     deviance = points * jnp.log(fit.chi2 / points)
     return deviance + 2 * varied, deviance + varied * jnp.log(points)
 

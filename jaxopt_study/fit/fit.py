@@ -88,7 +88,8 @@ class Fit:
     @property
     def reduced_chi2(self) -> Float[Array, "..."]:
         """`χ² / dof`; NaN without degrees of freedom."""
-        return jnp.where(self.dof > 0, self.chi2 / jnp.maximum(self.dof, 1), jnp.nan)
+        freedom = jnp.maximum(self.dof, 1).astype(self.cost.dtype)
+        return jnp.where(self.dof > 0, self.chi2 / freedom, jnp.nan)
 
     @property
     def r_squared(self) -> Float[Array, "..."]:

@@ -197,7 +197,7 @@ def advance(
         rank_deficient=verdict.rank_deficient | here.vanished,
         damping=damping,
     )
-    num_steps = lane.num_steps + (accepted & ~fresh)
+    num_steps = lane.num_steps + (accepted & ~fresh).astype(jnp.int32)
     trials = jnp.where(accepted, 0, lane.trials + 1)
     running = jnp.asarray(Status.RUNNING, jnp.int32)
     ending = jnp.where(fresh, running, after_step(rules.tolerances, report, there.value))
@@ -227,7 +227,7 @@ def advance(
         rank_deficient=verdict.rank_deficient,
         status=ending,
         num_steps=num_steps,
-        num_evals=lane.num_evals + ~again,
+        num_evals=lane.num_evals + (~again).astype(jnp.int32),
     )
 
 

@@ -233,11 +233,11 @@ def _vectors(curve: Curve, theta: Array) -> tuple[Array, Array]:
 def _without(vector: Array, index: Array) -> Array:
     """All elements but one, whose place is traced."""
     places = jnp.arange(vector.size - 1)
-    return vector[places + (places >= index)]
+    return vector[jnp.where(places >= index, places + 1, places)]
 
 
 def _with(others: Array, index: Array, value: Array) -> Array:
     """The inverse of `_without`."""
     places = jnp.arange(others.size + 1)
-    rest = others[jnp.clip(places - (places > index), 0, max(others.size - 1, 0))]
+    rest = others[jnp.clip(jnp.where(places > index, places - 1, places), 0, max(others.size - 1, 0))]
     return jnp.where(places == index, value.astype(others.dtype), rest)

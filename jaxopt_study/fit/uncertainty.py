@@ -142,22 +142,22 @@ def noise(curve: Curve, residuals: Float[Array, " residuals"], cost: Any, rank: 
       P. J. Huber, Robust Statistics, 1981, equation 7.6.5 and what follows.
     """
     one = jnp.ones_like(cost)
-    freedom = jnp.maximum(dof, 1)
+    freedom = jnp.maximum(dof, 1).astype(cost.dtype)
     if curve.loss == "linear":
         if curve.absolute_sigma:
             return Noise(one, one)
         return Noise(jnp.where(dof > 0, 2.0 * cost / freedom, jnp.nan), one)
     present = curve.present.ravel()
-    points = jnp.maximum(jnp.sum(present), 1)
+    points = jnp.maximum(jnp.sum(present), 1).astype(cost.dtype)
     rho = rho_with_derivatives(curve.loss, (residuals / curve.loss_scale) ** 2)
     psi = rho.slope * residuals
     bend = rho.slope + 2 * (residuals / curve.loss_scale) ** 2 * rho.curvature
     mean = jnp.sum(jnp.where(present, bend, 0.0)) / points
     spread = jnp.sum(jnp.where(present, (bend - mean) ** 2, 0.0)) / points
-    correction = 1.0 + rank / points * spread / mean**2
+    correction = 1.0 + rank.astype(cost.dtype) / points * spread / mean**2
     dispersion = correction**2 * jnp.sum(psi**2) / freedom / mean
     # As many points as parameters, the others beyond the reach of the loss, are met exactly: no noise shows.
-    enough = (dof > 0) & (jnp.sum(present & (rho.slope > 0)) > rank)
+    enough = (dof > 0) & (jnp.sum(present & (rho.slope > 0), dtype=rank.dtype) > rank)
     return Noise(jnp.where(enough & (mean > 0), dispersion, jnp.nan), mean)
 
 

@@ -84,7 +84,7 @@ def march(plan: Plan, theta: PyTree, y0: Array, t0: Array, ts: Array, numbers: N
         status = jnp.where(~accept & too_small, Status.STEP_TOO_SMALL, status)
         status = jnp.where(accept & (t_new >= end), Status.END_REACHED, status)
         place = moved(now.place, stepped, following, end)
-        counts = jnp.stack([status, tries, number + accept]).astype(jnp.int32)
+        counts = jnp.stack([status, tries, number + accept.astype(number.dtype)]).astype(jnp.int32)
         return March(place, counts, ys, kept._replace(num_saved=num_saved))
 
     ended = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, begun)

@@ -62,6 +62,6 @@ def observe_all(plan: Plan, kept: Kept, ts: Array, y0: Array, finite: Array) -> 
 
 def _step_of(kept: Kept, ts: Array) -> Array:
     """In which step each of ts is, the earlier one where two meet."""
-    taken = jnp.arange(1, kept.times.size) <= kept.num_steps
+    taken = jnp.arange(1, kept.times.size, dtype=kept.num_steps.dtype) <= kept.num_steps
     before = taken[None, :] & (kept.times[None, 1:] < ts[:, None])
     return jnp.minimum(jnp.sum(before, axis=1, dtype=jnp.int32), jnp.maximum(kept.num_steps - 1, 0))

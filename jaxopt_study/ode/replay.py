@@ -28,7 +28,7 @@ def replay(
     times = jnp.pad(kept.times, (0, blocks * BLOCK + 1 - kept.times.size), mode="edge")
     begins = times[:-1].reshape(blocks, BLOCK)
     ends = times[1:].reshape(blocks, BLOCK)
-    steps = jnp.arange(blocks * BLOCK).reshape(blocks, BLOCK)
+    steps = jnp.arange(blocks * BLOCK, dtype=jnp.int32).reshape(blocks, BLOCK)
     most = _largest(kept.num_steps)
     last_time = kept.t_end
 
@@ -57,9 +57,9 @@ def replay(
 
     y_end, states = jax.lax.scan(block, start, (steps, begins, ends))
     states = states.reshape(-1, y_end.size)
-    saved = jnp.arange(ts.size) < kept.num_saved
-    ended = jnp.arange(plan.max_steps) < kept.num_steps  # beyond, times are not known
-    index = jnp.sum((kept.times[None, 1:] < ts[:, None]) & ended[None, :], axis=1)
+    saved = jnp.arange(ts.size, dtype=jnp.int32) < kept.num_saved
+    ended = jnp.arange(plan.max_steps, dtype=jnp.int32) < kept.num_steps  # beyond, times are not known
+    index = jnp.sum((kept.times[None, 1:] < ts[:, None]) & ended[None, :], axis=1, dtype=jnp.int32)
     index = jnp.clip(index, 0, jnp.maximum(kept.num_steps - 1, 0))
 
     def observe(index: Array, at: Array) -> Array:

@@ -45,7 +45,7 @@ def pushed(
     width = window(ts.size, sources.y0.size)
     count = ts.size
     ts = jnp.pad(ts, (0, width), constant_values=jnp.inf)
-    at_start = (jnp.arange(ts.size) < kept.num_saved) & (ts <= t0)
+    at_start = (jnp.arange(ts.size, dtype=jnp.int32) < kept.num_saved) & (ts <= t0)
     out = jnp.where(
         at_start[:, None], moves.y0[None, :], jnp.full((ts.size, sources.y0.size), jnp.nan, sources.y0.dtype)
     )
@@ -112,7 +112,7 @@ def pulled(
     floats = sources.floats
     theta = rebuild(floats)
     width = window(ts.size, sources.y0.size)
-    unreached = (jnp.arange(ts.size) >= kept.num_saved)[:, None]
+    unreached = (jnp.arange(ts.size, dtype=jnp.int32) >= kept.num_saved)[:, None]
     lost = jnp.any(unreached & (back.ys != 0), axis=0)
     # A window to spare in front, in which there is nothing.
     at_once = plan.wide and ts.size <= AT_ONCE

@@ -247,7 +247,8 @@ def _returning_arguments(program: ClosedJaxpr) -> ClosedJaxpr:
     """The program, which returns its arguments as well, behind a barrier."""
     inside = program.jaxpr
     args = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inside.invars]
-    barrier = jax.make_jaxpr(jax.lax.optimization_barrier)(args).jaxpr
+    with jax.enable_x64(True):  # arrays that it closes over may be wide where x64 is off
+        barrier = jax.make_jaxpr(jax.lax.optimization_barrier)(args).jaxpr
     of_arguments = [eqn.replace(invars=inside.invars) for eqn in barrier.eqns]  # one, of all
     return ClosedJaxpr(
         inside.replace(

@@ -23,7 +23,8 @@ def decaying_power(rate: ArrayLike, count: ArrayLike) -> Any:
     >>> print(decaying_power(0.5, 3))
     0.125
     """
-    return _called(rate, count) if isinstance(rate, jax.core.Tracer) else rate**count
+    with jax.numpy_dtype_promotion("standard"):  # of a whole number, which stays one in the program
+        return _called(rate, count) if isinstance(rate, jax.core.Tracer) else rate**count
 
 
 def _power(rate: ArrayLike, count: ArrayLike) -> Array:

@@ -79,4 +79,5 @@ def _update(
     bound: Any, /, updates: PyTree, state: Any, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, Any]:
     rate, linesearch, options = bound
-    return call_update(options.make(rate, linesearch), updates, state, params, **extra)
+    with jax.numpy_dtype_promotion("standard"):  # optax does not compute without
+        return call_update(options.make(rate, linesearch), updates, state, params, **extra)

@@ -58,7 +58,7 @@ def leap(
     Returns:
       The step, the pace for the next one, the report of the whole step.
     """
-    steps = pace.steps + info.accepted
+    steps = pace.steps + info.accepted.astype(pace.steps.dtype)
     due = info.accepted & (steps >= EVERY)
 
     def after(times: Array) -> Vector:

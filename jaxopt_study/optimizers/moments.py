@@ -41,9 +41,10 @@ def moving_average(updates: PyTree, moments: PyTree, decay: Decay, order: int) -
 
     def blend(g: Any, m: Any) -> Any:
         # In the wider of both dtypes: a mean that is kept in bfloat16 is multiplied in the gradient's.
-        dtype = jnp.result_type(g, m)
-        fresh = jnp.asarray(decay.complement, dtype) * (g if order == 1 else g * g)
-        return fresh + jnp.asarray(decay.rate, dtype) * m
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.result_type(g, m)
+        fresh = jnp.asarray(decay.complement, dtype) * (g if order == 1 else g * g).astype(dtype)
+        return fresh + jnp.asarray(decay.rate, dtype) * m.astype(dtype)
 
     return jax.tree.map(blend, updates, moments)
 

@@ -191,7 +191,7 @@ def _examine(fn: Function, radius: Float[Array, ""], options: NewtonOptions, sea
     finer = jnp.where(search.rounds < ROUNDS - 1, jnp.minimum(search.gtol, state.model.slope) / FINER, 0.0)
     ended = state._replace(
         status=status.astype(jnp.int32),
-        num_steps=state.num_steps + kick,
+        num_steps=state.num_steps + kick.astype(jnp.int32),
         num_evals=state.num_evals + NEIGHBORS + tried + 2,
     )
     onward = jnp.where(kick, radius, last).astype(dtype)

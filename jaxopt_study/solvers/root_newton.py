@@ -185,7 +185,7 @@ def trial(
         size=jnp.where(moves, there, size),
         radius=radius,
         first=jnp.zeros((), bool),
-        num_steps=state.num_steps + (moves & ~state.first),
+        num_steps=state.num_steps + (moves & ~state.first).astype(jnp.int32),
         num_evals=state.num_evals + 1,
     )
     moved = accepted & ~state.last
@@ -257,7 +257,7 @@ def _relinearize(
         jacobian_t=jacobian_t,
         largest=largest,
         fresh=is_fresh,
-        num_jacobians=state.num_jacobians + exact,
+        num_jacobians=state.num_jacobians + exact.astype(jnp.int32),
     )
 
 

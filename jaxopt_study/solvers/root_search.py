@@ -90,7 +90,7 @@ def search(
 
         def deflated(take_away: Array, u: Array) -> Array:
             squares = jnp.sum((u[None] - jnp.where(jnp.isfinite(places), places, 0.0)) ** 2, axis=1)
-            used = take_away & (jnp.arange(rooms) < count)
+            used = take_away & (jnp.arange(rooms, dtype=jnp.int32) < count)
             factor = jnp.where(used, 1 + DEFLATE / jnp.where(used & (squares > 0), squares, 1.0), 1.0)
             return fn(u) * jnp.prod(factor)
 
@@ -113,7 +113,7 @@ def search(
     # sorted by the next.
     rounded = jnp.round(places / gap)
     order = jnp.lexsort(tuple(rounded[:, i] for i in reversed(range(n))))
-    used = jnp.arange(rooms) < count
+    used = jnp.arange(rooms, dtype=jnp.int32) < count
     # Infinite where there is none.
     places = low[None] + width[None] * jnp.where(jnp.isfinite(places), places, jnp.nan)
     rest = (
@@ -143,7 +143,7 @@ def _merge(
         places, best, hits, flags, count, overflow = known
         u, size, flag, is_root = end
         far = jnp.max(jnp.abs(places - u[None]), axis=1)
-        near = jnp.argmin(far)
+        near = jax.lax.argmin(far, 0, jnp.int32)
         seen = far[near] <= gap
         slot = jnp.where(seen, near, jnp.minimum(count, rooms - 1))
         room = seen | (count < rooms)
@@ -151,13 +151,13 @@ def _merge(
         places = places.at[slot].set(jnp.where(better, u, places[slot]))
         best = best.at[slot].set(jnp.where(better, size, best[slot]))
         flags = flags.at[slot].set(jnp.where(better, flag, flags[slot]))
-        hits = hits.at[slot].add(is_root & room)
+        hits = hits.at[slot].add((is_root & room).astype(hits.dtype))
         return (
             places,
             best,
             hits,
             flags,
-            count + (is_root & ~seen & room),
+            count + (is_root & ~seen & room).astype(count.dtype),
             overflow | (is_root & ~room),
         ), None
 

@@ -107,7 +107,7 @@ def sprint(
             going=running & ~short & allowed,
             last=running & short,
             tried=now.tried + 1,
-            accepted=now.accepted + accepted,
+            accepted=now.accepted + accepted.astype(jnp.int32),
         )
 
     nothing, none, no = jnp.zeros_like(x), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
@@ -136,5 +136,5 @@ def last_step(fn: Function, end: Sprint, tolerances: RootTolerances) -> Sprint:
         residual=residual,
         ending=ending.astype(jnp.int32),
         tried=end.tried + 1,
-        accepted=end.accepted + moves,
+        accepted=end.accepted + moves.astype(jnp.int32),
     )

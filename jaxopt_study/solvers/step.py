@@ -234,7 +234,7 @@ def _reporting_step(setup: Setup, state: Progress) -> Progress:
         value=value,
         grad_norm=jnp.where(ended, report.grad_norm, jnp.nan),
         status=ending,
-        num_steps=state.num_steps + (~ended & report.accepted),
+        num_steps=state.num_steps + (~ended & report.accepted).astype(jnp.int32),
         num_evals=state.num_evals + report.num_evals,
     )
     pending = after_step(setup.tolerances, report, state.value)
@@ -269,7 +269,7 @@ def _record(setup: Setup, state: Progress) -> Progress:
         return state
     seen = None if setup.observe is None else setup.observe(state.params)
     written = jax.tree.map(
-        lambda whole, now: whole.at[state.num_steps].set(now), state.trace, Trace(state.value, seen)
+        lambda whole, now: whole.at[state.num_steps].set(jnp.asarray(now, whole.dtype)), state.trace, Trace(state.value, seen)
     )
     return dataclasses.replace(state, trace=written)
 

@@ -232,6 +232,16 @@ def test_programs_traced_with_strict_promotion():
         _compare(factors, jnp.asarray(X))
 
 
+def test_wide_arrays_closed_over_where_x64_is_off():
+    wide = jnp.asarray(X)
+    with jax.enable_x64(False):
+        halved = lambda x: one_kernel(lambda x: wide.astype(jnp.float32) @ x, x)  # noqa: E731
+        x = jnp.ones(wide.shape[1])
+        for found in (jax.jit(halved)(x), jax.jit(jax.vmap(halved))(x[None])[0]):
+            assert found.dtype == jnp.float32
+            np.testing.assert_allclose(found, wide.sum(1), rtol=1e-6)
+
+
 def test_values_closed_over_are_arguments():
     def outer(a, b):
         return one_kernel(lambda x: jax.lax.fori_loop(0, 3, lambda _, x: a["m"] * x + b, x), b)
