@@ -20,7 +20,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxopt_study.compiling import Task, is_outside_of_traces, jit_small
 from jaxopt_study.layout import joined
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.programs import made_of
+from jaxopt_study.programs import calls, made_of
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, size, traceable
 from jaxopt_study.sparsity.coloring import color_jacobian
 from jaxopt_study.sparsity.compressed import flat_function, jacobian_entries
@@ -62,7 +62,7 @@ def residual_and_jacobian(
         (one backward pass a row of `args`), `"sparse"` (one pass a color of its pattern, which is found while
         tracing; see `jacobians`), or `"auto"`: pointwise if the objective promises it, unless there are many
         rows of few parameters; else forward if there are at least as many residuals as parameters, else
-        reverse.
+        reverse; but the other one where the residuals have only that.
       batched: whether this is going to be under `vmap`, where a branch is no branch.
 
     Returns:
@@ -73,16 +73,24 @@ def residual_and_jacobian(
         so, or whose `args` have no common rows.
     """
     flat, unravel = ravel(params)
+
+    def of_vector(theta: Array) -> Array:
+        return objective.residual(unravel(theta), *args)
+
     if mode == "auto":
         mode = _by_shape(objective, params, args)
+        if mode == "forward" and not _has_forward_mode(of_vector, flat):
+            mode = "reverse"
+        elif mode == "reverse" and not _has_reverse_mode(of_vector, flat):
+            mode = "forward"
     if mode == "pointwise":
         if not objective.pointwise:
             raise ValueError("jacobian: 'pointwise' needs the promise LeastSquares(..., pointwise=True)")
         return _pointwise(objective, params, args)
     if mode == "forward":
-        return _forward(lambda theta: objective.residual(unravel(theta), *args), flat, batched)
+        return _forward(of_vector, flat, batched)
     if mode == "reverse":
-        return _reverse(lambda theta: objective.residual(unravel(theta), *args), flat)
+        return _reverse(of_vector, flat)
     if mode == "sparse":
         return _sparse(objective, params, args)
     raise ValueError(_unknown(mode))
@@ -104,6 +112,28 @@ def _by_shape(objective: LeastSquares, params: PyTree, args: tuple) -> JacobianM
     if objective.pointwise and (objective.sharding is not None or not few_long):
         return "pointwise"
     return "forward" if residuals >= parameters else "reverse"
+
+
+def _has_forward_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
+    """Not so with a `custom_vjp` of what depends on the parameters, as in diffrax's default adjoint."""
+    if not calls(jax.make_jaxpr(fn)(theta).jaxpr, "custom_vjp_call"):
+        return True
+    try:
+        pushed = jax.make_jaxpr(lambda theta: jax.jvp(fn, (theta,), (theta,)))(theta)
+    except TypeError:
+        return False
+    return not calls(pushed.jaxpr, "custom_lin")  # JAX's mark of a place where it is going to say so
+
+
+def _has_reverse_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
+    """Not so with a loop of unknown length over what depends on the parameters."""
+    if not calls(jax.make_jaxpr(fn)(theta).jaxpr, "while"):
+        return True
+    try:
+        jax.make_jaxpr(lambda theta: jax.vjp(fn, theta)[1](jnp.zeros_like(fn(theta))))(theta)
+    except ValueError:
+        return False
+    return True
 
 
 def _forward(fn: Callable[[Array], Array], theta: Array, batched: bool) -> ResidualAndJacobian:
@@ -231,6 +261,11 @@ def residual_and_columns(
     >>> print(columns[0], columns[1])
     [0. 1.] [1. 1.]
     """
+    flat, unravel = ravel(params)
+    of_vector = lambda theta: objective.residual(unravel(theta), *args)  # noqa: E731
+    if not _has_forward_mode(of_vector, flat):
+        residual, jacobian_t = _reverse(of_vector, flat)
+        return residual, list(jacobian_t)
     leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
     residual = objective.residual(params, *args)
     columns = []

@@ -38,3 +38,17 @@ def made_of(program: Jaxpr) -> Made:
         sizes = [out.aval.size for out in eqn.outvars if hasattr(out.aval, "size")]
         widest = max(widest, *sizes, *(part.widest for part in called), 0)
     return Made(straight, widest)
+
+
+def calls(program: Jaxpr, name: str) -> bool:
+    """Whether a primitive of this name is in a program, or in one that it calls.
+
+    >>> import jax
+    >>> program = jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 9, lambda _, y: jax.numpy.sin(y), x))(1.0)
+    >>> calls(program.jaxpr, "sin"), calls(program.jaxpr, "cos")
+    (True, False)
+    """
+    return any(
+        eqn.primitive.name == name or any(calls(part, name) for part in jaxprs_in_params(eqn.params))
+        for eqn in program.eqns
+    )

@@ -57,7 +57,14 @@ def _minimized(optimizer, **options):
 def _fitted(**options):
     def fit(y):
         found = jos.curve_fit(_decay, T, y, START, **options)
-        questions = (found.stderr, found.reduced_chi2, found.r_squared, found.aic, found.bic, found.correlation)
+        questions = (
+            found.stderr,
+            found.reduced_chi2,
+            found.r_squared,
+            found.aic,
+            found.bic,
+            found.correlation,
+        )
         return questions, found.confidence_interval(), found.predict(T, 0.9), found.profile()
 
     return fit
@@ -91,7 +98,9 @@ CASES = {
     "sgd": _minimized(jos.sgd(0.01, momentum=0.9), max_steps=20),
     "adam": _minimized(jos.adam(0.1), max_steps=20, trace=True),
     "find_root": lambda y: jos.find_root(_equations, START, (y[0],)).params,
-    "derivative of a root": lambda y: jax.jacfwd(lambda a: jos.find_root(_equations, START, (a,)).params)(y[0]),
+    "derivative of a root": lambda y: jax.jacfwd(lambda a: jos.find_root(_equations, START, (a,)).params)(
+        y[0]
+    ),
     "find_roots": lambda y: jos.find_roots(
         _equations, (np.full(2, -3.0), np.full(2, 3.0)), (y[0],), starts=16, max_roots=4
     ),
@@ -116,7 +125,11 @@ def test_the_program_is_the_same(name):
 def _operations(program):
     """What is computed, in its order; a listing would also tell which programs JAX has kept and shares."""
     return [
-        (eqn.primitive.name, str([v.aval for v in eqn.outvars]), *map(_operations, jaxprs_in_params(eqn.params)))
+        (
+            eqn.primitive.name,
+            str([v.aval for v in eqn.outvars]),
+            *map(_operations, jaxprs_in_params(eqn.params)),
+        )
         for eqn in program.eqns
     ]
 

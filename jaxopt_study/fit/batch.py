@@ -42,6 +42,7 @@ from jaxopt_study.result import Result, Status, is_converged
 from jaxopt_study.solvers.implicit import follow_the_data
 from jaxopt_study.solvers.minimize_input import check_tolerances
 from jaxopt_study.stopping import Tolerances, default_tolerances
+from jaxopt_study.traced_once import traced_once
 from jaxopt_study.types import PyTree
 
 
@@ -218,6 +219,7 @@ def _fit(
     has_axis = Data(axes.args, jax.tree.map(lambda _: axes.bounds, box))
     # The loop is not differentiated; its ends are.
     rules, starts, data = jax.lax.stop_gradient((rules, starts, Data(args, box)))
+    rules = dataclasses.replace(rules, objective=traced_once(rules.objective))
     ends = fit_all(rules, unravel, starts, data, has_axis, slots, part)
     if part.fits < fits:
         bounds = jax.tree.map(functools.partial(_rows_of, part, axes.bounds), bounds)

@@ -1,5 +1,6 @@
 """`curve_fit`: a model fitted to data, with its uncertainties."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from jaxopt_study.result import Status
 from jaxopt_study.solvers.least_squares import least_squares
 from jaxopt_study.solvers.minimize_input import check_flag, check_max_steps, check_optimizer, check_tolerances
 from jaxopt_study.stopping import Tolerances
+from jaxopt_study.traced_once import traced_once
 from jaxopt_study.types import PyTree
 
 
@@ -216,9 +218,10 @@ def fit_curve(
 @jit_small(lambda curve, params, *_: Task((curve, params), curve.model, (params, curve.x)))
 def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
     # Shapes are checked here, while tracing: once for every program, not at every call.
+    once = dataclasses.replace(curve, model=traced_once(curve.model))
     check_model(curve.model, params, curve.x, curve.y)
     result = least_squares(
-        curve.objective,
+        once.objective,
         params,
         curve.args,
         bounds=curve.bounds,
@@ -226,7 +229,7 @@ def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
         **controls._asdict(),
     )
     ends = result.status, result.num_steps, result.num_evals
-    return assemble(curve, result.params, result.value, ends, at_solution(curve, result.params, result.value))
+    return assemble(curve, result.params, result.value, ends, at_solution(once, result.params, result.value))
 
 
 def _frozen(optimizer: Any, bounds: Any, params: PyTree) -> Any:

@@ -32,6 +32,7 @@ from jaxopt_study.solvers.root_input import (
 )
 from jaxopt_study.solvers.root_model import RootSolver, lengths
 from jaxopt_study.solvers.root_newton import begin, trial
+from jaxopt_study.traced_once import traced_once
 from jaxopt_study.types import Bool, Int, PyTree
 
 
@@ -151,6 +152,7 @@ def _find(
     numbers: RootNumbers,
 ) -> Result:
     flat, unravel = ravel(x)
+    fn = traced_once(fn)
     shape = check_square(fn, x, args)
 
     def of_vector(theta: Array) -> Array:

@@ -27,6 +27,7 @@ from jaxopt_study.solvers.implicit import follow_the_data
 from jaxopt_study.solvers.minimize_input import Objective, check_inputs, check_max_steps, check_state
 from jaxopt_study.solvers.step import Carry, Progress, Setup, begin, is_running, is_stationary, measure, step
 from jaxopt_study.stopping import Tolerances, default_tolerances
+from jaxopt_study.traced_once import traced_once
 from jaxopt_study.types import PyTree
 
 
@@ -217,6 +218,7 @@ def finish(carry: Carry) -> Result:
 
 
 def _advance(setup: Setup, state: Progress, n: Any) -> Progress:
+    setup = dataclasses.replace(setup, objective=traced_once(setup.objective))
     return one_kernel(lambda state: _run(setup, state, n), state)
 
 
@@ -241,8 +243,9 @@ def _start_task(
 
 @jit_small(_start_task, static_argnums=0)
 def _start(length: int | None, *inputs: Any) -> Carry:
-    setup, _, at_start = _prepare(length, *inputs)
-    return Carry(setup, one_kernel(at_start))
+    objective, *rest = inputs
+    setup, _, at_start = _prepare(length, traced_once(objective), *rest)
+    return Carry(dataclasses.replace(setup, objective=objective), one_kernel(at_start))
 
 
 def _prepare(
@@ -307,7 +310,8 @@ def _inexact(dtype: Any) -> Any:
 
 @jit_small(_start_task, static_argnums=0)
 def _minimize(length: int | None, *inputs: Any) -> Result:
-    setup, params, at_start = _prepare(length, *inputs)
+    objective, *rest_of_inputs = inputs
+    setup, params, at_start = _prepare(length, traced_once(objective), *rest_of_inputs)
 
     def solve() -> tuple[PyTree, Array, Array, Result]:
         # In one function: what the start is made of is no argument of the loop's.

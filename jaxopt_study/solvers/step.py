@@ -269,7 +269,9 @@ def _record(setup: Setup, state: Progress) -> Progress:
         return state
     seen = None if setup.observe is None else setup.observe(state.params)
     written = jax.tree.map(
-        lambda whole, now: whole.at[state.num_steps].set(jnp.asarray(now, whole.dtype)), state.trace, Trace(state.value, seen)
+        lambda whole, now: whole.at[state.num_steps].set(jnp.asarray(now, whole.dtype)),
+        state.trace,
+        Trace(state.value, seen),
     )
     return dataclasses.replace(state, trace=written)
 

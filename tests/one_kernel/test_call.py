@@ -239,7 +239,7 @@ def test_wide_arrays_closed_over_where_x64_is_off():
         x = jnp.ones(wide.shape[1])
         for found in (jax.jit(halved)(x), jax.jit(jax.vmap(halved))(x[None])[0]):
             assert found.dtype == jnp.float32
-            np.testing.assert_allclose(found, wide.sum(1), rtol=1e-6)
+            np.testing.assert_allclose(found, X.sum(1), rtol=1e-6)
 
 
 def test_values_closed_over_are_arguments():
