@@ -79,9 +79,9 @@ def residual_and_jacobian(
 
     if mode == "auto":
         mode = _by_shape(objective, params, args)
-        if mode == "forward" and not _has_forward_mode(of_vector, flat):
+        if mode == "forward" and not has_forward_mode(of_vector, flat):
             mode = "reverse"
-        elif mode == "reverse" and not _has_reverse_mode(of_vector, flat):
+        elif mode != "forward" and not has_reverse_mode(of_vector, flat):
             mode = "forward"
     if mode == "pointwise":
         if not objective.pointwise:
@@ -114,8 +114,14 @@ def _by_shape(objective: LeastSquares, params: PyTree, args: tuple) -> JacobianM
     return "forward" if residuals >= parameters else "reverse"
 
 
-def _has_forward_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
-    """Not so with a `custom_vjp` of what depends on the parameters, as in diffrax's default adjoint."""
+def has_forward_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
+    """Not so with a `custom_vjp` of what depends on the parameters, as in diffrax's default adjoint.
+
+    >>> root = jax.custom_vjp(jnp.sqrt)
+    >>> root.defvjp(lambda x: (jnp.sqrt(x), x), lambda x, bar: (0.5 * bar / jnp.sqrt(x),))
+    >>> has_forward_mode(root, jnp.ones(2)), has_forward_mode(lambda x: root(jnp.ones(2)) * x, jnp.ones(2))
+    (False, True)
+    """
     if not calls(jax.make_jaxpr(fn)(theta).jaxpr, "custom_vjp_call"):
         return True
     try:
@@ -125,8 +131,12 @@ def _has_forward_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
     return not calls(pushed.jaxpr, "custom_lin")  # JAX's mark of a place where it is going to say so
 
 
-def _has_reverse_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
-    """Not so with a loop of unknown length over what depends on the parameters."""
+def has_reverse_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
+    """Not so with a loop of unknown length over what depends on the parameters.
+
+    >>> has_reverse_mode(lambda x: jax.lax.while_loop(lambda x: x[0] < 9, lambda x: 2 * x, x), jnp.ones(2))
+    False
+    """
     if not calls(jax.make_jaxpr(fn)(theta).jaxpr, "while"):
         return True
     try:
@@ -134,6 +144,34 @@ def _has_reverse_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
     except ValueError:
         return False
     return True
+
+
+def value_and_gradient(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array]:
+    """Of a function that returns a number, by reverse mode if it has one, else by forward mode.
+
+    >>> print(*value_and_gradient(lambda x: jnp.sum(x**2), jnp.arange(3.0)))
+    5.0 [0. 2. 4.]
+    """
+    if has_reverse_mode(fn, theta):
+        return jax.value_and_grad(fn)(theta)
+    return _forward_at_once(fn, theta)
+
+
+def value_and_transposed_jacobian(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array]:
+    """Of a function that returns a vector, by forward mode if it has one, else by reverse mode.
+
+    >>> value, jacobian_t = value_and_transposed_jacobian(lambda x: x[:1] * x[1:], jnp.array([2.0, 3.0]))
+    >>> print(value, jacobian_t.T)
+    [6.] [[3. 2.]]
+    """
+    if has_forward_mode(fn, theta):
+        return _forward_at_once(fn, theta)
+    return _reverse(fn, theta)
+
+
+def _forward_at_once(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array]:
+    basis = jnp.eye(theta.size, dtype=theta.dtype)
+    return jax.vmap(lambda tangent: jax.jvp(fn, (theta,), (tangent,)), out_axes=(None, 0))(basis)
 
 
 def _forward(fn: Callable[[Array], Array], theta: Array, batched: bool) -> ResidualAndJacobian:
@@ -148,7 +186,7 @@ def _forward(fn: Callable[[Array], Array], theta: Array, batched: bool) -> Resid
         # through memory together: twice the time of one row after the other.
         residual, push = jax.linearize(fn, theta)
         return residual, jax.lax.map(push, basis)
-    return jax.vmap(lambda tangent: jax.jvp(fn, (theta,), (tangent,)), out_axes=(None, 0))(basis)
+    return _forward_at_once(fn, theta)
 
 
 def shares(program: ClosedJaxpr, params: int) -> bool:
@@ -262,8 +300,11 @@ def residual_and_columns(
     [0. 1.] [1. 1.]
     """
     flat, unravel = ravel(params)
-    of_vector = lambda theta: objective.residual(unravel(theta), *args)  # noqa: E731
-    if not _has_forward_mode(of_vector, flat):
+
+    def of_vector(theta: Array) -> Array:
+        return objective.residual(unravel(theta), *args)
+
+    if not has_forward_mode(of_vector, flat):
         residual, jacobian_t = _reverse(of_vector, flat)
         return residual, list(jacobian_t)
     leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
@@ -325,9 +366,9 @@ def check_pointwise(objective: LeastSquares, params: PyTree, args: tuple[Any, ..
     """Check on the first rows that residual i uses only row i of `args`.
 
     A call on a few rows together is compared with calls on one row each: the residuals, and their
-    derivative in a random direction. A function that has passed is not checked again. Inside a
-    trace, where there are no numbers, random ones take their place while tracing; a function
-    that closes over traced values cannot be checked there.
+    derivative in a random direction (where there is no forward mode, the residuals a little way along it).
+    A function that has passed is not checked again. Inside a trace, where there are no numbers, random ones
+    take their place while tracing; a function that closes over traced values cannot be checked there.
 
     Raises:
       ValueError: if they differ, or `args` has no common rows.
@@ -372,7 +413,17 @@ def _together_and_apart(objective: LeastSquares, params: PyTree, args: tuple) ->
     draw = np.random.default_rng(0)  # on the host: compiling jax.random takes longer than all the rest
     direction = jax.tree.map(lambda leaf: jnp.asarray(draw.standard_normal(leaf.shape), leaf.dtype), params)
 
+    flat, unravel = ravel(params)
+    pushes = has_forward_mode(lambda theta: objective.residual(unravel(theta), *args), flat)
+
     def push(args: tuple) -> tuple[PyTree, PyTree]:
-        return jax.jvp(lambda p: objective.residual_fn(p, *args), (params,), (direction,))
+        def residual(params: PyTree) -> PyTree:
+            return objective.residual_fn(params, *args)
+
+        if pushes:
+            return jax.jvp(residual, (params,), (direction,))
+        return residual(params), residual(
+            jax.tree.map(lambda p, d: p + p.dtype.type(0.01) * d, params, direction)
+        )
 
     return push(args), jax.vmap(lambda row: push(jax.tree.map(lambda a: a[None], row)))(args)

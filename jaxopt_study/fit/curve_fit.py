@@ -218,10 +218,9 @@ def fit_curve(
 @jit_small(lambda curve, params, *_: Task((curve, params), curve.model, (params, curve.x)))
 def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
     # Shapes are checked here, while tracing: once for every program, not at every call.
-    once = dataclasses.replace(curve, model=traced_once(curve.model))
     check_model(curve.model, params, curve.x, curve.y)
     result = least_squares(
-        once.objective,
+        curve.objective,
         params,
         curve.args,
         bounds=curve.bounds,
@@ -229,6 +228,7 @@ def _fit(curve: Any, params: PyTree, optimizer: Any, controls: Controls) -> Fit:
         **controls._asdict(),
     )
     ends = result.status, result.num_steps, result.num_evals
+    once = dataclasses.replace(curve, model=traced_once(curve.model))
     return assemble(curve, result.params, result.value, ends, at_solution(once, result.params, result.value))
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_study.derivatives import value_and_transposed_jacobian
 from jaxopt_study.fit.check_errors import check_new_sigma
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.uncertainty import Information, Noise, variance_along
@@ -30,12 +31,12 @@ def variance_of_prediction(
     theta, unravel = ravel(params)
 
     def model(theta: Array) -> Array:
-        return curve.model(unravel(theta), x)
+        return jnp.asarray(curve.model(unravel(theta), x))
 
-    basis = jnp.eye(theta.size, dtype=theta.dtype)
-    y, columns = jax.vmap(lambda d: jax.jvp(model, (theta,), (d,)), out_axes=(None, 0))(basis)
-    directions = jnp.where(held[:, None], 0.0, columns.reshape(theta.size, -1)).T
-    return y, variance_along(found, of_noise, directions.astype(theta.dtype)).reshape(y.shape)
+    shape = jax.eval_shape(model, theta).shape
+    y, jacobian_t = value_and_transposed_jacobian(lambda theta: model(theta).ravel(), theta)
+    directions = jnp.where(held[:, None], 0.0, jacobian_t).T
+    return y.reshape(shape), variance_along(found, of_noise, directions.astype(theta.dtype)).reshape(shape)
 
 
 def check_kind(kind: Any, curve: Curve, sigma: Any) -> None:

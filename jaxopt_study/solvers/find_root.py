@@ -152,11 +152,11 @@ def _find(
     numbers: RootNumbers,
 ) -> Result:
     flat, unravel = ravel(x)
-    fn = traced_once(fn)
-    shape = check_square(fn, x, args)
+    once = traced_once(fn)
+    shape = check_square(once, x, args)
 
     def of_vector(theta: Array) -> Array:
-        return ravel_leaves(fn(unravel(theta), *args)).astype(flat.dtype)
+        return ravel_leaves(once(unravel(theta), *args)).astype(flat.dtype)
 
     def found() -> tuple[Array, tuple[Bool[Array, ""], Result]]:
         if bracket is not None:

@@ -15,6 +15,7 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxopt_study.bounds import Box, as_box, held
+from jaxopt_study.derivatives import value_and_gradient
 from jaxopt_study.pytree import norm, ravel
 from jaxopt_study.square_solve import solve_square
 from jaxopt_study.types import Bool, Float, PyTree
@@ -57,7 +58,7 @@ def follow_the_data(
     def conditions(unknown: tuple[Array, Array]) -> tuple[Array, Array]:
         """Zero at the solution: the gradient, or the distance from the bound; and the value's error."""
         theta, value = unknown
-        there, gradient = _value_and_gradient(of_vector, theta)
+        there, gradient = value_and_gradient(of_vector, theta)
         zero = _or_bound(box, theta, gradient)
         return zero if frozen is None else jnp.where(frozen, theta - flat, zero), value - there
 
@@ -66,7 +67,7 @@ def follow_the_data(
         theta = jax.lax.stop_gradient(unknown[0])
         if box is None:
             return theta, frozen
-        on_bound = held(box, theta, _value_and_gradient(of_vector, theta)[1])
+        on_bound = held(box, theta, value_and_gradient(of_vector, theta)[1])
         return theta, on_bound if frozen is None else on_bound | frozen
 
     def found() -> tuple[tuple[Array, Array], Any]:
@@ -130,17 +131,6 @@ def closed(fn: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list
         return jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
 
     return of_closure, program.consts
-
-
-def _value_and_gradient(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array]:
-    """By reverse mode, or where the function has none, as with a loop of unknown length, by forward mode."""
-    try:
-        return jax.value_and_grad(fn)(theta)
-    except (TypeError, ValueError) as no_reverse_mode:
-        try:
-            return fn(theta), jax.jacfwd(fn)(theta)
-        except (TypeError, ValueError):
-            raise no_reverse_mode from None
 
 
 def _or_bound(box: Box | None, theta: Array, gradient: Array) -> Array:
