@@ -135,12 +135,12 @@ def linearized(
     """The residuals near `theta`, without what only the making of it needs."""
     objective, params, box = rules.objective, unravel(theta), data.box
 
-    def products(objective: LeastSquares, params: PyTree, args: tuple, largest: Array, unit: Array) -> Any:
+    def products(params: PyTree, args: tuple, largest: Array, unit: Array) -> Any:
         if theta.size <= THIN:
             return linearize_thin(objective, params, args, largest, unit, box=box)
         return linearize(objective, params, args, largest, box=box, batched=True)
 
-    here = raveled(products)(objective, params, data.args, largest_norms, unit)
+    here = raveled(products)(params, data.args, largest_norms, unit)
     nothing: Any = None
     return here._replace(residual=nothing, jacobian_t=nothing, to_scaled=nothing, passes=nothing)
 
