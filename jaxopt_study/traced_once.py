@@ -19,7 +19,8 @@ def traced_once(fn: Callable[..., Any]) -> Any:
     that took two fifths of the first call. What was traced is written out where it is called.
 
     Args:
-      fn: may close over traced values: what is kept goes when the returned function does.
+      fn: may close over traced values. What is kept goes when the returned function does, so hand that to no
+        jitted function: it would be kept there, with the values.
 
     >>> traced = []
     >>> square = traced_once(lambda x: traced.append(x.shape) or x * x)
