@@ -19,8 +19,9 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxopt_study.compiling import Task, is_outside_of_traces, jit_small
 from jaxopt_study.layout import joined
+from jaxopt_study.modes import by_forward, by_reverse, forward_works, reverse_works
 from jaxopt_study.objectives import LeastSquares
-from jaxopt_study.programs import calls, made_of
+from jaxopt_study.programs import made_of
 from jaxopt_study.pytree import params_dtype, ravel, ravel_leaves, size, traceable
 from jaxopt_study.sparsity.coloring import color_jacobian
 from jaxopt_study.sparsity.compressed import flat_function, jacobian_entries
@@ -79,9 +80,9 @@ def residual_and_jacobian(
 
     if mode == "auto":
         mode = _by_shape(objective, params, args)
-        if mode == "forward" and not has_forward_mode(of_vector, flat):
+        if mode == "forward" and not forward_works(of_vector, flat):
             mode = "reverse"
-        elif mode != "forward" and not has_reverse_mode(of_vector, flat):
+        elif mode != "forward" and not reverse_works(of_vector, flat):
             mode = "forward"
     if mode == "pointwise":
         if not objective.pointwise:
@@ -90,7 +91,7 @@ def residual_and_jacobian(
     if mode == "forward":
         return _forward(of_vector, flat, batched)
     if mode == "reverse":
-        return _reverse(of_vector, flat)
+        return by_reverse(of_vector, flat)
     if mode == "sparse":
         return _sparse(objective, params, args)
     raise ValueError(_unknown(mode))
@@ -114,66 +115,6 @@ def _by_shape(objective: LeastSquares, params: PyTree, args: tuple) -> JacobianM
     return "forward" if residuals >= parameters else "reverse"
 
 
-def has_forward_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
-    """Not so with a `custom_vjp` of what depends on the parameters, as in diffrax's default adjoint.
-
-    >>> root = jax.custom_vjp(jnp.sqrt)
-    >>> root.defvjp(lambda x: (jnp.sqrt(x), x), lambda x, bar: (0.5 * bar / jnp.sqrt(x),))
-    >>> has_forward_mode(root, jnp.ones(2)), has_forward_mode(lambda x: root(jnp.ones(2)) * x, jnp.ones(2))
-    (False, True)
-    """
-    if not calls(jax.make_jaxpr(fn)(theta).jaxpr, "custom_vjp_call"):
-        return True
-    try:
-        pushed = jax.make_jaxpr(lambda theta: jax.jvp(fn, (theta,), (theta,)))(theta)
-    except TypeError:
-        return False
-    return not calls(pushed.jaxpr, "custom_lin")  # JAX's mark of a place where it is going to say so
-
-
-def has_reverse_mode(fn: Callable[[Array], Array], theta: Array) -> bool:
-    """Not so with a loop of unknown length over what depends on the parameters.
-
-    >>> has_reverse_mode(lambda x: jax.lax.while_loop(lambda x: x[0] < 9, lambda x: 2 * x, x), jnp.ones(2))
-    False
-    """
-    if not calls(jax.make_jaxpr(fn)(theta).jaxpr, "while"):
-        return True
-    try:
-        jax.make_jaxpr(lambda theta: jax.vjp(fn, theta)[1](jnp.zeros_like(fn(theta))))(theta)
-    except ValueError:
-        return False
-    return True
-
-
-def value_and_gradient(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array]:
-    """Of a function that returns a number, by reverse mode if it has one, else by forward mode.
-
-    >>> print(*value_and_gradient(lambda x: jnp.sum(x**2), jnp.arange(3.0)))
-    5.0 [0. 2. 4.]
-    """
-    if has_reverse_mode(fn, theta):
-        return jax.value_and_grad(fn)(theta)
-    return _forward_at_once(fn, theta)
-
-
-def value_and_transposed_jacobian(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array]:
-    """Of a function that returns a vector, by forward mode if it has one, else by reverse mode.
-
-    >>> value, jacobian_t = value_and_transposed_jacobian(lambda x: x[:1] * x[1:], jnp.array([2.0, 3.0]))
-    >>> print(value, jacobian_t.T)
-    [6.] [[3. 2.]]
-    """
-    if has_forward_mode(fn, theta):
-        return _forward_at_once(fn, theta)
-    return _reverse(fn, theta)
-
-
-def _forward_at_once(fn: Callable[[Array], Array], theta: Array) -> tuple[Array, Array]:
-    basis = jnp.eye(theta.size, dtype=theta.dtype)
-    return jax.vmap(lambda tangent: jax.jvp(fn, (theta,), (tangent,)), out_axes=(None, 0))(basis)
-
-
 def _forward(fn: Callable[[Array], Array], theta: Array, batched: bool) -> ResidualAndJacobian:
     basis = jnp.eye(theta.size, dtype=theta.dtype)
     program = jax.make_jaxpr(fn)(theta)
@@ -186,7 +127,7 @@ def _forward(fn: Callable[[Array], Array], theta: Array, batched: bool) -> Resid
         # through memory together: twice the time of one row after the other.
         residual, push = jax.linearize(fn, theta)
         return residual, jax.lax.map(push, basis)
-    return _forward_at_once(fn, theta)
+    return by_forward(fn, theta)
 
 
 def shares(program: ClosedJaxpr, params: int) -> bool:
@@ -213,12 +154,6 @@ def shared(theta: Array, passes: Callable[..., PyTree], *common: Any) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), jax.eval_shape(passes, *common))
 
     return jax.lax.cond(jnp.all(jnp.isfinite(theta)), passes, not_a_number, *common)
-
-
-def _reverse(fn: Callable[[Array], Array], theta: Array) -> ResidualAndJacobian:
-    residual, pullback = jax.vjp(fn, theta)
-    (jacobian_t,) = jax.vmap(pullback, out_axes=1)(jnp.eye(residual.size, dtype=residual.dtype))
-    return residual, jacobian_t
 
 
 def _sparse(objective: LeastSquares, params: PyTree, args: tuple) -> ResidualAndJacobian:
@@ -304,8 +239,8 @@ def residual_and_columns(
     def of_vector(theta: Array) -> Array:
         return objective.residual(unravel(theta), *args)
 
-    if not has_forward_mode(of_vector, flat):
-        residual, jacobian_t = _reverse(of_vector, flat)
+    if not forward_works(of_vector, flat):
+        residual, jacobian_t = by_reverse(of_vector, flat)
         return residual, list(jacobian_t)
     leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
     residual = objective.residual(params, *args)
@@ -414,7 +349,7 @@ def _together_and_apart(objective: LeastSquares, params: PyTree, args: tuple) ->
     direction = jax.tree.map(lambda leaf: jnp.asarray(draw.standard_normal(leaf.shape), leaf.dtype), params)
 
     flat, unravel = ravel(params)
-    pushes = has_forward_mode(lambda theta: objective.residual(unravel(theta), *args), flat)
+    pushes = forward_works(lambda theta: objective.residual(unravel(theta), *args), flat)
 
     def push(args: tuple) -> tuple[PyTree, PyTree]:
         def residual(params: PyTree) -> PyTree:

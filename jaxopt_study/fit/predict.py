@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxopt_study.derivatives import value_and_transposed_jacobian
 from jaxopt_study.fit.check_errors import check_new_sigma
 from jaxopt_study.fit.curve import Curve
 from jaxopt_study.fit.uncertainty import Information, Noise, variance_along
+from jaxopt_study.modes import value_and_jacobian
 from jaxopt_study.pytree import ravel, shown
 from jaxopt_study.types import Bool, PyTree
 
@@ -34,7 +34,7 @@ def variance_of_prediction(
         return jnp.asarray(curve.model(unravel(theta), x))
 
     shape = jax.eval_shape(model, theta).shape
-    y, jacobian_t = value_and_transposed_jacobian(lambda theta: model(theta).ravel(), theta)
+    y, jacobian_t = value_and_jacobian(lambda theta: model(theta).ravel(), theta)
     directions = jnp.where(held[:, None], 0.0, jacobian_t).T
     return y.reshape(shape), variance_along(found, of_noise, directions.astype(theta.dtype)).reshape(shape)
 

@@ -15,7 +15,7 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxopt_study.bounds import Box, as_box, held
-from jaxopt_study.derivatives import value_and_gradient
+from jaxopt_study.modes import value_and_gradient
 from jaxopt_study.pytree import norm, ravel
 from jaxopt_study.square_solve import solve_square
 from jaxopt_study.types import Bool, Float, PyTree

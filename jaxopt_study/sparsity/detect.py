@@ -5,14 +5,14 @@ pattern, so that it holds for all of them. What custom rules say is in the trace
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
+from jaxopt_study.modes import forward_works, reverse_works
 from jaxopt_study.pytree import ravel
 from jaxopt_study.sparsity import index_sets
 from jaxopt_study.sparsity.move import is_concrete
@@ -106,51 +106,11 @@ def detect(fn: Callable[..., PyTree], params: PyTree, args: tuple) -> Sparsity:
     return from_places(*(places if forward else places[::-1]), (outputs.size, theta.size))
 
 
-def forward_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> bool:
-    """Whether a function has derivatives in forward mode; with a `custom_vjp` alone it has none."""
-    try:
-        program = jax.make_jaxpr(lambda t: jax.jvp(flat, (t,), (t,))[1])(theta)
-    except TypeError as error:
-        if "forward-mode" not in str(error):
-            raise
-        return False
-    # The error may come only when the program is run.
-    return not any(equation.primitive.name == "custom_lin" for equation in _equations(program.jaxpr))
-
-
-def reverse_works(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> bool:
-    """Whether a function has derivatives in reverse mode; with a loop that turns until a test it has none."""
-
-    def pull(theta: jax.Array) -> Any:
-        out, backwards = jax.vjp(flat, theta)
-        return backwards(jnp.zeros_like(out))
-
-    try:
-        jax.make_jaxpr(pull)(theta)
-    except (NotImplementedError, TypeError, ValueError) as error:
-        if "reverse-mode" not in str(error).lower():
-            raise
-        return False
-    return True
-
-
 def sides(flat: Callable[[jax.Array], jax.Array], theta: jax.Array) -> Literal["columns", "rows", "auto"]:
     """What the Jacobian of a function can be had by: columns (forward mode), rows (reverse), or either."""
     if not forward_works(flat, theta):
         return "rows"
     return "auto" if reverse_works(flat, theta) else "columns"
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    for equation in jaxpr.eqns:
-        yield equation
-        for held in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(held):
-                yield from _equations(getattr(held, "jaxpr", held))
-
-
-def _is_program(thing: Any) -> bool:
-    return isinstance(thing, core.Jaxpr | core.ClosedJaxpr)
 
 
 def _argument(leaf: Any) -> Traced:
